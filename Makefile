@@ -1,0 +1,35 @@
+# `make run` and `make test` do their whole set-up from nothing but Python >= 3.11, make and the system's packages.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check report clean
+
+run: $(VENV)/.torch
+	$(BIN)/instar run tiles --budget 3m
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+report: $(VENV)/.torch
+	$(BIN)/instar report
+
+# One marker per set of packages, so that `make run` installs no test tools. The pinned versions are in constraints.txt.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "instar needs Python 3.11 or later: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt examples/instar-digits/pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]' -e examples/instar-digits
+	@touch $@ $(VENV)/.torch
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

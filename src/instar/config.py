@@ -1,0 +1,231 @@
+"""Settings: `instar.toml`, `INSTAR_*` variables and the command line, in rising order of precedence.
+
+Also reads `lab.toml`, in which a lab states its options, its design space and its seed design.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from instar.errors import BadInput
+from instar.interfaces import Feedback
+from instar.space import Choice, Integer, Real, Space, Value
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def seconds(text: str) -> float:
+    """Parse a duration such as "90", "90s", "3m", "1h30m" into seconds. Raises ValueError."""
+    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd]?)+", text.strip())
+    if not parts:
+        raise ValueError(f"'{text}' is not a duration such as 90s, 3m or 1h30m")
+    total = sum(float(n) * _UNITS[u or "s"] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text))
+    if total <= 0:
+        raise ValueError("a duration must be longer than nothing")
+    return total
+
+
+def size(text: str) -> int:
+    """Parse a size such as "512M" or "2G" into bytes. Raises ValueError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip())
+    if not parts:
+        raise ValueError(f"'{text}' is not a size such as 512M or 2G")
+    return int(float(parts[1]) * _SIZES[parts[2]])
+
+
+class Settings(BaseSettings):
+    """What a run is told. `identity` is the part that must agree when a run directory is resumed."""
+
+    model_config = SettingsConfigDict(env_prefix="INSTAR_", toml_file="instar.toml", extra="forbid", frozen=True)
+
+    lab: str = "tiles"
+    options: dict[str, str] = Field(default_factory=dict, description="the lab's own options, such as size")
+    builder: str = "incumbent"
+    executor: str = "local"
+    arm: Annotated[str, Field(description="'loop', or a plain recipe that the lab offers as a control")] = "loop"
+    feedback: Feedback = Feedback.VERIFIED
+    builder_frozen_at: Annotated[int | None, Field(ge=0)] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    home: Path | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+
+    generations: Annotated[int | None, Field(ge=1)] = None
+    budget: Annotated[str, Field(description="wall time of the whole run")] = "3m"
+    budget_cpu: str | None = None
+    budget_disk: str = "2G"
+    trial_memory: str = "2G"
+    trial_limit: Annotated[str | None, Field(description="wall time of one job; else a quarter of the budget")] = None
+
+    replicas: Annotated[int, Field(ge=1, le=15, description="training seeds per finalist")] = 3
+    eta: Annotated[int, Field(ge=2, le=16, description="one in eta climbs to the next rung")] = 4
+    rungs: Annotated[int, Field(ge=1, le=5)] = 2
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5, description="chance of any false promotion in the run")] = 0.05
+    margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of success per band that counts as none")] = 0.05
+    patience: Annotated[int, Field(ge=1, description="failed finalists before an exhausted lab ends the run")] = 3
+
+    @field_validator("budget", "budget_cpu", "trial_limit")
+    @classmethod
+    def _duration(cls, text: str | None) -> str | None:
+        if text is not None:
+            seconds(text)
+        return text
+
+    @field_validator("budget_disk", "trial_memory")
+    @classmethod
+    def _size(cls, text: str) -> str:
+        size(text)
+        return text
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line over environment over `instar.toml`."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree when the same run directory is used again."""
+        return {
+            "lab": self.lab,
+            "options": dict(sorted(self.options.items())),
+            "builder": self.builder,
+            "arm": self.arm,
+            "feedback": self.feedback.value,
+            "builder_frozen_at": self.builder_frozen_at,
+            "seed": self.seed,
+        }
+
+    @property
+    def directory(self) -> Path:
+        """The run directory: `home`, or a name under `instar-runs` made of what differs from the defaults."""
+        if self.home is not None:
+            return self.home
+        standard = Settings.model_construct().identity | {"lab": self.lab, "options": {}}
+        own = {key: value for key, value in self.identity.items() if key != "options" and value != standard[key]}
+        parts = [Path(self.lab).stem, *(f"{k}{v}" for k, v in sorted((self.options | own).items()))]
+        return Path("instar-runs") / re.sub(r"[^A-Za-z0-9._-]+", "", "-".join(map(str, parts)))
+
+
+def load(given: Mapping[str, Any]) -> Settings:
+    """Combine the command line's values with the environment and `instar.toml`.
+
+    Raises:
+        BadInput: naming the key, what is wrong and what is allowed.
+    """
+    try:
+        return Settings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise _plain(error, "settings", sorted(Settings.model_fields)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"instar.toml: {error}", "Mend the file or move it away.") from None
+
+
+def _plain(error: ValidationError, where: str, known: list[str]) -> BadInput:
+    """Turn pydantic's report into one line on its first finding."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return BadInput(f"{where}: unknown key '{key}'", f"Known: {', '.join(known)}.")
+    message = first["msg"].removeprefix("Value error, ")
+    return BadInput(f"{where}: '{key}': {message} (given: {first.get('input')!r})", "Give a valid value.")
+
+
+# --- lab.toml -------------------------------------------------------------------------------------------------------
+
+
+class _Range(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["real", "integer", "choice"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    options: list[Value] | None = None
+
+    def typed(self, where: str) -> Real | Integer | Choice:
+        if self.kind == "choice":
+            if not self.options:
+                raise BadInput(f"{where}: a choice needs 'options'", "List at least one.")
+            return Choice(tuple(self.options))
+        if self.low is None or self.high is None or not self.low < self.high or (self.log and self.low <= 0):
+            raise BadInput(f"{where}: 'low' and 'high' are needed, low < high", "With log = true also low > 0.")
+        if self.kind == "integer":
+            return Integer(int(self.low), int(self.high), self.log)
+        return Real(self.low, self.high, self.log)
+
+
+class Manifest(BaseModel):
+    """A parsed `lab.toml`.
+
+    Attributes:
+        options: option -> its valid values; the first is the default.
+        space: parameter -> range; seed: parameter -> value of the seed design.
+        when: "option=value" -> overrides of `seed`, `space` and `exam` for that choice.
+        exam: numbers that the lab's exam wants.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    version: str
+    summary: str = ""
+    options: dict[str, list[str]] = {}
+    space: dict[str, _Range]
+    seed: dict[str, Value]
+    exam: dict[str, Value] = {}
+    when: dict[str, dict[str, Any]] = {}
+
+    def choose(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Check options against their valid values and fill in the defaults. Raises `BadInput`."""
+        for key, value in given.items():
+            if key not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise BadInput(f"lab '{self.name}': unknown option '{key}'", f"Its options: {known}.")
+            if value not in self.options[key]:
+                valid = ", ".join(self.options[key])
+                raise BadInput(f"lab '{self.name}': {key} = '{value}' is not on offer", f"Valid: {valid}.")
+        return {key: given.get(key, values[0]) for key, values in self.options.items()}
+
+    def under(self, chosen: Mapping[str, str]) -> Manifest:
+        """Return the manifest with the overrides that the chosen options call for."""
+        merged = self.model_dump(exclude={"when"})
+        for key, value in chosen.items():
+            for table, overrides in self.when.get(f"{key}={value}", {}).items():
+                merged[table] = merged[table] | overrides
+        return Manifest.model_validate(merged)
+
+    def design_space(self) -> Space:
+        """Return the typed space. Raises `BadInput` naming the key."""
+        return Space({key: value.typed(f"lab '{self.name}': space.{key}") for key, value in self.space.items()})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a `lab.toml`.
+
+    Raises:
+        BadInput: naming the file, the key and what is allowed there.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        manifest = Manifest.model_validate(tomllib.loads(text))
+        manifest.design_space().check(manifest.seed, f"{path}: seed")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})", "Check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid TOML: {error}", "Mend the line.") from None
+    except ValidationError as error:
+        raise _plain(error, str(path), sorted(Manifest.model_fields)) from None
+    return manifest

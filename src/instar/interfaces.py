@@ -1,0 +1,358 @@
+"""The Protocols: what a lab, a builder, an executor, a gate, an archive and a ledger must do.
+
+Each has a conformance suite in `instar.testing`. Implementations come in through entry points (see `plugins`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy.typing as npt
+
+from instar.records import (
+    Brief,
+    Decision,
+    Design,
+    Evidence,
+    Experience,
+    Generation,
+    Goal,
+    Job,
+    Limits,
+    Observation,
+    Outcome,
+    Proposal,
+    Score,
+    Trial,
+    Usage,
+)
+from instar.space import Space
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+# --- labs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The lab's goal figure: the mean score per question, in [0, 1], higher is better.
+
+    Attributes:
+        name: such as "path efficiency".
+        unit_of_length: what task length is counted in, such as "moves".
+        headline: name of the figure in `Score.metrics` that people look at first.
+    """
+
+    name: str
+    unit_of_length: str
+    headline: str
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """All that a training job may know.
+
+    Attributes:
+        key: the job's idempotency key.
+        seed: training seed.
+        effort: share of the top rung's training budget, in (0, 1]; 0 founds generation 0.
+        parent: the parent's artefact (a directory), or None for the founder.
+        experience: verified data files, oldest first.
+    """
+
+    key: str
+    design: Design
+    seed: int
+    effort: float
+    parent: Path | None
+    limits: Limits
+    experience: Sequence[Path] = ()
+    threads: int = 1
+
+
+class Stage(StrEnum):
+    """What an exam is for: it decides how many questions are set."""
+
+    SCREEN = "screen"  # visible, reused within one generation
+    PROMOTION = "promotion"  # sealed, fresh for every sitting
+    REPORT = "report"  # for people, at the end
+
+
+@dataclass(frozen=True, eq=False)
+class Paper:
+    """An exam paper: `questions` go to the exam room, `answers` stay with the marker."""
+
+    questions: Arrays
+    answers: Arrays = field(default_factory=dict)
+
+
+class Exam(Protocol):
+    """Questions set and marked outside the candidate's reach; the candidate only sits."""
+
+    def set(self, seed: int, stage: Stage) -> Paper:
+        """Draw fresh questions that no one has trained on; the same seed gives the same paper."""
+        ...
+
+    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        """Describe the exam-room job: read `questions` (a safetensors file), leave `answers.safetensors`."""
+        ...
+
+    def mark(self, paper: Paper, answers: Arrays) -> Score:
+        """Mark untrusted answers. Raises `ArtefactError` where they break the contract."""
+        ...
+
+
+class Lab(Protocol):
+    """What is being improved: how a successor is trained, and how the world answers."""
+
+    name: str
+    version: str
+    metric: Metric
+    preload: Sequence[str]  # modules that the fork server imports once
+    artefact_files: Sequence[str]  # all that an artefact consists of
+
+    @property
+    def exam(self) -> Exam:
+        """The lab's exam."""
+        ...
+
+    def design_space(self) -> Space:
+        """Return the typed ranges of a design's parameters."""
+        ...
+
+    def seed_design(self) -> Design:
+        """Return the design that generation 0 carries; it lies inside the space."""
+        ...
+
+    def train(self, request: TrainRequest) -> Job:
+        """Describe the workshop job that leaves an artefact (safetensors and strict JSON) in `out`."""
+        ...
+
+    def check(self, artefact: Path) -> None:
+        """Raise `ArtefactError` unless the artefact's files are exactly what the contract allows."""
+        ...
+
+
+class Feedback(StrEnum):
+    """What judges an answer before it becomes training data."""
+
+    VERIFIED = "verified"
+    SELF = "self"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class CollectRequest:
+    """All that a collecting job may know: who answers, at which goal, with which seed."""
+
+    key: str
+    design: Design
+    artefact: Path
+    maker: int
+    goal: Goal
+    seed: int
+    limits: Limits
+    feedback: Feedback = Feedback.VERIFIED
+
+
+@runtime_checkable
+class SelfTeaching(Protocol):
+    """A lab whose incumbent makes its successor's training data, judged outside by rules or a verifier."""
+
+    def goals(self, design: Design, experience: Sequence[Experience]) -> Sequence[Goal]:
+        """Offer the goals that may be pushed next, easiest first, with the mastery measured so far."""
+        ...
+
+    def collect(self, request: CollectRequest) -> Job:
+        """Describe the workshop job in which the incumbent answers tasks at the goal."""
+        ...
+
+    def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
+        """Judge untrusted answers; return the data to keep and its record (digest and usage still empty)."""
+        ...
+
+
+# --- builders, executors, gates -------------------------------------------------------------------------------------
+
+
+class Builder(Protocol):
+    """Whoever proposes designs; sees visible history only."""
+
+    name: str
+    space: Space  # its own settings, which are part of every design under "designer."
+
+    def aim(self, brief: Brief) -> Goal:
+        """Choose one of the goals on offer."""
+        ...
+
+    def propose(self, brief: Brief) -> Sequence[Proposal]:
+        """Return `brief.count` proposals, each with a forecast."""
+        ...
+
+    def observe(self, observation: Observation) -> None:
+        """Learn from one finished trial."""
+        ...
+
+
+@runtime_checkable
+class Heritable(Protocol):
+    """A builder that is part of each generation: retrained when one is built, and kept with it."""
+
+    def succeed(self, design: Design) -> Mapping[str, Any]:
+        """Retrain on all that was observed, with the settings in `design`; return the state as strict JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the builder of the generation whose state this is."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs in rooms of their own; the same contract inline, local and remote."""
+
+    slots: int
+
+    def submit(self, job: Job) -> None:
+        """Start the job, or queue it until a slot is free. Never blocks for long."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> Sequence[Outcome]:
+        """Return the outcomes that are in, waiting at most `timeout` seconds for the first (None: for ever)."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """End a job; its outcome still comes, as cancelled. Unknown keys are ignored."""
+        ...
+
+    def close(self) -> None:
+        """End every job and give back all that was held. Safe to call twice."""
+        ...
+
+
+class Gate(Protocol):
+    """Decides from evidence; fails closed."""
+
+    def judge(self, evidence: Evidence) -> Decision:
+        """Return the decision with its reasons."""
+        ...
+
+
+# --- archive and ledger ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Compute set aside before it is used; `key` makes settling it twice harmless."""
+
+    key: str
+    purpose: str  # improve, experience, examine
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged candidate: what the gates said. `number` is the count of judgements in the run."""
+
+    number: int
+    proposal: int
+    incumbent: int
+    decision: Decision
+    estimates: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Running totals of a run's compute."""
+
+    settled: Mapping[str, Usage] = field(default_factory=dict)  # by purpose
+    reserved_cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0  # of the run, over all its restarts
+
+    @property
+    def total(self) -> Usage:
+        """All settled usage."""
+        return sum(self.settled.values(), Usage())
+
+
+Fact = Proposal | Trial | Generation | Experience | Verdict
+F = TypeVar("F", Proposal, Trial, Generation, Experience, Verdict)
+
+
+class Archive(Protocol):
+    """The durable record of every trial, also of the failed ones. One writer, many readers."""
+
+    identity: Mapping[str, Any]  # lab, options, seed, version: what must agree on resuming
+
+    def record(
+        self,
+        facts: Sequence[Fact] = (),
+        *,
+        settle: Mapping[str, Usage] | None = None,
+        reserve: Sequence[Reservation] = (),
+        wall_seconds: float | None = None,
+    ) -> None:
+        """Write everything in one durable transaction. Facts with a known number (or digest) replace the old ones.
+
+        `settle` maps reservation keys to what was really used; settling a key again, or one that was never
+        reserved, changes nothing.
+        """
+        ...
+
+    def history(self, kind: type[F], after: int = 0) -> Iterator[F]:
+        """Yield facts of one kind in the order in which they were first recorded, past number `after`."""
+        ...
+
+    def account(self) -> Account:
+        """Return the totals, at a cost that does not grow with the archive."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many trials are in each state."""
+        ...
+
+    def close(self) -> None:
+        """Give back the file. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a statement stands in the ledger, and the root that commits to all up to it (hexadecimal)."""
+
+    index: int
+    root: str
+
+
+class Ledger(Protocol):
+    """An append-only log that a stranger can verify."""
+
+    def append(self, key: str, statement: Mapping[str, Any], *, sync: bool = True) -> Receipt:
+        """Append a statement and return its receipt; a known key returns its old receipt and appends nothing."""
+        ...
+
+    def prove(self, index: int) -> Mapping[str, Any]:
+        """Return what a stranger needs to check that entry `index` is under the present root."""
+        ...
+
+    @property
+    def root(self) -> str:
+        """The hash that commits to every entry so far (hexadecimal)."""
+        ...
+
+    def close(self) -> None:
+        """Flush to the disk and give back the file. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Merging(Protocol):
+    """A lab that can make one artefact of several trained from the same parent (averaged weights)."""
+
+    def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
+        """Describe the workshop job that leaves the merged artefact in `out`."""
+        ...

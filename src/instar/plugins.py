@@ -1,0 +1,41 @@
+"""Finds labs, builders, executors and gates by entry point; the built-ins come in through the same door."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from instar.errors import BadInput, MissingPart
+
+_ROOMS = ("labs", "builders", "executors", "gates")
+
+
+def names(room: str) -> list[str]:
+    """Return the names of all plugins of a room, sorted."""
+    return sorted({entry.name for entry in entry_points(group=f"instar.{room}")})
+
+
+def find(room: str, name: str) -> Any:
+    """Load one plugin's factory.
+
+    Raises:
+        BadInput: no plugin of that name; the message lists those that there are.
+        MissingPart: the plugin is there but needs a package that is not installed.
+    """
+    if room not in _ROOMS:
+        raise ValueError(f"unknown room {room}")
+    entry = _entry(room, name)
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        raise MissingPart(
+            f"{room.removesuffix('s')} '{name}' needs the package '{error.name}'", f"pip install {error.name}"
+        ) from None
+
+
+def _entry(room: str, name: str) -> EntryPoint:
+    for entry in entry_points(group=f"instar.{room}"):
+        if entry.name == name:
+            return entry
+    known = ", ".join(names(room)) or "none"
+    raise BadInput(f"unknown {room.removesuffix('s')} '{name}'", f"Installed: {known}.")

@@ -1,0 +1,413 @@
+"""Frozen records: what the rooms hand to one another. A change of state is a new record.
+
+Numbers that a candidate could have written never stand in these records: scores come from the marker,
+usage from the operating system's accounting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.space import Parameters, Value
+
+Floats = npt.NDArray[np.float64]
+
+
+def canonical(value: object) -> bytes:
+    """Encode as JSON with sorted keys and no spaces; NaN and infinity are refused with ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job cost, by the operating system's accounting."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.cpu_seconds + other.cpu_seconds,
+            self.wall_seconds + other.wall_seconds,
+            max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use; passing any of them ends the job, and only the job."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    memory_bytes: int
+    output_bytes: int = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Design:
+    """All that determines a successor: typed parameters and source files; named by its digest."""
+
+    lab: str
+    parameters: Parameters
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The design's name: SHA-256 over lab, parameters and files."""
+        return digest({"lab": self.lab, "parameters": dict(self.parameters), "files": dict(self.files)})
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the builder expects of a design, said before anything runs.
+
+    Attributes:
+        p_better: probability that it beats the incumbent at the top rung, in [0, 1].
+        mean: expected metric on the screening exam at the top rung.
+        deviation: standard deviation of that expectation, above 0.
+    """
+
+    p_better: float
+    mean: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.p_better <= 1.0 and math.isfinite(self.mean)):
+            raise ValueError(f"forecast out of range: {self}")
+        if not (math.isfinite(self.deviation) and self.deviation > 0.0):
+            raise ValueError(f"a forecast needs a positive, finite deviation: {self}")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is pushed next: the lab offers goals, the builder chooses one.
+
+    Attributes:
+        name: for people, such as "scrambles of up to 24 moves".
+        parameters: what the lab needs to act on it.
+        mastery: share of attempts at it that were verified as solved, oldest first, as far as measured.
+        difficulty: rises with the length of the tasks.
+    """
+
+    name: str
+    parameters: Parameters
+    difficulty: float
+    mastery: tuple[float, ...] = ()
+
+    @property
+    def progress(self) -> float:
+        """Measured learning progress: how much mastery moved between the last two measurements."""
+        return self.mastery[-1] - self.mastery[-2] if len(self.mastery) >= 2 else 0.0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A design with its author, the goal that it serves, why, and a forecast made before it runs."""
+
+    number: int
+    design: Design
+    author: str
+    parent: int
+    goal: Goal
+    why: str
+    forecast: Forecast
+
+
+class TrialState(StrEnum):
+    """Where a trial stands. Failure is a state, not an exception, and every state is kept."""
+
+    RUNNING = "running"
+    SCORED = "scored"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    REFUSED = "refused"  # the artefact or the answers broke the contract
+    CANCELLED = "cancelled"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial ended without a score through its own fault."""
+        return self in _FAILED
+
+
+_FAILED = {TrialState.CRASHED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.REFUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attempt to train and screen a design, at one rung and one training seed.
+
+    Attributes:
+        number: identity in the archive, from 1.
+        replica: 0 for the trial that climbs the rungs; 1.. repeat the finalist with other seeds.
+        metric: mean score on the screening exam, or None until it is scored.
+        gain: metric minus the parent's on the same questions.
+        noise: standard error of the gain over the questions.
+        kept: whether it went on to the next stage, with `why` in words.
+    """
+
+    number: int
+    proposal: int
+    parent: int
+    rung: int
+    replica: int
+    seed: int
+    state: TrialState = TrialState.RUNNING
+    metric: float | None = None
+    gain: float | None = None
+    noise: float | None = None
+    usage: Usage = Usage()
+    why: str = ""
+    artefact: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One artefact's marked answers to one paper.
+
+    Attributes:
+        values: (N,) score per question in [0, 1]; the metric is their mean.
+        solved: (N,) whether the question was answered rightly at all.
+        lengths: (N,) task length of each question; NaN where it isn't known.
+        bands: (N,) index of the question's band of lengths, for retention.
+        band_names: name of each band, easiest first.
+        metrics: further figures for people, by name.
+    """
+
+    values: Floats
+    solved: npt.NDArray[np.bool_]
+    lengths: Floats
+    bands: npt.NDArray[np.int64]
+    band_names: tuple[str, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = self.values.shape
+        if len(count) != 1 or count[0] == 0:
+            raise ValueError("a score needs at least one question")
+        if not (self.solved.shape == self.lengths.shape == self.bands.shape == count):
+            raise ValueError("values, solved, lengths and bands differ in shape")
+        if not (np.isfinite(self.values).all() and (self.values >= 0).all() and (self.values <= 1).all()):
+            raise ValueError("question scores must be finite and in [0, 1]")
+
+    @property
+    def metric(self) -> float:
+        """The mean score over the questions."""
+        return float(self.values.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a gate sees: everyone's scores on the same fresh questions.
+
+    Attributes:
+        candidate: one score per training seed of the design.
+        incumbent: the incumbent's score.
+        founder: frozen generation 0's score.
+        test: how many candidates have been judged in this run, this one included (for alpha spending).
+    """
+
+    candidate: tuple[Score, ...]
+    incumbent: Score
+    founder: Score
+    test: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One gate's verdict in words and numbers."""
+
+    gate: str
+    passed: bool
+    text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate becomes the next generation, with every gate's reason."""
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def promote(self) -> bool:
+        """True only if there is a reason and every one passed."""
+        return bool(self.reasons) and all(reason.passed for reason in self.reasons)
+
+    @property
+    def summary(self) -> str:
+        """The failed reasons, or all of them, in one line."""
+        failed = [reason for reason in self.reasons if not reason.passed]
+        return "; ".join(f"{reason.gate}: {reason.text}" for reason in failed or self.reasons)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A promoted model; the newest one is the incumbent.
+
+    Attributes:
+        artefact: digest of the files of the artefact.
+        metrics: plain figures of the exam that promoted it.
+        estimates: figures with an interval, as the command's contract wants them.
+        promoted_at: seconds since the epoch.
+        run_seconds: wall seconds of the run so far, and `run_cpu_seconds` CPU seconds.
+    """
+
+    number: int
+    parent: int | None
+    author: str
+    design: Design
+    artefact: str
+    metrics: Mapping[str, float]
+    estimates: Mapping[str, Mapping[str, Any]]
+    promoted_at: float
+    run_seconds: float
+    run_cpu_seconds: float
+    ledger_index: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Verified work of one generation: content-addressed data with its provenance.
+
+    Attributes:
+        digest: SHA-256 of the file, which is also its name.
+        maker: number of the generation that made it.
+        verified_by: what judged it: "rules", or "none" / "self" in a control arm.
+        attempts, kept: how many answers were given, and how many were kept.
+        mastery: share solved at the goal, measured by the rules whatever was kept.
+        examples: training pairs in the file.
+    """
+
+    digest: str
+    maker: int
+    goal: Goal
+    verified_by: str
+    attempts: int
+    kept: int
+    mastery: float
+    examples: int
+    usage: Usage = Usage()
+
+
+class Room(StrEnum):
+    """Which kind of untrusted process a job runs in."""
+
+    WORKSHOP = "workshop"
+    EXAM = "exam"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for an executor: a function called in a room of its own.
+
+    `entry` ("package.module:function") is called with the room's path and the payload. It reads
+    `room/in/<name>` for every input and leaves its files in `room/out`.
+
+    Attributes:
+        key: idempotency key; unique in a run.
+        payload: strict JSON.
+        inputs: name in the room -> trusted path (file or directory), read-only by contract.
+        threads: how many threads the job may use.
+    """
+
+    key: str
+    room: Room
+    entry: str
+    payload: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    limits: Limits
+    threads: int = 1
+
+
+class OutcomeState(StrEnum):
+    """How a job ended."""
+
+    DONE = "done"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an executor returns: how the job ended, what it cost (measured outside), where its files are."""
+
+    key: str
+    state: OutcomeState
+    usage: Usage
+    output: Path
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a builder may know: visible history only.
+
+    Attributes:
+        space: see `Lab.design_space`; kept out of here, since a builder is made for a lab.
+        incumbent: the newest generation.
+        goals: what the lab offers to push next.
+        baseline: the incumbent's metric on this generation's screening exam, or None before it was sat.
+        rungs: number of rungs; the forecast is for the last.
+        count: how many proposals are wanted.
+        first: number of the first proposal.
+        pending: designs under way, whose results aren't known yet.
+    """
+
+    incumbent: Generation
+    goals: Sequence[Goal]
+    goal: Goal
+    baseline: float | None
+    rungs: int
+    count: int
+    first: int
+    pending: Sequence[Design] = ()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A trial's result as a builder may see it: the design, the rung and the visible screening score."""
+
+    proposal: Proposal
+    trial: Trial
+    baseline: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, sample size and status, as every `--json` prints it."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    status: str = "measured"
+    note: str = ""
+
+    def to_json(self) -> dict[str, Value | None]:
+        """Return the object of the command's contract."""
+        plain: dict[str, Value | None] = {
+            "value": self.value, "low": self.low, "high": self.high, "n": self.n, "status": self.status
+        }  # fmt: skip
+        if self.note:
+            plain["note"] = self.note
+        return plain
