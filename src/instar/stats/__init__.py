@@ -1,0 +1,1 @@
+"""Room: stats. Error rates that hold: e-values, intervals, the horizon. Imports records and errors only."""
