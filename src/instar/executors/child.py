@@ -1,0 +1,102 @@
+"""The forked child becomes the job: its own session, its limits, its log as standard output, then the entry."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from instar.executors import kernel, rooms
+from instar.executors.protocol import Task
+
+MAX_DESCRIPTORS = 1024
+STACK_BYTES = 32 * 2**20  # room that a thread's stack and arena take in RLIMIT_DATA beside the job's data
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def become(task: Task, keeper: int) -> NoReturn:
+    """Run the task in this process and exit: 0 for done, its own status after `sys.exit`, 1 after an exception."""
+    status = 1
+    try:
+        _move_in(task, keeper)
+        rooms.call(task.entry, Path(task.room), task.payload)
+        status = 0
+    except SystemExit as request:
+        status = rooms.exit_code(request)
+        if not isinstance(request.code, int | None):
+            sys.stderr.write(f"{request.code}\n")
+    except BaseException:  # the executor's edge: whatever a candidate raises is a crash, told in its log
+        traceback.print_exc()
+    finally:
+        _leave(status)
+
+
+def _move_in(task: Task, keeper: int) -> None:
+    """Cut the ties to the server, then take on the limits."""
+    os.setsid()
+    kernel.die_with_parent(keeper)
+    _redirect(os.path.join(task.room, rooms.LOG))
+    kernel.close_descriptors()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(task.room)
+    os.environ.update(HOME=task.room, TMPDIR=task.room)
+    _set_threads(task.threads)
+    _limit(task)
+
+
+def _redirect(log: str) -> None:
+    """Read nothing, write to the log, line by line so that a killed job's last words are there."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    for source, target in ((null, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _set_threads(count: int) -> None:
+    """Let the job use `count` threads. Torch is asked itself: it read the variables when it was loaded.
+
+    NumPy's OpenBLAS read them then too and stays at one thread: it has no pool that would survive a fork.
+    """
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def _limit(task: Task) -> None:
+    """Set hard limits that hold between two looks of the keeper, which does the exact accounting.
+
+    RLIMIT_DATA also counts memory that is reserved and never touched, and what the job inherited.
+    """
+    seconds = math.ceil(task.cpu_seconds)
+    _lower(resource.RLIMIT_CPU, seconds, seconds + 1)
+    _lower(resource.RLIMIT_FSIZE, max(task.output_bytes, rooms.LOG_BYTES + 1))
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
+    if sys.platform == "linux":
+        _lower(resource.RLIMIT_DATA, kernel.data_bytes() + task.memory_bytes + task.threads * STACK_BYTES)
+
+
+def _lower(which: int, soft: int, hard: int | None = None) -> None:
+    """Set a limit, never above the one that holds already."""
+    ceiling = resource.getrlimit(which)[1]
+    wanted = soft if hard is None else hard
+    hard = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
+    resource.setrlimit(which, (min(soft, hard), hard))
+
+
+def _leave(status: int) -> NoReturn:
+    """Flush and exit without running the server's own clean-up handlers."""
+    streams: tuple[TextIO, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 1
+    os._exit(status)

@@ -1,0 +1,127 @@
+"""What is asked of the operating system: who descends from a process, what they use, who dies with whom.
+
+On Linux by prctl and /proc. Elsewhere (macOS) the prctl parts do nothing, so a daemon that a job leaves behind
+escapes, and processes are listed by psutil.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+_TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
+_PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) differs
+_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends; exit at once if `parent` has ended already."""
+    if sys.platform == "linux":
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, so that no daemon gets away."""
+    if sys.platform == "linux":
+        _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of the direct children, of every thread; [] for a process that is gone."""
+    if sys.platform != "linux":
+        return _children_elsewhere(pid)
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
+    except OSError:
+        pass
+    return found
+
+
+def _children_elsewhere(pid: int) -> list[int]:
+    import psutil  # type: ignore[import-untyped]  # loaded late: Linux needs none of it
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below `pid`, parents before children."""
+    found = children(pid)
+    for descendant in found:  # grows while it is walked
+        found += children(descendant)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What living processes use: resident memory (shared pages count for each), and CPU since they began."""
+
+    memory_bytes: int
+    cpu_seconds: float
+
+
+def sample(pids: Iterable[int]) -> Sample:
+    """Add up what the processes use now; those that are gone count nothing."""
+    each = [_sample(pid) for pid in pids]
+    return Sample(sum(one.memory_bytes for one in each), sum(one.cpu_seconds for one in each))
+
+
+def _sample(pid: int) -> Sample:
+    if sys.platform != "linux":
+        return _sample_elsewhere(pid)
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return Sample(0, 0.0)
+    # proc(5): after the name come state (3) ...; utime, stime, cutime, cstime are 14-17, rss is 24.
+    return Sample(int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) * _TICK)
+
+
+def _sample_elsewhere(pid: int) -> Sample:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return Sample(process.memory_info().rss, times.user + times.system)
+    except psutil.Error:
+        return Sample(0, 0.0)
+
+
+def reaped_use() -> Sample:
+    """Return peak memory and CPU of all descendants that were waited for (getrusage(2), RUSAGE_CHILDREN)."""
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Sample(usage.ru_maxrss * _MAXRSS_UNIT, usage.ru_utime + usage.ru_stime)
+
+
+def data_bytes() -> int:
+    """Return this process's private writable memory, which is what RLIMIT_DATA counts; 0 where unknown."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
+
+
+def close_descriptors(keep: int = -1) -> None:
+    """Close every descriptor but the standard streams and `keep`."""
+    if keep < 0:
+        os.closerange(3, 65536)
+        return
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 65536)
