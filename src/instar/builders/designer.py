@@ -1,0 +1,244 @@
+"""The designer that a generation carries: what it learned about designs, and how well each way of learning did.
+
+A designer is settings plus lessons; both stand in its state, and fitting them again gives the same designer bit for
+bit. It never changes: its successor is a new one, retrained on newer lessons. Before that, every option (family and
+features) forecasts the lessons that are new, from the old ones alone; the sums of those log scores (prequential
+scores: Dawid, "Statistical theory: the prequential approach", 1984) choose the settings of the next designer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from instar.builders.families import FAMILIES, Family
+from instar.builders.lessons import LEAST_HEADROOM, Lesson, from_json, stretch, targets, to_json
+from instar.errors import BadInput
+from instar.records import Floats, Forecast
+from instar.space import Choice, Parameters, Real, Space, Value
+
+Option = tuple[str, str]  # family, features
+
+FEATURES = ("plain", "context")
+"""'plain': the design and the rung; 'context': also the parent's headroom and the lesson's age in generations."""
+
+OPTIONS: tuple[Option, ...] = tuple((family, features) for family in FAMILIES for features in FEATURES)
+
+SPACE = Space(
+    {
+        "designer.family": Choice(tuple(FAMILIES)),
+        "designer.features": Choice(FEATURES),
+        "designer.exploration": Real(0.05, 2.0, log=True),
+    }
+)
+
+SCORING_ROWS = 48
+"""Options are compared on fits to this many lessons, so that comparing them stays cheap."""
+
+FORGETTING = 0.8
+"""What a past score still counts after one more generation: the best way to learn may change."""
+
+INERTIA = 10.0
+"""Nats of evidence that another option must have before it is as probable as the present one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The part of a design that says how its designer learns and dares."""
+
+    family: str = "gp"
+    features: str = "context"
+    exploration: float = 0.3
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Settings:
+        """Read a design's settings; the default for what it doesn't say."""
+        given = {**cls().parameters, **{name: parameters[name] for name in SPACE.ranges if name in parameters}}
+        SPACE.check(given, "designer")
+        return cls(str(given["designer.family"]), str(given["designer.features"]), float(given["designer.exploration"]))
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """The settings as parameters of a design."""
+        return {
+            "designer.family": self.family,
+            "designer.features": self.features,
+            "designer.exploration": self.exploration,
+        }
+
+    @property
+    def option(self) -> Option:
+        """What can be scored on past trials; exploration can't, it changes which trials there are."""
+        return self.family, self.features
+
+
+class Designer:
+    """A fitted model of what designs gain.
+
+    Args:
+        space: the lab's ranges.
+        generation: number of the generation that carries it.
+        settings: how it learns.
+        lessons: what it learned from.
+        scores: summed log score and number of forecasts scored, by option.
+        seed: of the randomness inside its model.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        generation: int = 0,
+        settings: Settings | None = None,
+        lessons: Sequence[Lesson] = (),
+        scores: Mapping[Option, tuple[float, float]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.space, self.generation, self.seed = space, generation, seed
+        self.settings, self.lessons = settings or Settings(), tuple(lessons)
+        self.scores = dict(scores or dict.fromkeys(OPTIONS, (0.0, 0.0)))
+        self._newest = max((lesson.generation for lesson in self.lessons), default=0)
+        self._model = self._fitted(self.settings.option, self.lessons)
+        noises = [lesson.noise for lesson in self.lessons[-32:] if lesson.gain is not None]
+        self._noise = float(np.median(noises)) if noises else 0.0
+
+    def successor(self, generation: int, settings: Settings, lessons: Sequence[Lesson], seed: int) -> Designer:
+        """Return the next designer: every option scored on the new lessons, then retrained on all."""
+        return Designer(self.space, generation, settings, lessons, self._scored(lessons), seed)
+
+    def reading(self, lessons: Sequence[Lesson]) -> Designer:
+        """Return the same designer, with the same settings, after further lessons."""
+        return Designer(self.space, self.generation, self.settings, lessons, self.scores, self.seed)
+
+    def predict(self, designs: Sequence[Parameters], headroom: float, rung: int) -> tuple[Floats, Floats]:
+        """Return mean and deviation, (M,) each, of the squeezed gain; the deviation is of what could be learned."""
+        asked = [Lesson(0, design, self._newest, rung, headroom, None, 0.0) for design in designs]
+        return self._model.predict(self._inputs(self.settings.features, asked, self._newest))
+
+    def forecast(self, design: Parameters, baseline: float, rung: int) -> Forecast:
+        """Say what one training run of a design will measure, with all that is uncertain about it."""
+        headroom = max(LEAST_HEADROOM, 1.0 - baseline)
+        means, deviations = self.predict([design], headroom, rung)
+        mean = float(means[0])
+        spread = math.hypot(float(deviations[0]), self._model.residual, self._noise / headroom)
+        low, middle, high = (float(value) * headroom for value in stretch(mean + spread * np.array([-1.0, 0.0, 1.0])))
+        return Forecast(
+            p_better=0.5 * math.erfc(-mean / (spread * math.sqrt(2.0))),
+            mean=min(1.0, max(0.0, baseline + middle)),
+            deviation=max(1e-4, (high - low) / 2),
+        )
+
+    def favourites(self, count: int) -> list[Parameters]:
+        """Return the designs with the best posterior mean among those that were tried, at most `count`."""
+        if not self.lessons:
+            return []
+        order = np.argsort(-targets(self.lessons)[0], kind="stable")[:SCORING_ROWS]
+        good = [self.lessons[index] for index in order]
+        distinct = {tuple(lesson.parameters.values()): lesson.parameters for lesson in good}
+        designs = list(distinct.values())
+        mean, _ = self.predict(designs, self.lessons[-1].headroom, max(lesson.rung for lesson in self.lessons))
+        return [designs[index] for index in np.argsort(-mean, kind="stable")[:count]]
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the designer is, as strict JSON."""
+        return {
+            "generation": self.generation,
+            "settings": self.settings.parameters,
+            "parameters": list(self.space.ranges),
+            "lessons": to_json(self.lessons),
+            "scores": [[*option, *self.scores[option]] for option in OPTIONS],
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_state(cls, space: Space, state: Mapping[str, Any]) -> Designer:
+        """Return the designer whose state this is. Raises `BadInput` where it is of another lab or version."""
+        try:
+            names = state["parameters"]
+            if list(names) != list(space.ranges):
+                raise BadInput(
+                    f"the incumbent's designer knows the parameters {', '.join(names)}, the lab has others",
+                    "Start a new run, or go back to the version of the lab that made this one.",
+                )
+            scores = {(family, features): (total, count) for family, features, total, count in state["scores"]}
+            scores = {option: scores.get(option, (0.0, 0.0)) for option in OPTIONS}
+            lessons = from_json(names, state["lessons"])
+            settings = Settings.of(state["settings"])
+            return cls(space, int(state["generation"]), settings, lessons, scores, int(state["seed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"the designer's state cannot be read: {error!r}", "Restore another generation.") from error
+
+    def _inputs(self, features: str, lessons: Sequence[Lesson], newest: int) -> Floats:
+        """Place lessons in the unit cube: (N, D) with the design, the rung and perhaps the context."""
+        columns = [self.space.encode([lesson.parameters for lesson in lessons])]
+        columns.append(np.array([[lesson.rung / (1 + lesson.rung)] for lesson in lessons]).reshape(-1, 1))
+        if features == "context":
+            ages = [max(0, newest - lesson.generation) for lesson in lessons]
+            context = [[min(1.0, lesson.headroom), 1 / (1 + age)] for lesson, age in zip(lessons, ages, strict=True)]
+            columns.append(np.array(context).reshape(-1, 2))
+        return np.concatenate(columns, axis=1)
+
+    def _fitted(self, option: Option, lessons: Sequence[Lesson]) -> Family:
+        family, features = option
+        newest = max((lesson.generation for lesson in lessons), default=0)
+        model = FAMILIES[family](np.random.default_rng(self.seed))
+        model.fit(self._inputs(features, lessons, newest), *targets(lessons))
+        return model
+
+    def _scored(self, lessons: Sequence[Lesson]) -> dict[Option, tuple[float, float]]:
+        """Add the score of every option on the lessons that this designer hasn't seen, learning from those it has."""
+        known = {lesson.number for lesson in self.lessons}
+        fresh = [lesson for lesson in lessons if lesson.number not in known][-SCORING_ROWS:]
+        scores = {option: (FORGETTING * total, FORGETTING * count) for option, (total, count) in self.scores.items()}
+        if not fresh:
+            return dict(self.scores)
+        target, noise = targets(fresh)
+        for option in OPTIONS:
+            model = self._fitted(option, self.lessons[-SCORING_ROWS:])
+            mean, deviation = model.predict(self._inputs(option[1], fresh, fresh[-1].generation))
+            variance = deviation**2 + model.residual**2 + noise**2
+            logs = -0.5 * (np.log(2 * math.pi * variance) + (target - mean) ** 2 / variance)
+            total, count = scores[option]
+            scores[option] = (total + float(np.maximum(logs, -6.0).sum()), count + len(fresh))  # one miss isn't all
+        return scores
+
+
+def next_settings(designer: Designer, rng: np.random.Generator) -> tuple[Settings, str]:
+    """Propose the next designer's settings, and say on which evidence.
+
+    Options are drawn by their posterior probability under the prequential scores (one in ten uniformly);
+    exploration, for which there is no such evidence, moves now and then.
+    """
+    totals = np.array([designer.scores[option][0] for option in OPTIONS])
+    count = designer.scores[OPTIONS[0]][1]
+    now = OPTIONS.index(designer.settings.option)
+    totals[now] += INERTIA
+    weights = np.exp(totals - totals.max())
+    daring = rng.random() < 0.1
+    if daring:
+        chosen = int(rng.integers(len(OPTIONS)))
+    else:
+        chosen = int(rng.choice(len(OPTIONS), p=weights / weights.sum())) if count else now
+    family, features = OPTIONS[chosen]
+    settings = replace(designer.settings, family=family, features=features)
+    if rng.random() < 0.2:
+        step = math.log(settings.exploration) + 0.5 * float(rng.standard_normal())
+        settings = replace(settings, exploration=min(2.0, max(0.05, math.exp(step))))
+    return settings, _evidence(designer, chosen, daring, count)
+
+
+def _evidence(designer: Designer, chosen: int, daring: bool, count: float) -> str:
+    """Say how the chosen option did against the present one and the best of the others."""
+    name = "/".join(OPTIONS[chosen])
+    if not count:
+        return f"next designer {name}: nothing scored yet"
+    means = {option: designer.scores[option][0] / count for option in OPTIONS}
+    rival = max((option for option in OPTIONS if option != OPTIONS[chosen]), key=means.__getitem__)
+    how = "at random" if daring else "by score"
+    return (
+        f"next designer {name} ({how}): {means[OPTIONS[chosen]]:+.2f} nats a trial against "
+        f"{means[rival]:+.2f} of {'/'.join(rival)}, over {count:.0f} past trials"
+    )

@@ -1,0 +1,121 @@
+"""What a builder keeps of the trials that it saw: lessons, few enough that learning never costs more.
+
+A lesson's target is its gain as a share of the parent's headroom (1 - baseline): late, small gains count as much
+as early, huge ones. Losses are squeezed by a logarithm, for how bad a bad design was hardly matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from instar.records import Floats, Observation
+from instar.space import Parameters, Space
+
+CAPACITY = 256
+"""Most lessons kept; half of them are the newest, the others are thinned."""
+
+LEAST_HEADROOM = 0.02
+"""A parent closer to perfect than this counts as this close: shares of nothing say nothing."""
+
+LEAST_FAILURE = -0.25
+"""Target of a failed trial, or the worst target seen if that is lower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One finished trial, without anything that a builder does not learn from.
+
+    Attributes:
+        number: the trial's number.
+        generation: number of the parent that it was built from.
+        headroom: 1 minus the parent's metric.
+        gain: metric minus the parent's; None if the trial failed.
+        noise: standard error of the gain.
+    """
+
+    number: int
+    parameters: Parameters
+    generation: int
+    rung: int
+    headroom: float
+    gain: float | None
+    noise: float
+
+
+def squeeze(share: Floats) -> Floats:
+    """Map a gain as a share of headroom to a target: the share itself if positive, else -log(1 - share)."""
+    return np.where(share >= 0, share, -np.log1p(np.maximum(-share, 0.0)))
+
+
+def stretch(target: Floats) -> Floats:
+    """Undo `squeeze`; targets below -5 count as -5."""
+    return np.where(target >= 0, target, -np.expm1(-np.clip(target, -5.0, 0.0)))
+
+
+def lesson_of(observation: Observation, space: Space) -> Lesson | None:
+    """Return what there is to learn from a finished trial, or None (cancelled, running, another space)."""
+    trial, given = observation.trial, observation.proposal.design.parameters
+    measured = trial.gain is not None and math.isfinite(trial.gain)
+    if not (measured or trial.state.failed) or any(name not in given for name in space.ranges):
+        return None
+    return Lesson(
+        number=trial.number,
+        parameters={name: given[name] for name in space.ranges},
+        generation=trial.parent,
+        rung=trial.rung,
+        headroom=max(LEAST_HEADROOM, 1.0 - observation.baseline),
+        gain=trial.gain if measured and not trial.state.failed else None,
+        noise=trial.noise if trial.noise is not None and math.isfinite(trial.noise) else 0.0,
+    )
+
+
+class Memory:
+    """Lessons by trial number; the newest 128 whole, the older ones thinned by every second."""
+
+    def __init__(self) -> None:
+        self._lessons: dict[int, Lesson] = {}
+
+    def add(self, lesson: Lesson) -> None:
+        """Keep a lesson; a known trial is replaced."""
+        self._lessons[lesson.number] = lesson
+        if len(self._lessons) > CAPACITY:
+            older = list(self._lessons)[: -CAPACITY // 2]
+            for number in older[::2]:
+                del self._lessons[number]
+
+    @property
+    def lessons(self) -> tuple[Lesson, ...]:
+        """All lessons kept, in the order in which their trials ended."""
+        return tuple(self._lessons.values())
+
+
+def targets(lessons: Sequence[Lesson]) -> tuple[Floats, Floats]:
+    """Return what is to be predicted (N,) and its standard error (N,), both on the squeezed scale."""
+    headroom = np.array([lesson.headroom for lesson in lessons])
+    failed = np.array([lesson.gain is None for lesson in lessons], dtype=bool)
+    share = np.array([lesson.gain or 0.0 for lesson in lessons]) / headroom
+    noise = np.array([lesson.noise for lesson in lessons]) / headroom
+    target, noise = squeeze(share), noise / (1.0 + np.maximum(-share, 0.0))
+    worst = min([LEAST_FAILURE, *target[~failed]])
+    return np.where(failed, worst, target), np.where(failed, 0.0, noise)
+
+
+def to_json(lessons: Sequence[Lesson]) -> list[list[Any]]:
+    """Return lessons as rows of plain values; parameters come last, in the space's order."""
+    return [
+        [kept.number, kept.generation, kept.rung, kept.headroom, kept.gain, kept.noise, *kept.parameters.values()]
+        for kept in lessons
+    ]
+
+
+def from_json(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Lesson, ...]:
+    """Return the lessons that `to_json` wrote, for parameters of these names."""
+    return tuple(
+        Lesson(number, dict(zip(names, values, strict=True)), generation, rung, headroom, gain, noise)
+        for number, generation, rung, headroom, gain, noise, *values in rows
+    )
