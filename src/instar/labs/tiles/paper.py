@@ -1,0 +1,174 @@
+"""The exam of the lab `tiles`: boards are set and answers marked here, in the conductor.
+
+A question is a board; the answer is a sequence of moves. Its score is the path efficiency: reference length over the
+number of moves used, 0 if unsolved (success weighted by path length, Anderson et al. 2018, arXiv:1807.06757). The
+reference is the optimum where it is known (3x3, and 4x4 near the goal), otherwise Manhattan distance plus linear
+conflict, which is never more than the optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.errors import ArtefactError
+from instar.interfaces import Arrays, Paper, Stage
+from instar.labs.tiles import oracle, rules
+from instar.records import Floats, Job, Limits, Room, Score
+
+_BANDS_3 = (1, 8, 14, 18, 22, 26, 31)  # upper ends of the bands of optimal lengths
+_NEAR = 20  # optimal lengths that layers around the goal give exactly, 4x4
+_RANDOM = np.nan
+
+
+class TilesExam:
+    """Sets, hands out and marks boards of one size."""
+
+    def __init__(self, size: int, sizes: Mapping[str, int]) -> None:
+        self.size, self.sizes = size, sizes
+
+    def set(self, seed: int, stage: Stage) -> Paper:
+        """Draw fresh held-out boards: some of every length, and at the report random ones too."""
+        rng = np.random.default_rng(seed)
+        each = self.sizes["promotion"] if stage is Stage.REPORT else self.sizes[stage.value]
+        strata = _STRATA[self.size](each, rng)
+        if stage is Stage.REPORT:
+            strata.append(_random_boards(self.size, self.sizes["report"], rng))
+        boards = np.concatenate([part[0] for part in strata])
+        order = rng.permutation(len(boards))
+        answers = {
+            "lengths": np.concatenate([part[1] for part in strata])[order],
+            "bands": np.concatenate([part[2] for part in strata])[order],
+            "random": np.concatenate([part[3] for part in strata])[order],
+        }
+        settings = np.array([self.sizes["search_width"], self.sizes["max_moves"]], dtype=np.int64)
+        return Paper({"boards": boards[order], "settings": settings}, answers)
+
+    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        """Describe the exam-room job."""
+        inputs = {"artefact": artefact, "questions.safetensors": questions}
+        return Job(key, Room.EXAM, "instar.labs.tiles.work:sit", {}, inputs, limits)
+
+    def mark(self, paper: Paper, answers: Arrays) -> Score:
+        """Replay every answer by the rules; the candidate's own claims are not read."""
+        boards = np.asarray(paper.questions["boards"])
+        lengths = np.asarray(paper.answers["lengths"], dtype=np.float64)
+        greedy_solved, greedy_used = _replay(boards, answers, "greedy")
+        reference = np.where(np.isnan(lengths), oracle.lower_bound(boards), lengths)
+        value = _efficiency(reference, greedy_solved, greedy_used)
+        metrics = _plain("greedy", paper, greedy_solved, greedy_used, lengths)
+        if self.sizes["search_width"] > 1:
+            solved, used = _replay(boards, answers, "beam")
+            value = _efficiency(reference, solved, used)
+            metrics |= _plain("beam", paper, solved, used, lengths)
+        bands = np.asarray(paper.answers["bands"], dtype=np.int64)
+        return Score(value, greedy_solved, lengths, bands, _NAMES[self.size], metrics)
+
+
+def _replay(boards: rules.Boards, answers: Arrays, name: str) -> tuple[rules.Mask, npt.NDArray[np.int64]]:
+    sequences = answers.get(name)
+    if sequences is None or sequences.dtype != np.int8 or sequences.ndim != 2 or sequences.shape[1] > 4096:
+        raise ArtefactError(f"answers: '{name}' must be int8 moves of shape (questions, moves)")
+    try:
+        return rules.replay(boards, sequences)
+    except ValueError as error:
+        raise ArtefactError(f"answers: '{name}': {error}") from None
+
+
+def _efficiency(reference: Floats, solved: rules.Mask, used: npt.NDArray[np.int64]) -> Floats:
+    return np.where(solved, np.minimum(1.0, reference / np.maximum(used, 1)), 0.0)
+
+
+def _plain(name: str, paper: Paper, solved: rules.Mask, used: npt.NDArray[np.int64], lengths: Floats) -> dict[str, Any]:
+    """Return figures for people: success on random boards, and moves above the optimum where it is known."""
+    weights = _weights(paper, lengths)
+    known = solved & ~np.isnan(lengths)
+    excess = float(np.mean((used - lengths)[known])) if known.any() else float("nan")
+    found = {f"{name}_success": float(np.sum(weights * solved) / weights.sum())}
+    return found | ({f"{name}_excess_moves": excess} if known.any() else {})
+
+
+def _weights(paper: Paper, lengths: Floats) -> Floats:
+    """Weigh questions as they occur among random boards: those drawn at random, or by length where it is known."""
+    random = np.asarray(paper.answers["random"], dtype=bool)
+    if random.any() or paper.questions["boards"].shape[1] != 9:
+        return random.astype(np.float64) if random.any() else np.ones(len(lengths))
+    population = np.bincount(oracle.distances().lengths, minlength=32).astype(np.float64)
+    asked = np.bincount(lengths.astype(np.int64), minlength=32)
+    return np.asarray((population / np.maximum(asked, 1))[lengths.astype(np.int64)])
+
+
+# --- what is asked --------------------------------------------------------------------------------------------------
+
+_Part = tuple[rules.Boards, Floats, npt.NDArray[np.int64], rules.Mask]
+
+
+def _part(boards: rules.Boards, lengths: Floats, bands: npt.NDArray[np.int64] | int, random: bool = False) -> _Part:
+    count = len(boards)
+    return boards, lengths, np.broadcast_to(bands, count).astype(np.int64), np.full(count, random)
+
+
+def _strata_3(each: int, rng: np.random.Generator) -> list[_Part]:
+    """Every optimal length of which a state is held out, `each` times."""
+    table = oracle.distances()
+    lengths = np.repeat(np.unique(table.lengths[table.held_out]), each)
+    boards = table.sample(lengths, rng)
+    return [_part(boards, lengths.astype(np.float64), np.searchsorted(_BANDS_3[1:], lengths))]
+
+
+def _strata_4(each: int, rng: np.random.Generator) -> list[_Part]:
+    """Exact lengths near the goal in two bands, and boards drawn uniformly from all, whose lengths nobody knows."""
+    parts = []
+    for band, (low, high) in enumerate(((2, 10), (11, _NEAR))):
+        lengths = rng.integers(low, high + 1, each)
+        boards = np.concatenate([rng.choice(_held_out_layer(int(length)), 1) for length in lengths])
+        parts.append(_part(boards, lengths.astype(np.float64), band))
+    boards, _, _, _ = _random_boards(4, 3 * each, rng)
+    return [*parts, _part(boards, np.full(len(boards), _RANDOM), 2, random=True)]
+
+
+def _strata_5(each: int, rng: np.random.Generator) -> list[_Part]:
+    """Scrambles in three bands; their depth is an upper bound of the length, so no length is stated."""
+    parts = []
+    for band, depth in enumerate((20, 60, 200)):
+        boards = _fresh(lambda n, depth=depth: rules.scramble(5, np.full(n, depth), rng), each)
+        parts.append(_part(boards, np.full(each, _RANDOM), band))
+    return [*parts, _part(_random_boards(5, each, rng)[0], np.full(each, _RANDOM), 3, random=True)]
+
+
+def _random_boards(size: int, count: int, rng: np.random.Generator) -> _Part:
+    boards = _fresh(lambda n: rules.uniform(size, n, rng), count)
+    if size == 3:
+        lengths = oracle.distances().of(boards)
+        return _part(boards, lengths.astype(np.float64), np.searchsorted(_BANDS_3[1:], lengths), random=True)
+    return _part(boards, np.full(count, _RANDOM), len(_NAMES[size]) - 1, random=True)
+
+
+def _fresh(draw: Any, count: int) -> rules.Boards:
+    """Draw boards until `count` are among those that are kept for exams."""
+    parts: list[rules.Boards] = []
+    while sum(map(len, parts)) < count:
+        boards = draw(count * 4)
+        parts.append(boards[rules.held_out(boards)])
+    return np.concatenate(parts)[:count]
+
+
+@lru_cache
+def _held_out_layer(length: int) -> rules.Boards:
+    """Return the 4x4 boards of an optimal length that are kept for exams."""
+    boards = rules.unpack(oracle.layers(4, _NEAR)[length], 4)
+    return boards[rules.held_out(boards)]
+
+
+_STRATA = {3: _strata_3, 4: _strata_4, 5: _strata_5}
+_NAMES = {
+    3: tuple(f"{low + 1}-{high} moves" for low, high in pairwise(_BANDS_3)),
+    4: ("2-10 moves", "11-20 moves", "random boards"),
+    5: ("scrambles of 20", "scrambles of 60", "scrambles of 200", "random boards"),
+}

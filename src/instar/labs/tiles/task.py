@@ -1,0 +1,222 @@
+"""The lab `tiles` as the loop sees it: jobs described here, run elsewhere; answers verified by the rules.
+
+This module is trusted and imports no torch: `work` holds what runs in the workshop and in the exam room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.artefacts import read_arrays, read_json
+from instar.config import Manifest, read_manifest
+from instar.errors import ArtefactError, BadInput
+from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, TrainRequest
+from instar.labs.tiles import oracle, rules
+from instar.labs.tiles.paper import TilesExam
+from instar.records import Design, Experience, Goal, Job, Limits, Room
+from instar.space import Space, Value
+
+_WORK = "instar.labs.tiles.work"
+
+
+class TilesLab:
+    """Sliding-tile puzzles of one size; also a `SelfTeaching`, `PlainRecipes` and `Solving` lab."""
+
+    name = "tiles"
+    metric = Metric("path efficiency", "moves", "greedy_success")
+    preload = (_WORK,)
+    artefact_files = ("config.json", "model.safetensors")
+
+    def __init__(self, manifest: Manifest, options: Mapping[str, str]) -> None:
+        chosen = manifest.choose(options)
+        self._manifest = manifest.under(chosen)
+        self.version = manifest.version
+        self.size = int(chosen["size"])
+        self._exam = TilesExam(self.size, {key: int(value) for key, value in self._manifest.exam.items()})
+
+    @property
+    def exam(self) -> TilesExam:
+        """The lab's exam."""
+        return self._exam
+
+    def design_space(self) -> Space:
+        """Return the ranges that `lab.toml` states."""
+        return self._manifest.design_space()
+
+    def seed_design(self) -> Design:
+        """Return the founder's design."""
+        return Design(self.name, dict(self._manifest.seed))
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def train(self, request: TrainRequest) -> Job:
+        """Describe the training of a policy: founding, from experience, or from walks."""
+        inputs = {f"experience-{n:03d}": path for n, path in enumerate(request.experience)}
+        if request.parent is not None:
+            inputs["parent"] = request.parent
+        payload: dict[str, Any] = {
+            "size": self.size,
+            "design": dict(request.design.parameters),
+            "seed": request.seed,
+            "effort": request.effort,
+            "threads": request.threads,
+            "files": len(request.experience),
+        }
+        return Job(request.key, Room.WORKSHOP, f"{_WORK}:train", payload, inputs, request.limits, request.threads)
+
+    def check(self, artefact: Path) -> None:
+        """Raise `ArtefactError` unless the artefact is a policy of this lab's size."""
+        config = read_json(artefact / "config.json", limit=4096)
+        if not isinstance(config, dict) or config.get("size") != self.size:
+            raise ArtefactError(f"config.json: not a policy for {self.size}x{self.size}")
+        read_arrays(artefact / "model.safetensors", limit=2**28)
+
+    @property
+    def arms(self) -> Mapping[str, Design]:
+        """The plain recipe beside the loop: one long training run on walks (Takano 2023, arXiv:2106.03157)."""
+        parameters: dict[str, Value] = dict(self._manifest.seed)
+        return {"walks": Design(self.name, parameters | {"source": "walks", "reuse": False})}
+
+    # --- experience -------------------------------------------------------------------------------------------------
+
+    def goals(self, design: Design, experience: Sequence[Experience]) -> Sequence[Goal]:
+        """Offer the scramble depths measured so far and the next harder one."""
+        measured: dict[float, list[float]] = {}
+        for record in experience:
+            measured.setdefault(record.goal.difficulty, []).append(record.mastery)
+        first, last = self._exam.sizes["first_frontier"], self._exam.sizes["last_frontier"]
+        if design.parameters["source"] == "walks":
+            first = last  # walks have shown it the whole space: what is left to learn is on hard boards
+        hardest = max(measured, default=0.0)
+        following = first if not measured else min(last, math.ceil(hardest * float(design.parameters["growth"])))
+        depths = sorted({*sorted(measured)[-2:], float(following)})
+        return [_goal(depth, depth >= last, tuple(measured.get(depth, ()))) for depth in depths]
+
+    def collect(self, request: CollectRequest) -> Job:
+        """Describe a job in which the maker searches for solutions of fresh scrambles at the goal."""
+        payload: dict[str, Any] = {
+            "size": self.size,
+            "design": dict(request.design.parameters),
+            "seed": request.seed,
+            "goal": dict(request.goal.parameters),
+            "max_moves": self._exam.sizes["max_moves"],
+        }
+        inputs = {"maker": request.artefact}
+        return Job(request.key, Room.WORKSHOP, f"{_WORK}:collect", payload, inputs, request.limits)
+
+    def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
+        """Replay every answer by the rules, and keep the pairs of what holds; exam states are dropped."""
+        boards, sequences, confidence = self._answers(answers)
+        try:
+            solved, _ = rules.replay(boards, sequences)
+        except ValueError as error:
+            raise ArtefactError(f"answers: {error}") from None
+        kept = _kept(request.feedback, solved, confidence)
+        data = _pairs(boards[kept], sequences[kept])
+        record = Experience(
+            digest="",
+            maker=request.maker,
+            goal=request.goal,
+            verified_by="rules" if request.feedback is Feedback.VERIFIED else request.feedback.value,
+            attempts=len(boards),
+            kept=int(kept.sum()),
+            mastery=float(solved.mean()),
+            examples=len(data["moves"]),
+        )
+        return data, record
+
+    def _answers(self, answers: Arrays) -> tuple[rules.Boards, rules.Moves, npt.NDArray[np.float32]]:
+        try:
+            boards, sequences, confidence = answers["boards"], answers["sequences"], answers["confidence"]
+        except KeyError as error:
+            raise ArtefactError(f"answers: {error} is missing") from None
+        cells = self.size**2
+        shapes = boards.shape == (len(boards), cells) and sequences.shape[:1] == confidence.shape == (len(boards),)
+        types = [a.dtype.name for a in (boards, sequences, confidence)] == ["uint8", "int8", "float32"]
+        if not (shapes and types and 0 < len(boards) <= 10**6 and sequences.ndim == 2 and sequences.shape[1] <= 4096):
+            raise ArtefactError("answers: wrong shapes or types")
+        if not (np.sort(boards, axis=1) == np.arange(cells, dtype=np.uint8)).all():
+            raise ArtefactError("answers: a board that is not a permutation of its tiles")
+        return boards, sequences, confidence
+
+    # --- solving for people -----------------------------------------------------------------------------------------
+
+    def parse_task(self, text: str) -> dict[str, Any]:
+        """Read a board from the command line. Raises `BadInput`, also for one that parity forbids."""
+        try:
+            board = rules.parse(text)
+        except ValueError as error:
+            raise BadInput(f"board: {error}", "Give a solvable board, row by row, 0 for the blank.") from None
+        if board.size != self.size**2:
+            raise BadInput(
+                f"board: {board.size} numbers, but this run is about {self.size}x{self.size}",
+                f"Give {self.size**2} numbers, or a run of the other size by --home.",
+            )
+        return {"board": board.tolist()}
+
+    def solve_job(self, key: str, artefact: Path, task: Mapping[str, Any], limits: Limits, width: int = 64) -> Job:
+        """Describe the exam-room job that looks for a solution with a beam of `width`."""
+        payload = {"board": task["board"], "width": width, "max_moves": self._exam.sizes["max_moves"]}
+        return Job(key, Room.EXAM, f"{_WORK}:solve", payload, {"artefact": artefact}, limits)
+
+    def read_solution(self, task: Mapping[str, Any], answers: Arrays) -> dict[str, Any]:
+        """Replay the answer; return `solved`, the moves of the blank in words, and their number."""
+        board = np.array([task["board"]], dtype=np.uint8)
+        sequences = answers.get("sequences", np.zeros((1, 0), dtype=np.int8))
+        try:
+            solved, lengths = rules.replay(board, sequences)
+        except ValueError as error:
+            raise ArtefactError(f"answers: {error}") from None
+        count = int(lengths[0]) if solved[0] else 0
+        words = ["up", "down", "left", "right"]
+        shortest = int(oracle.distances().of(board)[0]) if self.size == 3 else None
+        return {
+            "solved": bool(solved[0]),
+            "moves": [words[move] for move in sequences[0, :count].tolist()],
+            "length": count if solved[0] else None,
+            "shortest": shortest,
+            "at_least": int(oracle.lower_bound(board)[0]),
+        }
+
+
+def _goal(depth: float, uniform: bool, mastery: tuple[float, ...]) -> Goal:
+    name = "uniformly random boards" if uniform else f"scrambles of up to {depth:.0f} moves"
+    return Goal(name, {"depth": int(depth), "uniform": uniform}, depth, mastery)
+
+
+def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.float32]) -> rules.Mask:
+    """Return which answers become training data: what the rules confirm, or in the control arms what they don't."""
+    if feedback is Feedback.VERIFIED:
+        return solved
+    if feedback is Feedback.SELF:
+        return confidence >= np.median(confidence)
+    return np.ones_like(solved)
+
+
+def _pairs(boards: rules.Boards, sequences: rules.Moves) -> Arrays:
+    """Expand answers into (state, move, moves left) for every state on the way, without states kept for exams."""
+    board, states, moves, left = boards.copy(), [], [], []
+    played = (sequences >= 0).sum(axis=1)
+    for t in range(int(played.max(initial=0))):
+        rows = np.flatnonzero((played > t) & (sequences[:, t] >= 0))
+        rows = rows[rules.legal(board[rows])[np.arange(len(rows)), sequences[rows, t]] & ~rules.solved(board[rows])]
+        states.append(board[rows])
+        moves.append(sequences[rows, t])
+        left.append((played[rows] - t).astype(np.int16))
+        board[rows] = rules.step(board[rows], sequences[rows, t])
+    if not states:
+        return {"boards": boards[:0], "moves": np.zeros(0, np.int8), "lengths": np.zeros(0, np.int16)}
+    pairs = np.concatenate(states), np.concatenate(moves), np.concatenate(left)
+    free = ~rules.held_out(pairs[0])
+    return {"boards": pairs[0][free], "moves": pairs[1][free], "lengths": pairs[2][free]}
+
+
+def create(options: Mapping[str, str]) -> TilesLab:
+    """Make the lab from its options (`size`). Raises `BadInput` naming the option and its valid values."""
+    return TilesLab(read_manifest(Path(__file__).with_name("lab.toml")), options)

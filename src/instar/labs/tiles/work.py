@@ -1,0 +1,165 @@
+"""What runs in the workshop and in the exam room: train, collect, sit, solve. Preloaded once by the fork server.
+
+Each function is called with its room's path and a payload; it reads `in/` and writes `out/`. Nothing in here can
+score itself: it leaves weights or moves, and the conductor judges them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from instar.artefacts import read_arrays, write_arrays
+from instar.labs.tiles import rules
+from instar.labs.tiles.learn import Batch, Mixture, Pairs, Source, TrainConfig, Walks, join
+from instar.labs.tiles.learn import train as fit
+from instar.labs.tiles.model import Inference, Policy, PolicyConfig, load, native_bfloat16, save
+from instar.labs.tiles.search import beam, greedy
+
+_OVERHEAD = 100_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
+_WALK_DEPTH = {3: 40, 4: 80, 5: 200}
+
+
+def train(room: Path, payload: Mapping[str, Any]) -> None:
+    """Leave a policy: untrained with effort 0, otherwise trained as the design says."""
+    torch.set_num_threads(payload["threads"])
+    design, seed = payload["design"], payload["seed"]
+    torch.manual_seed(seed)
+    policy = _start(room / "in" / "parent", payload)
+    if payload["effort"] > 0:
+        source = _source(room / "in", payload)
+        config = _config(policy, payload)
+        if "cpu_seconds" in design:
+            config = _fill(policy, source, config, float(design["cpu_seconds"]))
+        fit(policy, source, config)
+    save(policy, room / "out")
+
+
+def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
+    """Return the parent's network where the design reuses it and the shape is the same, else a fresh one."""
+    design = payload["design"]
+    config = PolicyConfig(payload["size"], design["width"], design["blocks"])
+    if design["reuse"] and parent.is_dir():
+        policy = load(parent)
+        if policy.config == config:
+            return policy
+    return Policy(config, torch.Generator().manual_seed(payload["seed"]))
+
+
+def _config(policy: Policy, payload: Mapping[str, Any]) -> TrainConfig:
+    """Return how to train: as many steps as the rung's compute pays for, so that designs compete at equal cost."""
+    design = payload["design"]
+    example = sum(parameter.numel() for parameter in policy.parameters()) + _OVERHEAD
+    return TrainConfig(
+        steps=max(20, round(1e9 * design["compute"] * payload["effort"] / (example * design["batch"]))),
+        batch=design["batch"],
+        learning_rate=design["learning_rate"],
+        weight_decay=design["weight_decay"],
+        ema=design["ema"],
+        symmetry=design["symmetry"],
+        bfloat16=native_bfloat16() and design["width"] >= 256,
+        seed=payload["seed"],
+    )
+
+
+def _source(folder: Path, payload: Mapping[str, Any]) -> Source:
+    """Return where the batches come from: own verified solutions, walks, or both."""
+    design = payload["design"]
+    walks = Walks(payload["size"], _WALK_DEPTH[payload["size"]])
+    if design["source"] == "walks":
+        return walks
+    own = _own(folder, payload["files"], design["replay"])
+    if own is None:
+        return walks if design["source"] == "both" else _nothing()
+    if design["source"] == "both":
+        return Mixture([walks, own], [design["walk_share"], 1.0 - design["walk_share"]])
+    return own
+
+
+def _nothing() -> Source:
+    raise ValueError("no experience to train on yet")
+
+
+def _own(folder: Path, files: int, replay: float) -> Source | None:
+    """Return a mixture of the newest solutions and, by the share `replay`, of all before them."""
+    batches = []
+    for number in range(files):
+        arrays = read_arrays((folder / f"experience-{number:03d}").resolve())
+        batches.append(Batch(arrays["boards"], arrays["moves"], arrays["lengths"]))
+    batches = [batch for batch in batches if len(batch)]
+    if not batches:
+        return None
+    newest, older = batches[-2:], batches[:-2]
+    if not older or replay == 0.0:
+        return Pairs(join(newest))
+    return Mixture([Pairs(join(newest)), Pairs(join(older))], [1.0 - replay, replay])
+
+
+def _fill(policy: Policy, source: Source, config: TrainConfig, cpu_seconds: float) -> TrainConfig:
+    """Return the configuration whose steps use up `cpu_seconds`, by timing a few steps on a throw-away copy."""
+    trial = Policy(policy.config)
+    began, probe = time.process_time(), replace(config, steps=60)
+    fit(trial, source, replace(config, steps=5))
+    middle = time.process_time()
+    fit(trial, source, probe)
+    each = (time.process_time() - middle) / probe.steps
+    left = cpu_seconds - (time.process_time() - began)
+    return replace(config, steps=max(20, int(left / each)))
+
+
+def collect(room: Path, payload: Mapping[str, Any]) -> None:
+    """Leave the maker's answers to fresh tasks at the goal; the rules will say which of them hold."""
+    torch.set_num_threads(1)
+    design, goal, size = payload["design"], payload["goal"], payload["size"]
+    rng = np.random.default_rng(payload["seed"])
+    if goal["uniform"]:
+        boards = rules.uniform(size, design["attempts"], rng)
+    else:
+        boards = rules.scramble(size, rng.integers(1, goal["depth"] + 1, design["attempts"]), rng)
+    evaluate = Inference(load(room / "in" / "maker"), bfloat16=native_bfloat16())
+    longest = payload["max_moves"] if goal["uniform"] else min(payload["max_moves"], goal["depth"])
+    sequences = beam(evaluate, boards, design["search_width"], longest)
+    unsolved = (sequences[:, 0] < 0) & ~rules.solved(boards)
+    if unsolved.any():  # the answer of last resort, which only the ungrounded control arms train on
+        sequences[unsolved] = greedy(evaluate, boards[unsolved], longest)
+    confidence = _confidence(evaluate, boards)
+    write_arrays(
+        room / "out" / "answers.safetensors",
+        {"boards": boards, "sequences": sequences, "confidence": confidence},
+        sync=False,
+    )
+
+
+def _confidence(evaluate: Inference, boards: rules.Boards) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the policy's own trust in its first move, (N,): the arm without a verifier has nothing better."""
+    scores = evaluate(boards)[:, : rules.MOVES] + np.where(rules.legal(boards), 0.0, -1e9).astype(np.float32)
+    scores -= scores.max(axis=1, keepdims=True)
+    return np.asarray(1.0 / np.exp(scores).sum(axis=1), dtype=np.float32)
+
+
+def sit(room: Path, payload: Mapping[str, Any]) -> None:
+    """Answer an exam's questions: by the policy alone, and with a beam where the exam asks for it."""
+    del payload
+    torch.set_num_threads(1)
+    questions = read_arrays((room / "in" / "questions.safetensors").resolve())
+    width, max_moves = (int(number) for number in questions["settings"])
+    evaluate = Inference(load(room / "in" / "artefact"), bfloat16=native_bfloat16())
+    answers = {"greedy": greedy(evaluate, questions["boards"], max_moves)}
+    if width > 1:
+        answers["beam"] = beam(evaluate, questions["boards"], width, max_moves)
+    write_arrays(room / "out" / "answers.safetensors", answers, sync=False)
+
+
+def solve(room: Path, payload: Mapping[str, Any]) -> None:
+    """Look for a solution of one board."""
+    torch.set_num_threads(1)
+    board = np.array([payload["board"]], dtype=np.uint8)
+    evaluate = Inference(load(room / "in" / "artefact"), bfloat16=native_bfloat16())
+    sequences = beam(evaluate, board, payload["width"], payload["max_moves"])
+    write_arrays(room / "out" / "answers.safetensors", {"sequences": sequences}, sync=False)

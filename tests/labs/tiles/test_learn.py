@@ -1,0 +1,86 @@
+"""Training: sources keep exam states out, the loss falls, and a seed fixes the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from instar.labs.tiles import learn, model, rules
+
+torch.set_num_threads(1)
+
+
+def trained(config: learn.TrainConfig, value_head: bool = False) -> tuple[model.Policy, np.ndarray]:
+    policy = model.Policy(model.PolicyConfig(3, 32, 1, value_head), torch.Generator().manual_seed(1))
+    return policy, learn.train(policy, learn.Walks(3, 15), config)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_loss_falls(bfloat16: bool) -> None:
+    _, losses = trained(learn.TrainConfig(steps=60, batch=256, bfloat16=bfloat16))
+    assert losses.shape == (60,)
+    assert np.isfinite(losses).all()
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
+
+
+def test_a_seed_fixes_the_weights() -> None:
+    first, second, other = (
+        trained(learn.TrainConfig(steps=8, batch=64, seed=seed))[0].head.weight for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_value_head_learns_the_length() -> None:
+    policy, _ = trained(learn.TrainConfig(steps=100, batch=256, value_weight=1.0), value_head=True)
+    boards, _ = rules.walks(3, 500, 3, np.random.default_rng(0))
+    far, _ = rules.walks(3, 500, 15, np.random.default_rng(0))
+    value = model.Inference(policy, bfloat16=False)
+    assert value(boards)[:, 4].mean() + 0.3 < value(far[-500:])[:, 4].mean()
+
+
+def test_no_source_gives_a_held_out_state() -> None:
+    rng = np.random.default_rng(0)
+    boards, moves = rules.walks(4, 500, 40, rng)
+    assert rules.held_out(boards).any()
+    stored = learn.Pairs(learn.Batch(boards, moves, np.ones(len(moves), dtype=np.int16)))
+    walks = learn.Walks(4, 40)
+    mixture = learn.Mixture([stored, walks], [0.25, 0.75])
+    for source in (stored, walks, mixture):
+        batch = source.draw(5_000, rng)
+        assert batch.boards.shape == (5_000, 16)
+        assert len(batch) == 5_000
+        assert not rules.held_out(batch.boards).any()
+        assert not rules.held_out(rules.reflect(batch.boards)).any()
+
+
+def test_walks_can_draw_more_than_they_make_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn.Walks, "WALKS", 4)
+    batch = learn.Walks(5, 3).draw(50, np.random.default_rng(0))
+    assert len(batch) == 50
+    assert batch.lengths.max() <= 3
+    assert rules.legal(batch.boards)[np.arange(50), batch.moves].all()
+
+
+def test_shares_must_add_up_and_something_must_be_left() -> None:
+    with pytest.raises(ValueError, match="adding up to 1"):
+        learn.Mixture([learn.Walks(3, 5)], [0.5])
+    board = rules.uniform(3, 200, np.random.default_rng(0))
+    held = board[rules.held_out(board)]
+    with pytest.raises(ValueError, match="no pair"):
+        learn.Pairs(learn.Batch(held, np.zeros(len(held), dtype=np.int8), np.zeros(len(held), dtype=np.int16)))
+    with pytest.raises(ValueError, match="positive"):
+        learn.TrainConfig(steps=0)
+
+
+def test_solutions_become_pairs() -> None:
+    board = rules.step(rules.goal(3)[None], np.array([0], dtype=np.int8))
+    board = np.concatenate([rules.step(board, np.array([2], dtype=np.int8)), board, board])
+    sequences = np.array([[3, 1, -1], [1, 0, 0], [0, -1, -1]], dtype=np.int8)
+    _, lengths = rules.replay(board, sequences)
+    pairs = learn.solution_pairs(board, sequences, lengths)
+    assert pairs.moves.tolist() == [3, 1, 1]
+    assert pairs.lengths.tolist() == [2, 1, 1]
+    assert (pairs.boards == board[[0, 1, 1]]).all()
+    assert len(learn.solution_pairs(board[2:], sequences[2:], lengths[2:])) == 0
