@@ -1,0 +1,117 @@
+"""The sealed exam: commit to the candidate, draw fresh questions, let everyone sit them, judge."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from instar.artefacts import read_arrays, write_arrays
+from instar.errors import ArtefactError
+from instar.exams.figures import figures
+from instar.interfaces import Paper, Reservation, Stage, Verdict
+from instar.promotion import promote
+from instar.records import Decision, Evidence, Outcome, OutcomeState, Reason, Score, Trial, Usage
+from instar.state import Candidate, Run
+from instar.trials import close
+
+
+class Examination:
+    """One candidate's promotion exam. Its replicas, the incumbent and the founder sit the same fresh paper."""
+
+    def __init__(self, run: Run, candidate: Candidate) -> None:
+        self.run, self.candidate = run, candidate
+        self.test = run.next_verdict
+        run.next_verdict += 1
+        candidate.under_exam = True
+        top = run.settings.rungs - 1
+        self.trials = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
+        self.scores: dict[str, Score] = {}
+        self.problems: list[str] = []
+        self.usage = Usage()
+        self.paper, self.questions = self._set()
+        self.open = self._sitters()
+
+    def begin(self) -> None:
+        """Queue one exam-room job per artefact."""
+        self.run.staged.reserve.append(Reservation(self._key, "examine", self.run.examine_seconds * len(self.open)))
+        for name, artefact in self.open.items():
+            job = self.run.parts.lab.exam.sit(f"{self._key}:{name}", artefact, self.questions, self.run.limits())
+            self.run.ready.append((job, f"exam {self.test}: {name}", partial(self._sat, name)))
+
+    @property
+    def _key(self) -> str:
+        return f"exam:{self.test}:{self.candidate.proposal.number}"
+
+    def _set(self) -> tuple[Paper, Path]:
+        """Commit to the artefacts first; only then is the seed of the questions known to anyone."""
+        run = self.run
+        commitment = {"kind": "candidate", "test": self.test, "artefacts": [trial.artefact for trial in self.trials]}
+        receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
+        paper = run.parts.lab.exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)
+        directory = run.parts.scratch / "papers"
+        directory.mkdir(exist_ok=True)
+        questions = directory / f"exam-{self.test}.safetensors"
+        write_arrays(questions, paper.questions, sync=False)
+        return paper, questions
+
+    def _sitters(self) -> dict[str, Path]:
+        run = self.run
+        sitters = {f"seed {trial.replica}": run.trial_directory(trial) for trial in self.trials}
+        sitters["incumbent"] = run.artefact(run.incumbent)
+        if run.incumbent.number > 0:
+            sitters["founder"] = run.artefact(run.generations[0])
+        return sitters
+
+    def _sat(self, name: str, outcome: Outcome) -> None:
+        """Mark one sitting; judge when the last one is in."""
+        run = self.run
+        self.usage += outcome.usage
+        run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
+        try:
+            if outcome.state is not OutcomeState.DONE:
+                raise ArtefactError(outcome.reason or outcome.state.value)
+            answers = read_arrays(outcome.output / "answers.safetensors")
+            self.scores[name] = run.parts.lab.exam.mark(self.paper, answers)
+        except ArtefactError as error:
+            self.problems.append(f"{name} did not sit the exam: {error}")
+        del self.open[name]
+        if not self.open:
+            self._judge()
+
+    def _judge(self) -> None:
+        run, candidate = self.run, self.candidate
+        run.staged.settle[self._key] = self.usage
+        self.questions.unlink(missing_ok=True)
+        if candidate.proposal.parent != run.incumbent.number:
+            return  # another candidate was promoted meanwhile
+        decision = self._decide()
+        successor = self.successor()
+        seen = self.scores.get(f"seed {successor.replica}")
+        estimates = figures(seen, seed=self.test) if seen else {}
+        verdict = Verdict(self.test, candidate.proposal.number, run.incumbent.number, decision, estimates)
+        run.stage(verdict)
+        reasons = [{"gate": r.gate, "passed": r.passed, "text": r.text} for r in decision.reasons]
+        said = {"kind": "verdict", "test": self.test, "promote": decision.promote, "reasons": reasons}
+        run.staged.statements.append((f"verdict:{self.test}", said))
+        if decision.promote and seen is not None:
+            promote(run, candidate, run.trial_directory(successor), seen, verdict)
+        else:
+            run.failures += 1
+        close(run, candidate)
+
+    def successor(self) -> Trial:
+        """Return the replica that would be promoted: the best on the visible screen, chosen before the exam."""
+        return max(self.trials, key=lambda trial: trial.metric or 0.0)
+
+    def _decide(self) -> Decision:
+        """Ask the gate; whatever is missing means no."""
+        if self.problems:
+            return Decision((Reason("exam", False, "; ".join(self.problems)),))
+        incumbent = self.scores["incumbent"]
+        evidence = Evidence(
+            candidate=tuple(self.scores[f"seed {trial.replica}"] for trial in self.trials),
+            incumbent=incumbent,
+            founder=self.scores.get("founder", incumbent),
+            test=self.test,
+        )
+        return self.run.parts.gate.judge(evidence)

@@ -1,0 +1,104 @@
+"""START HERE: how one generation comes about.
+
+    brief -> builder.propose -> commitment -> train (workshop) -> screen (exam room) -> climb the rungs
+          -> replicas with other seeds -> sealed exam -> gate -> the next generation, which builds the next
+
+The loop is a turn that repeats: take in what has finished, fill the free slots, write everything down in one
+transaction, start what was written down. `schedule.plan` says what a free slot does; every piece of work knows what
+follows from its outcome (`trials`, `teaching`, `examination`, `promotion`). Nothing here knows what a lab is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from instar import schedule
+from instar.config import seconds
+from instar.errors import LabError
+from instar.executors import rooms
+from instar.interfaces import Fact
+from instar.records import Outcome
+from instar.state import Run, Task
+
+Watcher = Callable[[Run, Sequence[Fact]], None]
+
+
+def run_loop(run: Run, watch: Watcher) -> str:
+    """Run until the budget, the goal or the lab is exhausted, or a person stops it; return why it ended.
+
+    Args:
+        run: fresh, or rebuilt by `resume.resume`.
+        watch: told after every turn what was durably recorded; it may draw, but not change anything.
+    """
+    while True:
+        run.stopping = run.stopping or reason_to_stop(run)
+        fill(run)
+        run.commit()
+        tell(run, watch)
+        if not run.tasks:
+            if run.stopping:
+                return run.stopping
+            raise LabError(
+                f"lab '{run.parts.lab.name}' leaves nothing to do", "This is a bug in its plugin or in Instar."
+            )
+        for outcome in run.parts.executor.wait(_patience(run)):
+            finish(run, outcome)
+        if run.time_left <= run.closing_seconds:
+            stop_now(run)
+
+
+def fill(run: Run) -> None:
+    """Give every free slot something to do; once the run is stopping, only what was begun is finished."""
+    while len(run.tasks) < run.parts.executor.slots:
+        if not run.ready and not run.stopping:
+            schedule.plan(run)
+        if not run.ready:
+            return
+        job, what, then = run.ready.popleft()
+        run.commit()  # what is started stands in the archive first
+        run.tasks[job.key] = Task(job, what, then, run.clock())
+        run.parts.executor.submit(job)
+
+
+def finish(run: Run, outcome: Outcome) -> None:
+    """Hand an outcome to the one who waits for it, and clear its room."""
+    task = run.tasks.pop(outcome.key, None)
+    run.usage += outcome.usage
+    if task is not None:
+        task.then(outcome)
+    rooms.clear(outcome.output.parent)
+
+
+def stop_now(run: Run) -> None:
+    """End everything that is under way: the budget is a hard stop."""
+    run.stopping = run.stopping or "budget used"
+    run.ready.clear()
+    for key in run.tasks:
+        run.parts.executor.cancel(key)
+
+
+def reason_to_stop(run: Run) -> str | None:
+    """Return why no new work should begin, or None."""
+    settings = run.settings
+    if run.time_left <= run.closing_seconds:
+        return "budget used"
+    if settings.budget_cpu and run.usage.cpu_seconds >= seconds(settings.budget_cpu):
+        return "CPU budget used"
+    if settings.generations is not None and len(run.generations) > settings.generations:
+        return "generations reached"
+    if run.disk_full:
+        return "disk budget used"
+    if run.failures >= settings.patience and run.saturated:
+        return "exhausted"
+    return None
+
+
+def tell(run: Run, watch: Watcher) -> None:
+    """Report what has been written since the last turn."""
+    written, run.written = run.written, []
+    watch(run, written)
+
+
+def _patience(run: Run) -> float:
+    """Return how long to wait for an outcome: until the closing time, and at most so long that the view stays alive."""
+    return max(0.0, min(0.5, run.time_left - run.closing_seconds))

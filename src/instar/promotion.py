@@ -1,0 +1,176 @@
+"""From candidate to generation: files, ledger, incumbent pointer; and the way back."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from instar.artefacts import digest_files, take, write_bytes, write_json
+from instar.errors import BadInput
+from instar.exams.figures import figures
+from instar.interfaces import Heritable, Verdict
+from instar.records import Generation, Outcome, OutcomeState, Score, Usage
+from instar.state import Candidate, Run, Rung
+
+
+def promote(run: Run, candidate: Candidate, artefact: Path, score: Score, verdict: Verdict) -> None:
+    """Make the candidate the next generation, and its builder the next builder."""
+    proposal = candidate.proposal
+    generation = Generation(
+        number=len(run.generations),
+        parent=run.incumbent.number,
+        author=proposal.author,
+        design=proposal.design,
+        artefact="",
+        metrics=dict(score.metrics),
+        estimates=verdict.estimates,
+        promoted_at=time.time(),
+        run_seconds=run.elapsed,
+        run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
+        ledger_index=-1,
+        why=f"{proposal.why} | {verdict.decision.summary}",
+    )
+    install(run, generation, artefact)
+
+
+def found(run: Run, artefact: Path, score: Score) -> None:
+    """Make the founder generation 0: never examined for promotion, kept frozen as an anchor."""
+    design = run.parts.lab.seed_design()
+    parameters = dict(design.parameters) | founding_settings(run)
+    generation = Generation(
+        number=0,
+        parent=None,
+        author="lab",
+        design=replace(design, parameters=parameters),
+        artefact="",
+        metrics=dict(score.metrics),
+        estimates=figures(score, seed=0),
+        promoted_at=time.time(),
+        run_seconds=run.elapsed,
+        run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
+        ledger_index=-1,
+        why="the founder: the lab's seed design",
+    )
+    install(run, generation, artefact)
+
+
+def founding_settings(run: Run) -> dict[str, Any]:
+    """Return the builder's own settings for generation 0: the middle of each range, the first of each choice."""
+    return {name: allowed.from_unit(0.0 if hasattr(allowed, "options") else 0.5)
+            for name, allowed in run.parts.builder.space.ranges.items()}  # fmt: skip
+
+
+def install(run: Run, generation: Generation, artefact: Path) -> None:
+    """Write the generation's files, then the archive, then the ledger; every step can be repeated."""
+    directory = run.artefact(generation)
+    directory.parent.mkdir(exist_ok=True)
+    take(artefact, directory, run.parts.lab.artefact_files, sync=True)
+    generation = replace(generation, artefact=digest_files(directory, run.parts.lab.artefact_files))
+    heir = run.parts.builder
+    frozen = run.settings.builder_frozen_at
+    if isinstance(heir, Heritable) and (frozen is None or generation.number <= frozen):
+        write_json(directory / "designer.json", heir.succeed(generation.design))
+    _describe(run, generation, directory)
+    run.generations.append(generation)
+    run.stage(generation)
+    run.commit()
+    seal_in_ledger(run, generation)
+    point(run)
+    turn_over(run)
+
+
+def seal_in_ledger(run: Run, generation: Generation) -> None:
+    """Append the promotion to the ledger, on the disk, and note its index in the archive."""
+    statement = {
+        "kind": "promotion",
+        "generation": generation.number,
+        "parent": generation.parent,
+        "author": generation.author,
+        "design": generation.design.digest,
+        "artefact": generation.artefact,
+    }
+    receipt = run.parts.ledger.append(f"promotion:{generation.number}", statement, sync=True)
+    run.generations[generation.number] = replace(generation, ledger_index=receipt.index)
+    run.stage(run.generations[generation.number])
+
+
+def point(run: Run) -> None:
+    """Let `aliases.json` name the champion and the one before it."""
+    write_json(run.parts.home / "aliases.json", {"champion": run.incumbent.number, "previous": run.incumbent.parent})
+
+
+def rollback(home: Path, generations: int, to: int) -> None:
+    """Point the champion at an older generation for those who use the model; the record itself never shrinks.
+
+    Raises:
+        BadInput: there is no such generation.
+    """
+    if not 0 <= to < generations:
+        raise BadInput(f"no generation {to} in {home}", f"There are 0 to {generations - 1}.")
+    write_json(home / "aliases.json", {"champion": to, "previous": generations - 1})
+
+
+def turn_over(run: Run) -> None:
+    """Open a new generation: what was begun for the old incumbent ends."""
+    unstarted, run.ready = run.ready, deque()
+    waiting, run.candidates = run.candidates, {}
+    run.rungs = [Rung() for _ in run.rungs]
+    run.screen, run.collects, run.failures = None, 0, 0
+    for key in run.tasks:
+        run.parts.executor.cancel(key)
+    for job, _, then in unstarted:
+        then(Outcome(job.key, OutcomeState.CANCELLED, Usage(), run.parts.home, "its parent was succeeded"))
+    for candidate in waiting.values():
+        for trial in candidate.trials.values():
+            shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
+
+
+def _describe(run: Run, generation: Generation, directory: Path) -> None:
+    """Write design, lineage and card beside the weights."""
+    write_json(directory / "design.json", asdict(generation.design))
+    lineage: Mapping[str, Any] = {
+        "generation": generation.number,
+        "parent": generation.parent,
+        "author": generation.author,
+        "why": generation.why,
+        "experience": [record.digest for record in run.experience[-64:]],
+        "grounded_share": grounded_share(run),
+    }
+    write_json(directory / "lineage.json", lineage)
+    write_bytes(directory / "README.md", card(run, generation).encode())
+
+
+def grounded_share(run: Run) -> float | None:
+    """Return the share of kept answers that rules or a verifier judged, or None without experience."""
+    kept = sum(record.kept for record in run.experience)
+    grounded = sum(record.kept for record in run.experience if record.verified_by not in ("none", "self"))
+    return grounded / kept if kept else None
+
+
+def card(run: Run, generation: Generation) -> str:
+    """Return the model card: what it is, who made it, what was measured."""
+    rows = "\n".join(
+        f"| {name} | {_number(e['value'])} | {_number(e['low'])} to {_number(e['high'])} | {e['n']} | {e['status']} |"
+        for name, e in generation.estimates.items()
+    )
+    return f"""# {run.parts.lab.name}, generation {generation.number}
+
+Built by {generation.author} from generation {generation.parent}; design `{generation.design.digest[:12]}`.
+
+{generation.why}
+
+| figure | value | 95 % interval | n | status |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Measured on questions that nobody had trained on. Load `model.safetensors` with the shapes in `config.json`.
+"""
+
+
+def _number(value: float | None) -> str:
+    return "open" if value is None else f"{value:.4g}"

@@ -1,0 +1,176 @@
+"""What a free slot does next. A slot never waits for a generation to end: there is always one more proposal."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from instar import teaching, trials
+from instar.artefacts import digest_files, read_arrays, take, write_arrays
+from instar.errors import ArtefactError, LabError
+from instar.examination import Examination
+from instar.interfaces import Reservation, Stage, TrainRequest
+from instar.promotion import found
+from instar.records import Outcome, OutcomeState, Score, TrialState, digest
+from instar.state import Candidate, Run, Screen
+
+_PATIENCE = 3  # attempts at what a run can't do without
+
+
+def plan(run: Run) -> None:
+    """Queue the most useful work there is: the first of these that applies, nearest to a decision first."""
+    for step in (_founder, _baseline, _exam, _replicas, _experience, _climb, _propose):
+        step(run)
+        if run.ready or run.stopping:
+            return
+
+
+# --- what everything else needs -------------------------------------------------------------------------------------
+
+
+def _founder(run: Run) -> None:
+    """Train generation 0 from the lab's seed design."""
+    if run.generations or _under_way(run, "found", "baseline:"):
+        return
+    lab, scratch = run.parts.lab, run.parts.scratch
+    request = TrainRequest("found", lab.seed_design(), run.seed("found"), 0.0, None, run.limits())
+    run.staged.reserve.append(Reservation("found", "improve", 1.0))
+
+    def trained(outcome: Outcome) -> None:
+        run.staged.settle["found"] = outcome.usage
+        if outcome.state is not OutcomeState.DONE:
+            raise LabError(
+                f"lab '{lab.name}': the founder was not made: {outcome.reason}", "Run the seed design alone."
+            )
+        take(outcome.output, scratch / "founder", lab.artefact_files)
+        lab.check(scratch / "founder")
+        screen = _paper(run, scratch / "founder")
+        _sit(run, screen, scratch / "founder", lambda score: found(run, scratch / "founder", score))
+
+    run.ready.append((lab.train(request), "the founder", trained))
+
+
+def _baseline(run: Run) -> None:
+    """Set this generation's screening paper and let the incumbent sit it."""
+    if not run.generations or run.screen is not None:
+        return
+    artefact = run.artefact(run.incumbent)
+    run.screen = _paper(run, artefact)
+    _sit(run, run.screen, artefact, partial(_note_baseline, run, run.screen))
+
+
+def _note_baseline(run: Run, screen: Screen, score: Score) -> None:
+    screen.baseline = score
+    del run
+
+
+def _paper(run: Run, artefact: Path) -> Screen:
+    """Draw a screening paper that could not be known before this artefact existed."""
+    seed = run.parts.seal.seed(digest_files(artefact, run.parts.lab.artefact_files), f"screen:{len(run.generations)}")
+    paper = run.parts.lab.exam.set(seed, Stage.SCREEN)
+    directory = run.parts.scratch / "papers"
+    directory.mkdir(exist_ok=True)
+    questions = directory / "screen.safetensors"
+    write_arrays(questions, paper.questions, sync=False)
+    return Screen(paper, questions)
+
+
+def _sit(run: Run, screen: Screen, artefact: Path, then: partial[None] | object) -> None:
+    """Queue a sitting of the screen by a generation; a failed one is repeated, then it is the lab's fault."""
+    screen.attempts += 1
+    key = f"baseline:{len(run.generations)}:{screen.attempts}"
+    run.staged.reserve.append(Reservation(key, "examine", 1.0))
+
+    def sat(outcome: Outcome) -> None:
+        run.staged.settle[key] = outcome.usage
+        try:
+            if outcome.state is not OutcomeState.DONE:
+                raise ArtefactError(outcome.reason or outcome.state.value)
+            score = run.parts.lab.exam.mark(screen.paper, read_arrays(outcome.output / "answers.safetensors"))
+        except ArtefactError as error:
+            if outcome.state is OutcomeState.CANCELLED:
+                return
+            if screen.attempts >= _PATIENCE:
+                raise LabError(
+                    f"the incumbent did not sit the screening exam: {error}", "See the run's logs."
+                ) from None
+            _sit(run, screen, artefact, then)
+            return
+        then(score)  # type: ignore[operator]
+
+    run.ready.append((run.parts.lab.exam.sit(key, artefact, screen.questions, run.limits()), "the incumbent sits", sat))
+
+
+def _under_way(run: Run, *prefixes: str) -> bool:
+    return any(key.startswith(prefixes) for key in run.tasks)
+
+
+# --- what brings a candidate on -------------------------------------------------------------------------------------
+
+
+def _finalists(run: Run) -> list[Candidate]:
+    top = run.settings.rungs - 1
+    scored = [c for c in run.candidates.values() if (top, 0) in c.trials and not c.under_exam]
+    return [c for c in scored if c.trials[top, 0].state is TrialState.SCORED]
+
+
+def _exam(run: Run) -> None:
+    """Examine a finalist whose replicas are all in."""
+    top = run.settings.rungs - 1
+    for candidate in _finalists(run):
+        replicas = [candidate.trials.get((top, replica)) for replica in range(run.settings.replicas)]
+        if all(trial is not None and trial.state is TrialState.SCORED for trial in replicas):
+            Examination(run, candidate).begin()
+            return
+
+
+def _replicas(run: Run) -> None:
+    """Repeat a finalist with further training seeds, so that a lucky seed is not a gain."""
+    top = run.settings.rungs - 1
+    for candidate in sorted(_finalists(run), key=lambda c: -(c.trials[top, 0].gain or 0.0)):
+        missing = [replica for replica in range(run.settings.replicas) if (top, replica) not in candidate.trials]
+        for replica in missing:
+            trials.start(run, candidate, top, replica)
+        if missing:
+            return
+
+
+def _experience(run: Run) -> None:
+    if run.generations and teaching.due(run):
+        teaching.collect(run)
+
+
+def _climb(run: Run) -> None:
+    """Raise the best waiting trial to its next rung.
+
+    A generation's first climber need not wait for others to compare with if its gain is beyond doubt: early on,
+    when every successor is far better than its parent, choosing among them costs more than it brings.
+    """
+    if run.screen is None or run.screen.baseline is None:
+        return
+    for rung in reversed(range(run.settings.rungs - 1)):
+        climbed = any((rung + 1, 0) in candidate.trials for candidate in run.candidates.values())
+        number = run.rungs[rung].climber(run.settings.eta)
+        if number is None and not climbed:
+            number = run.rungs[rung].clear_winner()
+        if number is not None:
+            trials.start(run, run.candidates[number], rung + 1, 0)
+            return
+
+
+def _propose(run: Run) -> None:
+    """Ask the builder for one more proposal, commit to its forecast, and start it on the lowest rung."""
+    if run.screen is None or run.screen.baseline is None:
+        return
+    goal = run.experience[-1].goal if run.experience else None
+    for proposal in run.parts.builder.propose(teaching.brief(run, 1, goal)):
+        run.next_proposal = proposal.number + 1
+        candidate = Candidate(proposal)
+        run.candidates[proposal.number] = candidate
+        run.stage(proposal)
+        forecast = proposal.forecast
+        promised = {"p_better": forecast.p_better, "mean": forecast.mean, "deviation": forecast.deviation}
+        commitment = digest({"design": proposal.design.digest, "author": proposal.author, "forecast": promised})
+        statement = {"kind": "proposal", "proposal": proposal.number, "commitment": commitment}
+        run.staged.statements.append((f"proposal:{proposal.number}", statement))
+        trials.start(run, candidate, 0, 0)

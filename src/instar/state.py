@@ -1,0 +1,260 @@
+"""The state of a run between two turns of the loop: what is open, what is staged, what was spent.
+
+Nothing here is precious: all of it is rebuilt from the archive (see `resume`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instar.config import Settings, seconds, size
+from instar.exams.seal import Seal
+from instar.interfaces import (
+    Archive,
+    Builder,
+    Executor,
+    Fact,
+    Gate,
+    Lab,
+    Ledger,
+    Paper,
+    Reservation,
+)
+from instar.records import Experience, Generation, Job, Limits, Outcome, Proposal, Score, Trial, Usage
+
+_SATURATED = 0.99  # lower end of the interval of the share solved
+_DISK_EVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is put together from; every part is behind its Protocol."""
+
+    lab: Lab
+    builder: Builder
+    executor: Executor
+    gate: Gate
+    archive: Archive
+    ledger: Ledger
+    seal: Seal
+    home: Path
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job under way: what it is for people, and what happens with its outcome."""
+
+    job: Job
+    what: str
+    then: Callable[[Outcome], None]
+    started: float
+
+
+@dataclass
+class Candidate:
+    """A proposal on its way through the rungs, to its replicas and to the exam.
+
+    `trials` maps (rung, replica) to the newest record of that trial.
+    """
+
+    proposal: Proposal
+    trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
+    under_exam: bool = False
+
+
+@dataclass
+class Rung:
+    """Scores at one rung within one generation, for successive halving (ASHA, arXiv:1810.05934)."""
+
+    metrics: list[float] = field(default_factory=list)  # ascending
+    waiting: list[tuple[float, int]] = field(default_factory=list)  # (metric, proposal), ascending
+    clear: set[int] = field(default_factory=set)  # proposals whose gain is many times its noise
+
+    def add(self, metric: float, proposal: int, clear: bool = False, keep: int = 1024) -> list[int]:
+        """Enter a score; return the worst proposals beyond `keep` waiting ones, let go so that no step grows dearer."""
+        if clear:
+            self.clear.add(proposal)
+        insort(self.metrics, metric)
+        insort(self.waiting, (metric, proposal))
+        dropped = [number for _, number in self.waiting[:-keep]]
+        del self.waiting[:-keep]
+        return dropped
+
+    def climber(self, eta: int) -> int | None:
+        """Take out the best waiting proposal if it is among the best 1/eta of the rung, else None."""
+        count = len(self.metrics) // eta
+        if not count or not self.waiting or self.waiting[-1][0] < self.metrics[-count]:
+            return None
+        return self.waiting.pop()[1]
+
+    def clear_winner(self) -> int | None:
+        """Take out the best waiting proposal if its gain is beyond doubt already, else None."""
+        if not self.waiting or self.waiting[-1][1] not in self.clear:
+            return None
+        return self.waiting.pop()[1]
+
+
+@dataclass
+class Screen:
+    """The visible exam of one generation: one paper for all its trials, and the incumbent's score on it."""
+
+    paper: Paper
+    questions: Path
+    baseline: Score | None = None
+    attempts: int = 0
+
+
+@dataclass
+class Staged:
+    """What the next transaction will write."""
+
+    facts: list[Fact] = field(default_factory=list)
+    settle: dict[str, Usage] = field(default_factory=dict)
+    reserve: list[Reservation] = field(default_factory=list)
+    statements: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.facts or self.settle or self.reserve or self.statements)
+
+
+class Run:
+    """One run's mutable state; owned by the conductor's only thread."""
+
+    def __init__(self, parts: Parts, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.parts, self.settings, self.clock = parts, settings, clock
+        self.generations: list[Generation] = []
+        self.experience: list[Experience] = []
+        self.candidates: dict[int, Candidate] = {}
+        self.rungs = [Rung() for _ in range(settings.rungs)]
+        self.screen: Screen | None = None
+        self.tasks: dict[str, Task] = {}
+        self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
+        self.staged = Staged()
+        self.written: list[Fact] = []  # durable facts that nobody has been told of yet
+        self.next_proposal = self.next_trial = self.next_verdict = 1
+        self.collects = 0  # jobs begun in this generation, for keys and seeds
+        self.failures = 0  # finalists since the last promotion that came to nothing
+        self.stopping: str | None = None
+        self.began = clock()
+        self.earlier_seconds = 0.0  # wall seconds of the run's former lives
+        self.examine_seconds = 1.0  # the longest exam sitting so far, for keeping time for the last exam
+        self.usage = parts.archive.account().total  # settled and not yet settled, of all lives
+        self.disk_bytes, self.disk_seen = 0, float("-inf")
+        self.rung_costs: dict[int, tuple[float, int]] = {}  # rung -> CPU seconds and number of its trials
+
+    # --- who and where ----------------------------------------------------------------------------------------------
+
+    @property
+    def incumbent(self) -> Generation:
+        """The newest generation."""
+        return self.generations[-1]
+
+    @property
+    def maker(self) -> Generation:
+        """The generation that builds: the incumbent, or in the control arm the one where the builder is frozen."""
+        frozen = self.settings.builder_frozen_at
+        return self.generations[-1] if frozen is None else self.generations[min(frozen, len(self.generations) - 1)]
+
+    def artefact(self, generation: Generation) -> Path:
+        """Directory of a generation's artefact."""
+        return self.parts.home / "generations" / f"{generation.number:04d}"
+
+    def trial_directory(self, trial: Trial) -> Path:
+        """Directory of a trial's artefact, kept while its candidate is open."""
+        return self.parts.scratch / "trials" / str(trial.number)
+
+    @property
+    def learning(self) -> bool:
+        """Whether builders still learn: not once the control arm has frozen them."""
+        frozen = self.settings.builder_frozen_at
+        return frozen is None or len(self.generations) <= frozen
+
+    def experience_files(self, most: int = 64) -> list[Path]:
+        """Return the newest data files, oldest first."""
+        return [self.parts.home / "experience" / f"{e.digest}.safetensors" for e in self.experience[-most:]]
+
+    def seed(self, *purpose: object) -> int:
+        """Return a 31-bit training or collecting seed that depends on the run's seed and the purpose alone."""
+        text = "|".join(map(str, (self.settings.seed, *purpose)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the exam has nothing left to separate: the incumbent solves it all, within its interval."""
+        solved = self.incumbent.estimates.get("solved") if self.generations else None
+        return solved is not None and solved["low"] >= _SATURATED
+
+    # --- time and money ---------------------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """Wall seconds of the run, over all its lives."""
+        return self.earlier_seconds + self.clock() - self.began
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the run directory has outgrown its budget, by a look every few seconds."""
+        if self.clock() - self.disk_seen > _DISK_EVERY_SECONDS:
+            self.disk_seen = self.clock()
+            self.disk_bytes = sum(path.lstat().st_size for path in _files(self.parts.home, self.parts.scratch))
+        return self.disk_bytes > size(self.settings.budget_disk)
+
+    @property
+    def time_left(self) -> float:
+        """Wall seconds until the budget is used up."""
+        return seconds(self.settings.budget) - self.elapsed
+
+    @property
+    def closing_seconds(self) -> float:
+        """Wall seconds kept back for the last exam."""
+        return min(0.2 * seconds(self.settings.budget), 1.0 + 3.0 * self.examine_seconds)
+
+    def limits(self, threads: int = 1) -> Limits:
+        """Return a job's limits: a quarter of the budget, at least 30 s, and never past the budget's end."""
+        limit = self.settings.trial_limit
+        usual = seconds(limit) if limit else max(30.0, 0.25 * seconds(self.settings.budget))
+        wall = max(1.0, min(usual, self.time_left))
+        return Limits(wall, wall * threads + 1.0, size(self.settings.trial_memory))
+
+    def expected_seconds(self, rung: int) -> float:
+        """Return what a trial at this rung has cost on average (CPU seconds), 1 before anything is known."""
+        total, count = self.rung_costs.get(rung, (1.0, 1))
+        return total / count
+
+    def remember_seconds(self, trial: Trial) -> None:
+        """Learn from a finished trial what one at its rung costs."""
+        total, count = self.rung_costs.get(trial.rung, (0.0, 0))
+        self.rung_costs[trial.rung] = (total + trial.usage.cpu_seconds, count + 1)
+
+    # --- staging ----------------------------------------------------------------------------------------------------
+
+    def stage(self, *facts: Fact) -> None:
+        """Put facts into the next transaction."""
+        self.staged.facts += facts
+
+    def commit(self) -> None:
+        """Write all that is staged in one transaction, then let the ledger follow."""
+        staged, self.staged = self.staged, Staged()
+        if staged:
+            self.parts.archive.record(
+                staged.facts, settle=staged.settle, reserve=staged.reserve, wall_seconds=self.elapsed
+            )
+            for key, statement in staged.statements:
+                self.parts.ledger.append(key, statement, sync=False)
+            self.written += staged.facts
+
+
+def _files(*directories: Path) -> Iterator[Path]:
+    """Yield the files below directories, although others come and go meanwhile."""
+    for directory in directories:
+        for folder, _, names in os.walk(directory):
+            yield from (path for name in names if (path := Path(folder, name)).exists())

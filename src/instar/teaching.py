@@ -1,0 +1,89 @@
+"""The incumbent makes its successor's training data, and rules or a verifier judge it outside."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+
+from instar.artefacts import encode_arrays, read_arrays, write_bytes
+from instar.errors import ArtefactError
+from instar.interfaces import CollectRequest, Reservation, SelfTeaching
+from instar.records import Brief, Goal, Outcome, OutcomeState
+from instar.state import Run
+
+_BEST = Goal("a better metric", {}, 0.0)
+
+
+def goals(run: Run) -> list[Goal]:
+    """Return what the lab offers to push next, with the mastery measured so far."""
+    lab = run.parts.lab
+    if not isinstance(lab, SelfTeaching):
+        return [_BEST]
+    return list(lab.goals(run.maker.design, run.experience))
+
+
+def brief(run: Run, count: int, goal: Goal | None = None) -> Brief:
+    """Return what the builder may know at this moment."""
+    offered = goals(run)
+    baseline = run.screen.baseline if run.screen else None
+    return Brief(
+        incumbent=run.incumbent,
+        goals=offered,
+        goal=goal or offered[0],
+        baseline=baseline.metric if baseline else None,
+        rungs=run.settings.rungs,
+        count=count,
+        first=run.next_proposal,
+        pending=[candidate.proposal.design for candidate in list(run.candidates.values())[-64:]],
+    )
+
+
+def due(run: Run) -> bool:
+    """Whether fresh experience is wanted: one job per slot in every generation, and again after failed finalists."""
+    if not isinstance(run.parts.lab, SelfTeaching):
+        return False
+    return run.collects < run.parts.executor.slots * (1 + run.failures)
+
+
+def collect(run: Run) -> None:
+    """Let the builder choose a goal, and queue a job in which the maker answers tasks at it."""
+    lab = run.parts.lab
+    if not isinstance(lab, SelfTeaching):
+        raise TypeError(f"lab {lab.name} does not teach itself")
+    goal = run.parts.builder.aim(brief(run, 0))
+    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}"
+    request = CollectRequest(
+        key=key,
+        design=run.maker.design,
+        artefact=run.artefact(run.maker),
+        maker=run.maker.number,
+        goal=goal,
+        seed=run.seed("collect", key),
+        limits=run.limits(),
+        feedback=run.settings.feedback,
+    )
+    run.collects += 1
+    run.staged.reserve.append(Reservation(key, "experience", 1.0))
+    run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
+
+
+def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Outcome) -> None:
+    """Judge the answers, and keep what holds under the name of its content."""
+    run.staged.settle[request.key] = outcome.usage
+    if outcome.state is not OutcomeState.DONE:
+        return
+    try:
+        data, record = lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
+    except ArtefactError:
+        return
+    content = encode_arrays(data)
+    record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
+    directory = run.parts.home / "experience"
+    directory.mkdir(exist_ok=True)
+    write_bytes(directory / f"{record.digest}.safetensors", content, sync=False)
+    run.experience.append(record)
+    run.stage(record)
+    grounds = {"attempts": record.attempts, "kept": record.kept, "verified_by": record.verified_by}
+    statement = {"kind": "experience", "digest": record.digest, "maker": record.maker, **grounds}
+    run.staged.statements.append((f"experience:{record.digest}", statement))

@@ -1,0 +1,146 @@
+"""One trial: train in the workshop, sit the screening exam in the exam room, be marked in the conductor."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from instar.artefacts import digest_files, read_arrays, take
+from instar.errors import ArtefactError
+from instar.interfaces import Reservation, TrainRequest
+from instar.records import Observation, Outcome, OutcomeState, Score, Trial, TrialState
+from instar.state import Candidate, Run
+
+CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
+
+_ENDED = {
+    OutcomeState.CRASHED: TrialState.CRASHED,
+    OutcomeState.TIMED_OUT: TrialState.TIMED_OUT,
+    OutcomeState.OUT_OF_MEMORY: TrialState.OUT_OF_MEMORY,
+    OutcomeState.CANCELLED: TrialState.CANCELLED,
+}
+
+
+def effort(run: Run, rung: int) -> float:
+    """Return the share of the full training budget that a rung gets: 1 at the top, 1/eta of it below, and so on."""
+    return float(run.settings.eta ** (rung + 1 - run.settings.rungs))
+
+
+def start(run: Run, candidate: Candidate, rung: int, replica: int) -> None:
+    """Record a new trial, reserve its compute and queue its training."""
+    proposal = candidate.proposal
+    seed = run.seed("train", proposal.design.digest, proposal.number, replica)
+    trial = Trial(run.next_trial, proposal.number, proposal.parent, rung, replica, seed)
+    run.next_trial += 1
+    run.stage(trial)
+    run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(rung)))
+    train(run, candidate, trial)
+
+
+def train(run: Run, candidate: Candidate, trial: Trial) -> None:
+    """Queue the training of a recorded trial; also used to begin it again after a crash."""
+    candidate.trials[trial.rung, trial.replica] = trial
+    request = TrainRequest(
+        key=_key(trial),
+        design=candidate.proposal.design,
+        seed=trial.seed,
+        effort=effort(run, trial.rung),
+        parent=run.artefact(run.incumbent),
+        limits=run.limits(),
+        experience=run.experience_files(),
+    )
+    what = f"trial {trial.number}, rung {trial.rung}" + (f", replica {trial.replica}" if trial.replica else "")
+    run.ready.append((run.parts.lab.train(request), what, partial(_trained, run, candidate, trial)))
+
+
+def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
+    """Take over the artefact and send it to the screening exam."""
+    trial = replace(trial, usage=outcome.usage)
+    if outcome.state is not OutcomeState.DONE:
+        return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
+    if candidate.proposal.parent != run.incumbent.number or run.screen is None:
+        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="its parent was succeeded"))
+    directory = run.trial_directory(trial)
+    try:
+        take(outcome.output, directory, run.parts.lab.artefact_files)
+        run.parts.lab.check(directory)
+    except ArtefactError as error:
+        return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
+    trial = replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files))
+    job = run.parts.lab.exam.sit(f"screen:{trial.number}", directory, run.screen.questions, run.limits())
+    then = partial(_screened, run, candidate, trial)
+    return run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
+
+
+def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
+    """Mark the screening exam against the incumbent's answers to the same questions."""
+    trial = replace(trial, usage=trial.usage + outcome.usage)
+    if trial.rung + 1 < run.settings.rungs:  # the next rung trains anew, so this artefact has served
+        shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
+    screen = run.screen
+    if candidate.proposal.parent != run.incumbent.number or screen is None or screen.baseline is None:
+        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="its parent was succeeded"))
+    if outcome.state is not OutcomeState.DONE:
+        return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=f"in the exam: {outcome.reason}"))
+    try:
+        score = run.parts.lab.exam.mark(screen.paper, read_arrays(outcome.output / "answers.safetensors"))
+    except ArtefactError as error:
+        return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
+    return _end(run, candidate, _scored(run, trial, score, screen.baseline))
+
+
+def _scored(run: Run, trial: Trial, score: Score, baseline: Score) -> Trial:
+    """Return the trial with its paired gain, and what follows from it in words."""
+    difference = score.values - baseline.values
+    gain, noise = float(difference.mean()), float(difference.std() / np.sqrt(difference.size))
+    if trial.replica:
+        why = f"replica {trial.replica} of the finalist"
+    elif trial.rung + 1 < run.settings.rungs:
+        for worst in run.rungs[trial.rung].add(score.metric, trial.proposal, clear=gain > CLEAR * noise):
+            close(run, run.candidates[worst])
+        ahead = sum(metric > score.metric for metric in run.rungs[trial.rung].metrics[-8:])
+        place = f"place {ahead + 1}" if ahead < 8 else "past place 8"
+        why = f"{place} of {len(run.rungs[trial.rung].metrics)}; the best 1/{run.settings.eta} climb"
+    elif gain > 0:
+        why = "finalist: better on the screen, goes on to replicas and the sealed exam"
+    else:
+        why = "dropped: not better than the incumbent on the screen"
+    return replace(trial, state=TrialState.SCORED, metric=score.metric, gain=gain, noise=noise, why=why)
+
+
+def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
+    """Record how the trial ended, settle its compute, let the builder learn from it."""
+    candidate.trials[trial.rung, trial.replica] = trial
+    run.stage(trial)
+    run.staged.settle[_key(trial)] = trial.usage
+    run.remember_seconds(trial)
+    statement = {"trial": trial.number, "proposal": trial.proposal, "rung": trial.rung, "replica": trial.replica}
+    ended = {"state": trial.state.value, "metric": trial.metric, "artefact": trial.artefact}
+    run.staged.statements.append((f"trial:{trial.number}", {"kind": "trial", **statement, **ended}))
+    if run.learning and run.screen is not None and run.screen.baseline is not None:
+        run.parts.builder.observe(Observation(candidate.proposal, trial, run.screen.baseline.metric))
+    if trial.state is not TrialState.SCORED or not _open_after(run, trial):
+        close(run, candidate)
+
+
+def _open_after(run: Run, trial: Trial) -> bool:
+    """Whether the candidate may still come to something after this scored trial."""
+    at_top = trial.rung + 1 == run.settings.rungs
+    open_still = not at_top or trial.replica > 0 or (trial.gain or 0.0) > 0
+    if at_top and not open_still:
+        run.failures += 1
+    return open_still
+
+
+def close(run: Run, candidate: Candidate) -> None:
+    """Forget a candidate that comes to nothing (the archive keeps it) and its artefacts."""
+    run.candidates.pop(candidate.proposal.number, None)
+    for trial in candidate.trials.values():
+        shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
+
+
+def _key(trial: Trial) -> str:
+    return f"trial:{trial.number}"

@@ -1,0 +1,89 @@
+"""Puts a run together from real parts and a toy lab, without the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.archive import open_archive
+from instar.builders import incumbent, uniform
+from instar.config import Settings
+from instar.executors import inline, local
+from instar.exams.seal import open_seal
+from instar.gates import improvement, retention
+from instar.gates.compose import AllOf
+from instar.interfaces import Executor, Fact, Lab
+from instar.ledger import open_ledger
+from instar.loop import run_loop
+from instar.resume import resume
+from instar.state import Parts, Run
+
+BUILDERS = {"incumbent": incumbent, "random": uniform}
+REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass
+class Rig:
+    """A run in a directory; `play` runs the loop to its end and remembers all that was recorded."""
+
+    home: Path
+    lab: Lab
+    given: dict[str, Any] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+
+    @property
+    def scratch(self) -> Path:
+        return self.home / "scratch"
+
+    def open(self) -> Run:
+        settings = Settings(**{"lab": self.lab.name, "executor": "inline", "budget": "1h", "workers": 1} | self.given)
+        self.home.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(settings.seed)
+        gates = [
+            improvement.create({"alpha": settings.alpha, "seeds": settings.replicas}),
+            retention.create({"against": "incumbent"}),
+            retention.create({"against": "founder"}),
+        ]
+        parts = Parts(
+            lab=self.lab,
+            builder=BUILDERS[settings.builder].create(self.lab.name, self.lab.design_space(), rng),
+            executor=self.executor(settings),
+            gate=AllOf(gates),
+            archive=open_archive(self.home / "archive.db", settings.identity),
+            ledger=open_ledger(self.home / "ledger"),
+            seal=open_seal(self.home / "sealed.key"),
+            home=self.home,
+            scratch=self.scratch,
+        )
+        return Run(parts, settings)
+
+    def executor(self, settings: Settings) -> Executor:
+        rooms = self.scratch / "rooms"
+        if settings.executor == "inline":
+            return inline.create(settings.workers, rooms, self.lab.preload)
+        paths = {"PYTHONPATH": str(REPOSITORY)}  # so that the fork server finds the toys
+        return local.LocalExecutor(settings.workers, rooms, self.lab.preload, paths)
+
+    def play(self, until: Any = None) -> tuple[Run, str]:
+        run = self.open()
+        try:
+            resume(run)
+
+            def watch(run: Run, facts: Sequence[Fact]) -> None:
+                self.facts += facts
+                if until is not None and until(run):
+                    run.stopping = run.stopping or "test"
+
+            return run, run_loop(run, watch)
+        finally:
+            close(run)
+
+
+def close(run: Run) -> None:
+    run.parts.executor.close()
+    run.parts.ledger.close()
+    run.parts.archive.close()

@@ -1,0 +1,126 @@
+"""The loop with real parts and a toy lab of known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instar.archive import read_archive
+from instar.interfaces import Verdict
+from instar.ledger import verify
+from instar.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.state import Run
+from tests.rig import Rig
+from tests.toys import TeachingToyLab, ToyLab
+
+
+def generations(number: int):
+    return lambda run: len(run.generations) > number
+
+
+def test_generations_are_built_one_by_another_and_get_better(tmp_path: Path) -> None:
+    run, why = Rig(tmp_path, TeachingToyLab(), {"generations": 3}).play()
+    assert why == "generations reached"
+    assert [g.number for g in run.generations] == [0, 1, 2, 3]
+    assert [g.parent for g in run.generations] == [None, 0, 1, 2]
+    assert all(g.author.startswith("incumbent@") for g in run.generations[1:])
+    metrics = [g.metrics["share"] for g in run.generations]
+    assert metrics == sorted(metrics)
+    assert metrics[-1] > metrics[0] + 0.1
+    for generation in run.generations:
+        files = {path.name for path in run.artefact(generation).iterdir()}
+        assert files >= {"config.json", "model.safetensors", "design.json", "lineage.json", "README.md"}
+
+
+def test_every_step_stands_in_archive_and_ledger(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 2}).play()
+    archive = read_archive(tmp_path / "archive.db")
+    trials, proposals = list(archive.history(Trial)), list(archive.history(Proposal))
+    assert all(trial.state is not TrialState.RUNNING for trial in trials)
+    assert {trial.proposal for trial in trials} <= {proposal.number for proposal in proposals}
+    assert sum(archive.counts().values()) == len(trials)
+    assert archive.account().reserved_cpu_seconds == pytest.approx(0.0)
+    assert sum(1 for v in archive.history(Verdict) if v.decision.promote) == 2
+    assert list(archive.history(Experience))
+    assert [g.ledger_index >= 0 for g in archive.history(Generation)] == [True] * 3
+    archive.close()
+    assert verify(tmp_path / "ledger").problem is None
+    kinds = (tmp_path / "ledger" / "chain.jsonl").read_text()
+    for kind in ("run", "proposal", "trial", "candidate", "verdict", "promotion", "experience"):
+        assert f'"kind":"{kind}"' in kinds
+
+
+def test_a_forecast_is_committed_before_its_trial_and_an_artefact_before_its_exam(tmp_path: Path) -> None:
+    Rig(tmp_path, ToyLab(), {"generations": 1}).play()
+    lines = (tmp_path / "ledger" / "chain.jsonl").read_text().splitlines()
+    place = {}
+    for number, line in enumerate(lines):
+        for kind in ("proposal", "trial", "candidate", "verdict", "promotion"):
+            if f'"kind":"{kind}"' in line:
+                place.setdefault(kind, number)
+    assert place["proposal"] < place["trial"] < place["candidate"] < place["verdict"]
+
+
+@pytest.mark.parametrize("fault", ["crash", "nan", "kill", "hang", "memory"])
+def test_a_trial_that_fails_costs_itself_alone(tmp_path: Path, fault: str) -> None:
+    lab = ToyLab(faults=("none", fault))
+    given = {"generations": 1, "executor": "local", "workers": 2, "builder": "random", "budget": "60s"}
+    rig = Rig(tmp_path, lab, given | {"trial_limit": "2s"})
+    run, why = rig.play()
+    assert why == "generations reached"
+    ended = {trial.state for trial in rig.facts if isinstance(trial, Trial)}
+    ends = {"nan": TrialState.REFUSED, "hang": TrialState.TIMED_OUT, "memory": TrialState.OUT_OF_MEMORY}
+    expected = ends.get(fault, TrialState.CRASHED)
+    assert expected in ended
+    assert len(run.generations) == 2
+
+
+def test_a_score_that_a_candidate_writes_is_ignored(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ToyLab(faults=("score",), gain=0.01), {"builder": "random"})
+    run, _ = rig.play(until=lambda run: run.next_trial > 12)
+    scored = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.state is TrialState.SCORED]
+    assert scored
+    assert all((trial.metric or 0.0) < 0.1 for trial in scored)
+    assert len(run.generations) == 1
+
+
+def test_without_a_gain_nothing_is_promoted_and_every_refusal_has_its_reason(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ToyLab(gain=0.3))
+    run, _ = rig.play(until=lambda run: run.next_verdict > 4 or run.next_trial > 150)
+    assert len(run.generations) == 1
+    for fact in rig.facts:
+        if isinstance(fact, Verdict):
+            assert not fact.decision.promote
+            assert fact.decision.summary
+
+
+def test_the_frozen_builder_goes_on_building(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, TeachingToyLab(), {"generations": 3, "builder_frozen_at": 1})
+    run, _ = rig.play()
+    assert [g.author for g in run.generations[2:]] == ["incumbent@1", "incumbent@1"]
+    assert {fact.maker for fact in rig.facts if isinstance(fact, Experience)} == {0, 1}
+    assert not (run.artefact(run.generations[2]) / "designer.json").exists()
+
+
+def test_a_stopped_run_goes_on_where_it_stood(tmp_path: Path) -> None:
+    first, _ = Rig(tmp_path, TeachingToyLab()).play(until=lambda run: len(run.generations) > 1 and run.next_trial > 9)
+    second, why = Rig(tmp_path, TeachingToyLab(), {"generations": 3}).play()
+    assert why == "generations reached"
+    assert second.generations[: len(first.generations)] == first.generations
+    archive = read_archive(tmp_path / "archive.db")
+    numbers = [trial.number for trial in archive.history(Trial)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    archive.close()
+
+
+def test_the_schedule_keeps_a_generations_screen_for_all_its_trials(tmp_path: Path) -> None:
+    seen: dict[int, set[int]] = {}
+
+    def look(run: Run) -> bool:
+        if run.screen is not None:
+            seen.setdefault(run.incumbent.number, set()).add(id(run.screen))
+        return False
+
+    Rig(tmp_path, ToyLab(), {"generations": 2}).play(until=look)
+    assert all(len(screens) == 1 for screens in seen.values())

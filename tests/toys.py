@@ -1,0 +1,153 @@
+"""A toy lab: fast, numpy only, with a known truth. A model is one number, its skill; question n needs skill n."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.artefacts import read_arrays, read_json, write_arrays, write_json
+from instar.errors import ArtefactError
+from instar.interfaces import Arrays, CollectRequest, Metric, Paper, Stage, TrainRequest
+from instar.records import Design, Experience, Goal, Job, Limits, Room, Score
+from instar.space import Choice, Real, Space
+
+HARDEST = 64
+QUESTIONS = {Stage.SCREEN: 100, Stage.PROMOTION: 400, Stage.REPORT: 200}
+
+
+class ToyExam:
+    """Question n (1..HARDEST) is answered rightly by 7n + 1."""
+
+    def set(self, seed: int, stage: Stage) -> Paper:
+        asked = np.random.default_rng(seed).integers(1, HARDEST + 1, QUESTIONS[stage])
+        return Paper({"asked": asked}, {"right": 7 * asked + 1})
+
+    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        inputs = {"artefact": artefact, "questions.safetensors": questions}
+        return Job(key, Room.EXAM, "tests.toys:sit", {}, inputs, limits)
+
+    def mark(self, paper: Paper, answers: Arrays) -> Score:
+        asked, given = np.asarray(paper.questions["asked"]), answers.get("given")
+        if given is None or given.shape != asked.shape or given.dtype != np.int64:
+            raise ArtefactError("answers: 'given' must be one int64 per question")
+        right = given == np.asarray(paper.answers["right"])
+        bands = (asked > HARDEST // 2).astype(np.int64)
+        return Score(right.astype(float), right, asked.astype(float), bands, ("easy", "hard"), {"share": right.mean()})
+
+
+class ToyLab:
+    """The design's `push` in [0, 1] is how much skill a successor gains; `fault` makes a job go wrong."""
+
+    name = "toy"
+    version = "1"
+    metric = Metric("share", "units", "share")
+    preload = ("tests.toys",)
+    artefact_files = ("config.json", "model.safetensors")
+    exam = ToyExam()
+
+    def __init__(self, faults: tuple[str, ...] = ("none",), gain: float = 8.0) -> None:
+        self.faults, self.gain = faults, gain
+
+    def design_space(self) -> Space:
+        return Space({"push": Real(0.0, 1.0), "fault": Choice(self.faults)})
+
+    def seed_design(self) -> Design:
+        return Design(self.name, {"push": 0.5, "fault": "none"})
+
+    def train(self, request: TrainRequest) -> Job:
+        inputs = {"parent": request.parent} if request.parent else {}
+        payload = {
+            "design": dict(request.design.parameters),
+            "seed": request.seed,
+            "gain": self.gain * request.effort,
+        }
+        return Job(request.key, Room.WORKSHOP, "tests.toys:train", payload, inputs, request.limits)
+
+    def check(self, artefact: Path) -> None:
+        if read_arrays(artefact / "model.safetensors")["skill"].shape != (1,):
+            raise ArtefactError("model.safetensors: 'skill' must be one number")
+
+
+class TeachingToyLab(ToyLab):
+    """The same, with experience: answers to questions at the goal, kept if right."""
+
+    def goals(self, design: Design, experience: list[Experience]) -> list[Goal]:
+        del design
+        mastery: dict[float, list[float]] = {}
+        for record in experience:
+            mastery.setdefault(record.goal.difficulty, []).append(record.mastery)
+        following = min(HARDEST, 2 * max(mastery, default=2.0))
+        return [
+            Goal(f"up to {d:.0f}", {"upto": int(d)}, d, tuple(mastery.get(d, ())))
+            for d in sorted({*mastery, following})
+        ]
+
+    def collect(self, request: CollectRequest) -> Job:
+        payload = {"upto": request.goal.parameters["upto"], "seed": request.seed}
+        return Job(
+            request.key, Room.WORKSHOP, "tests.toys:collect", payload, {"maker": request.artefact}, request.limits
+        )
+
+    def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
+        right = answers["given"] == 7 * answers["asked"] + 1
+        kept = {"asked": np.asarray(answers["asked"])[right]}
+        count = len(right)
+        return kept, Experience(
+            "", request.maker, request.goal, "rules", count, int(right.sum()), float(right.mean()), int(right.sum())
+        )
+
+
+def train(room: Path, payload: Mapping[str, Any]) -> None:
+    design = payload["design"]
+    if payload["gain"] and design["fault"] != "none":
+        _go_wrong(room, design["fault"])
+    parent = room / "in" / "parent"
+    skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
+    noise = np.random.default_rng(payload["seed"]).normal(0.0, 0.2)
+    skill += payload["gain"] * (design["push"] + noise if payload["gain"] else 0.0)
+    write_json(room / "out" / "config.json", {})
+    write_arrays(room / "out" / "model.safetensors", {"skill": np.array([skill])}, sync=False)
+
+
+def _go_wrong(room: Path, fault: str) -> None:
+    if fault == "crash":
+        raise RuntimeError("this design crashes")
+    if fault == "hang":
+        time.sleep(3600)
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "memory":
+        bytearray(2**40)
+    if fault == "nan":
+        write_json(room / "out" / "config.json", {})
+        write_arrays(room / "out" / "model.safetensors", {"skill": np.array([np.nan])}, sync=False)
+        raise SystemExit(0)
+    if fault == "score":
+        write_json(room / "out" / "score.json", {"metric": 1.0})
+
+
+def collect(room: Path, payload: Mapping[str, Any]) -> None:
+    asked = np.random.default_rng(payload["seed"]).integers(1, payload["upto"] + 1, 50)
+    _answer(room, "maker", asked)
+
+
+def sit(room: Path, payload: Mapping[str, Any]) -> None:
+    del payload
+    _answer(room, "artefact", read_arrays((room / "in" / "questions.safetensors").resolve())["asked"])
+
+
+def _answer(room: Path, who: str, asked: np.ndarray) -> None:
+    skill = read_arrays((room / "in" / who / "model.safetensors").resolve())["skill"][0]
+    given = np.where(asked <= skill, 7 * asked + 1, 0)
+    write_arrays(room / "out" / "answers.safetensors", {"given": given, "asked": asked}, sync=False)
+
+
+def create(options: Mapping[str, str]) -> ToyLab:
+    del options
+    return TeachingToyLab()
