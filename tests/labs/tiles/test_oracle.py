@@ -61,7 +61,7 @@ def test_the_4x4_solver_agrees_with_layers_and_its_limits(monkeypatch: pytest.Mo
     assert [len(layer) for layer in near[:8]] == [1, 2, 4, 10, 24, 54, 107, 212]
     # With a small perimeter the search from the instance does the work.
     monkeypatch.setattr(oracle, "NEAR", 8)
-    monkeypatch.setattr(oracle, "_near_goal", lambda: near[:9])
+    monkeypatch.setattr(oracle, "near_goal", lambda: near[:9])
     rng = np.random.default_rng(0)
     for length in (0, 5, 8, 9, 12, 15):
         boards = rules.unpack(rng.choice(near[length], 5), 4)

@@ -63,15 +63,17 @@ def native_bfloat16() -> bool:
 
 
 class Block(nn.Module):
-    """A residual block of two layers: relu(h + W2 relu(W1 h))."""
+    """A residual block of two layers behind a norm: h + W2 relu(W1 LN(h)); it begins as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width)
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, width) to (B, width)."""
-        return F.relu(h + self.second(F.relu(self.first(h))))
+        update: Tensor = self.second(F.relu(self.first(self.norm(h))))
+        return h + update
 
 
 class Policy(nn.Module):
@@ -87,9 +89,11 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None) -> None:
-        """Draw fresh weights: fan-in of what is really active (one tile per cell), a head at zero."""
+        """Draw fresh weights: fan-in of what is really active (one tile per cell), head and updates at zero."""
         for name, parameter in self.named_parameters():
-            if name.endswith("bias") or name.startswith("head"):
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif name.endswith(("bias", "second.weight")) or name.startswith("head"):
                 parameter.zero_()
             else:
                 inputs = self.config.cells if name.startswith("embed") else self.config.width
@@ -100,7 +104,7 @@ class Policy(nn.Module):
         h = F.relu(self.embed(onehot))
         for block in self.blocks:
             h = block(h)
-        logits: Tensor = self.head(h)
+        logits: Tensor = self.head(F.relu(h))
         return logits
 
 
@@ -121,11 +125,16 @@ class Inference:
         self._table = frozen(policy.embed.weight.t())
         self._bias = frozen(policy.embed.bias)
         self._blocks = [
-            tuple(frozen(p) for p in (b.first.weight, b.first.bias, b.second.weight, b.second.bias))
+            (
+                (frozen(b.norm.weight), frozen(b.norm.bias)),
+                (frozen(b.first.weight), frozen(b.first.bias)),
+                (frozen(b.second.weight), frozen(b.second.bias)),
+            )
             for b in policy.blocks
             if isinstance(b, Block)
         ]
-        self._head = frozen(policy.head.weight), frozen(policy.head.bias)
+        # The head stays in float32: scores of nearly equal moves must not be rounded together.
+        self._head = policy.head.weight.detach().clone(), policy.head.bias.detach().clone()
         self._offsets = torch.arange(self.config.cells, dtype=torch.int32) * self.config.cells
 
     @torch.inference_mode()
@@ -140,9 +149,10 @@ class Inference:
 
     def _scores(self, cells: Tensor) -> Tensor:
         h = F.embedding_bag(cells, self._table, mode="sum").add_(self._bias).relu_()
-        for weight1, bias1, weight2, bias2 in self._blocks:
-            h = F.linear(F.linear(h, weight1, bias1).relu_(), weight2, bias2).add_(h).relu_()
-        return F.linear(h, *self._head)
+        for norm, first, second in self._blocks:
+            inner = F.linear(F.layer_norm(h, h.shape[-1:], *norm), *first).relu_()
+            h = F.linear(inner, *second).add_(h)
+        return F.linear(h.relu().float(), *self._head)
 
 
 def save(policy: Policy, directory: Path) -> None:

@@ -25,6 +25,10 @@ Number = TypeVar("Number", bound=np.generic)
 Evaluate = Callable[[Boards], Floats]
 """Map boards (N, cells) to logits (N, 4 or more); `model.Inference` is one."""
 
+GUIDE = 3.0
+KEEP = 0.9
+"""How an estimate of the moves left (in tens) is weighed against the path; chosen on 200 random 4x4 boards."""
+
 BOARDS_AT_ONCE = 65_536
 """Beam entries of a chunk of instances; bounds memory at about 250 bytes an entry and 3 more per layer."""
 
@@ -70,27 +74,31 @@ def greedy(evaluate: Evaluate, boards: Boards, max_moves: int) -> Moves:
     return played
 
 
-def beam(evaluate: Evaluate, boards: Boards, width: int, max_moves: int) -> Moves:
-    """Search each board with a beam and returns the first solution found, which is this beam's shortest.
+def beam(evaluate: Evaluate, boards: Boards, width: int, max_moves: int, guide: float = GUIDE) -> Moves:
+    """Search each board with a beam and return the first solution found, which is this beam's shortest.
+
+    A policy that also estimates the moves left (a fifth output) is asked where a path stands, not only how likely its
+    moves were: a child ranks by KEEP x its parent's cumulative log-probability + its move's - guide x the parent's
+    estimate. It costs nothing more; on 4x4 a beam of 64 became as good as one of 256 without it.
 
     Args:
         evaluate: the policy.
         boards: (N, cells), solvable.
         width: paths kept per instance, 1..32768.
         max_moves: layers to search.
+        guide: weight of the estimate; without a fifth output it is not used.
 
     Returns:
         Solutions (N, max_moves), padded with -1; a row of nothing but -1 is unsolved (or solved already).
     """
     if not 1 <= width <= 2**15:
         raise ValueError(f"a beam keeps 1..32768 paths, not {width}")
-    size = rules.size_of(boards)
     solutions = np.full((len(boards), max_moves), rules.PAD, dtype=np.int8)
     rows = np.flatnonzero(~rules.solved(boards))
     at_once = max(1, BOARDS_AT_ONCE // width)
     for start in range(0, len(rows), at_once):
         chunk = rows[start : start + at_once]
-        solutions[chunk] = _Beams(evaluate, boards[chunk], size, width, max_moves).search()
+        solutions[chunk] = _Beams(evaluate, boards[chunk], width, max_moves, guide).search()
     return solutions
 
 
@@ -98,7 +106,10 @@ def beam(evaluate: Evaluate, boards: Boards, width: int, max_moves: int) -> Move
 class _Children:
     """Candidates for the next layer, best first, each array (A, C); illegal ones score -inf."""
 
+    rank: Floats
+    """What decides who stays; -inf for what is no child."""
     score: Floats
+    """Cumulative log-probability of the path, which is handed on."""
     parent: Ints
     """Row of the parent in the flat arrays (A * K,)."""
     move: Ints
@@ -109,8 +120,9 @@ class _Children:
 class _Beams:
     """The beams of a chunk of A instances, of K entries each: arrays are (A, K), missing entries score -inf."""
 
-    def __init__(self, evaluate: Evaluate, boards: Boards, size: int, width: int, max_moves: int) -> None:
-        self.evaluate, self.size, self.width, self.max_moves = evaluate, size, width, max_moves
+    def __init__(self, evaluate: Evaluate, boards: Boards, width: int, max_moves: int, guide: float) -> None:
+        self.evaluate, self.width, self.max_moves, self.guide = evaluate, width, max_moves, guide
+        self.size = size = rules.size_of(boards)
         self.table = rules.neighbours(size).astype(np.int64)
         self.zobrist = rules.zobrist(size)
         instances, cells = boards.shape
@@ -134,8 +146,8 @@ class _Beams:
         """Grow layer after layer until every instance is solved or the moves run out; (A, max_moves)."""
         solutions = np.full((len(self.instance), self.max_moves), rules.PAD, dtype=np.int8)
         for layer in range(self.max_moves):
-            children = self._children(*self._candidates())
-            reached = (children.key == self.goal ^ self.salt) & (children.score > -np.inf)
+            children = self._candidates()
+            reached = (children.key == self.goal ^ self.salt) & (children.rank > -np.inf)
             self._trace(solutions, layer, reached, children)
             going = ~reached.any(axis=1)
             if not going.any():
@@ -145,31 +157,32 @@ class _Beams:
                 break
         return solutions
 
-    def _candidates(self) -> tuple[Floats, Ints]:
-        """Return scores and codes (parent * 4 + move) of the best moves of each beam, best first, (A, C)."""
+    def _candidates(self) -> _Children:
+        """Return the children worth a look, best first: twice the width leaves enough once duplicates are gone."""
         instances, entries = self.score.shape
         illegal, back = _closed(self.size)
         blank, last = self.blank.ravel(), self.last.ravel()
-        logits = torch.from_numpy(self.evaluate(self.boards)[:, : rules.MOVES] + illegal[blank])
-        total = torch.log_softmax(logits, dim=1).numpy()
+        scores = self.evaluate(self.boards)
+        moves = torch.log_softmax(torch.from_numpy(scores[:, : rules.MOVES] + illegal[blank]), dim=1).numpy()
         # The share of turning back is lost, not spread over the rest: a path that wants to go back is worse.
-        total += back[blank, last]
-        total += self.score.reshape(-1, 1)
-        # Twice the width leaves enough after duplicates are gone.
+        path, rank = self.score.reshape(-1, 1), moves + back[blank, last]
+        if scores.shape[1] > rules.MOVES and self.guide:
+            path = path * np.float32(KEEP)
+            rank = rank - np.float32(self.guide) * scores[:, rules.MOVES :]
+        rank = rank + path
         most = min(rules.MOVES * entries, 2 * self.width)
-        score, candidate = torch.topk(torch.from_numpy(total).view(instances, -1), most, dim=1)
-        return score.numpy(), candidate.numpy()
+        best, code = torch.topk(torch.from_numpy(rank).view(instances, -1), most, dim=1)
+        return self._children(best.numpy(), code.numpy(), moves + path)
 
-    def _children(self, score: Floats, candidate: Ints) -> _Children:
-        """Make the children that scores and codes (A, C) stand for."""
-        entries = self.score.shape[1]
-        parent = (candidate >> 2) + (np.arange(len(candidate)) * entries)[:, None]
-        move = candidate & 3
+    def _children(self, rank: Floats, code: Ints, path: Floats) -> _Children:
+        """Make the children that ranks and codes (parent * 4 + move), (A, C), stand for."""
+        parent = (code >> 2) + (np.arange(len(code)) * self.score.shape[1])[:, None]
+        move = code & 3
         before = self.blank.ravel()[parent]
-        blank = self.table[before, move]  # -1 for illegal moves, whose score is -inf
+        blank = self.table[before, move]  # -1 for illegal moves, whose rank is -inf
         tile = self.boards[parent, blank]
         key = self.key.ravel()[parent] ^ self.zobrist[before, tile] ^ self.zobrist[blank, tile]
-        return _Children(score, parent, move, blank, key)
+        return _Children(rank, path[parent, move], parent, move, blank, key)
 
     def _trace(self, solutions: Moves, layer: int, reached: rules.Mask, children: _Children) -> None:
         """Write the moves that lead to the best goal of each solved instance, walking the layers back."""
@@ -185,9 +198,9 @@ class _Beams:
 
     def _select(self, layer: int, going: rules.Mask, children: _Children) -> None:
         """Keep the best `width` new states of each unsolved instance as the next layer."""
-        at = np.flatnonzero((children.score > -np.inf) & going[:, None])  # row by row, best first
+        at = np.flatnonzero((children.rank > -np.inf) & going[:, None])  # row by row, best first
         at = at[self.seen.first(children.key.ravel()[at])]
-        row = at // children.score.shape[1]
+        row = at // children.rank.shape[1]
         counts = np.bincount(row, minlength=len(going))
         rank = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
         at, row, rank = (of[rank < self.width] for of in (at, row, rank))

@@ -29,7 +29,6 @@ class TilesLab:
     """Sliding-tile puzzles of one size; also a `SelfTeaching`, `PlainRecipes` and `Solving` lab."""
 
     name = "tiles"
-    metric = Metric("path efficiency", "moves", "greedy_success")
     preload = (_WORK,)
     artefact_files = ("config.json", "model.safetensors")
 
@@ -38,6 +37,7 @@ class TilesLab:
         self._manifest = manifest.under(chosen)
         self.version = manifest.version
         self.size = int(chosen["size"])
+        self.metric = Metric("path efficiency" if self.size == 3 else "path score", "moves", "greedy_success")
         self._exam = TilesExam(self.size, {key: int(value) for key, value in self._manifest.exam.items()})
 
     @property
@@ -70,6 +70,11 @@ class TilesLab:
         }
         return Job(request.key, Room.WORKSHOP, f"{_WORK}:train", payload, inputs, request.limits, request.threads)
 
+    def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
+        """Describe the averaging of policies that were trained from the same parent."""
+        inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
+        return Job(key, Room.WORKSHOP, f"{_WORK}:merge", {"replicas": len(artefacts)}, inputs, limits)
+
     def check(self, artefact: Path) -> None:
         """Raise `ArtefactError` unless the artefact is a policy of this lab's size."""
         config = read_json(artefact / "config.json", limit=4096)
@@ -79,9 +84,18 @@ class TilesLab:
 
     @property
     def arms(self) -> Mapping[str, Design]:
-        """The plain recipe beside the loop: one long training run on walks (Takano 2023, arXiv:2106.03157)."""
+        """The plain recipes beside the loop: one long training on walks, as published and with an estimate of length.
+
+        `walks` is EfficientCube's recipe (Takano 2023, arXiv:2106.03157): a policy alone, beams by its probabilities.
+        `walks-value` adds what made it stronger here: a value head on the steps walked, which guides the beam.
+        """
         parameters: dict[str, Value] = dict(self._manifest.seed)
-        return {"walks": Design(self.name, parameters | {"source": "walks", "reuse": False})}
+        plain = parameters | {"source": "walks", "reuse": False, "batch": 2048, "ema": 0.0}
+        whole = {"cpu_seconds": 0.0, "wall_seconds": 0.0}  # set to what the run may use
+        return {
+            "walks": Design(self.name, plain | whole | {"value_head": False}),
+            "walks-value": Design(self.name, plain | whole | {"value_head": True}),
+        }
 
     # --- experience -------------------------------------------------------------------------------------------------
 
@@ -91,10 +105,10 @@ class TilesLab:
         for record in experience:
             measured.setdefault(record.goal.difficulty, []).append(record.mastery)
         first, last = self._exam.sizes["first_frontier"], self._exam.sizes["last_frontier"]
-        if design.parameters["source"] == "walks":
-            first = last  # walks have shown it the whole space: what is left to learn is on hard boards
         hardest = max(measured, default=0.0)
         following = first if not measured else min(last, math.ceil(hardest * float(design.parameters["growth"])))
+        if measured and design.parameters["source"] != "own":
+            following = last  # walks have shown it the whole space: what is left to learn is on hard boards
         depths = sorted({*sorted(measured)[-2:], float(following)})
         return [_goal(depth, depth >= last, tuple(measured.get(depth, ()))) for depth in depths]
 
@@ -114,11 +128,12 @@ class TilesLab:
         """Replay every answer by the rules, and keep the pairs of what holds; exam states are dropped."""
         boards, sequences, confidence = self._answers(answers)
         try:
-            solved, _ = rules.replay(boards, sequences)
+            solved, lengths = rules.replay(boards, sequences)
         except ValueError as error:
             raise ArtefactError(f"answers: {error}") from None
         kept = _kept(request.feedback, solved, confidence)
-        data = _pairs(boards[kept], sequences[kept])
+        played = np.where(solved, lengths, (sequences >= 0).sum(axis=1))  # what stands after the goal is not read
+        data = _pairs(boards[kept], sequences[kept], played[kept])
         record = Experience(
             digest="",
             maker=request.maker,
@@ -137,9 +152,11 @@ class TilesLab:
         except KeyError as error:
             raise ArtefactError(f"answers: {error} is missing") from None
         cells = self.size**2
+        if boards.ndim != 2 or sequences.ndim != 2:
+            raise ArtefactError("answers: 'boards' and 'sequences' must have two axes")
         shapes = boards.shape == (len(boards), cells) and sequences.shape[:1] == confidence.shape == (len(boards),)
         types = [a.dtype.name for a in (boards, sequences, confidence)] == ["uint8", "int8", "float32"]
-        if not (shapes and types and 0 < len(boards) <= 10**6 and sequences.ndim == 2 and sequences.shape[1] <= 4096):
+        if not (shapes and types and 0 < len(boards) <= 10**6 and sequences.shape[1] <= 4096):
             raise ArtefactError("answers: wrong shapes or types")
         if not (np.sort(boards, axis=1) == np.arange(cells, dtype=np.uint8)).all():
             raise ArtefactError("answers: a board that is not a permutation of its tiles")
@@ -199,10 +216,9 @@ def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.flo
     return np.ones_like(solved)
 
 
-def _pairs(boards: rules.Boards, sequences: rules.Moves) -> Arrays:
+def _pairs(boards: rules.Boards, sequences: rules.Moves, played: npt.NDArray[np.int64]) -> Arrays:
     """Expand answers into (state, move, moves left) for every state on the way, without states kept for exams."""
     board, states, moves, left = boards.copy(), [], [], []
-    played = (sequences >= 0).sum(axis=1)
     for t in range(int(played.max(initial=0))):
         rows = np.flatnonzero((played > t) & (sequences[:, t] >= 0))
         rows = rows[rules.legal(board[rows])[np.arange(len(rows)), sequences[rows, t]] & ~rules.solved(board[rows])]
@@ -217,6 +233,10 @@ def _pairs(boards: rules.Boards, sequences: rules.Moves) -> Arrays:
     return {"boards": pairs[0][free], "moves": pairs[1][free], "lengths": pairs[2][free]}
 
 
-def create(options: Mapping[str, str]) -> TilesLab:
-    """Make the lab from its options (`size`). Raises `BadInput` naming the option and its valid values."""
-    return TilesLab(read_manifest(Path(__file__).with_name("lab.toml")), options)
+def create(options: Mapping[str, str], manifest: Manifest | None = None) -> TilesLab:
+    """Make the lab from its options (`size`), and from a person's own `lab.toml` in place of ours.
+
+    Raises:
+        BadInput: naming the option and its valid values.
+    """
+    return TilesLab(manifest or read_manifest(Path(__file__).with_name("lab.toml")), options)

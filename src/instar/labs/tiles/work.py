@@ -22,7 +22,9 @@ from instar.labs.tiles.learn import train as fit
 from instar.labs.tiles.model import Inference, Policy, PolicyConfig, load, native_bfloat16, save
 from instar.labs.tiles.search import beam, greedy
 
-_OVERHEAD = 100_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
+_OVERHEAD = 75_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
+_PROBE = 60  # steps timed before a plain recipe sets out
+_CAREFUL = 0.95  # share of the time that it plans to use: it must end by itself
 _WALK_DEPTH = {3: 40, 4: 80, 5: 200}
 
 
@@ -36,15 +38,24 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
         source = _source(room / "in", payload)
         config = _config(policy, payload)
         if "cpu_seconds" in design:
-            config = _fill(policy, source, config, float(design["cpu_seconds"]))
+            config = replace(config, steps=_steps_within(policy, source, config, design), decay=1.0)
         fit(policy, source, config)
     save(policy, room / "out")
+
+
+def merge(room: Path, payload: Mapping[str, Any]) -> None:
+    """Leave the average of the replicas' weights (model soup; Wortsman et al. 2022, arXiv:2203.05482)."""
+    replicas = [load(room / "in" / f"replica-{n}") for n in range(payload["replicas"])]
+    states = [replica.state_dict() for replica in replicas]
+    average = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+    replicas[0].load_state_dict(average)
+    save(replicas[0], room / "out")
 
 
 def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
     """Return the parent's network where the design reuses it and the shape is the same, else a fresh one."""
     design = payload["design"]
-    config = PolicyConfig(payload["size"], design["width"], design["blocks"])
+    config = PolicyConfig(payload["size"], design["width"], design["blocks"], design["value_head"])
     if design["reuse"] and parent.is_dir():
         policy = load(parent)
         if policy.config == config:
@@ -101,16 +112,16 @@ def _own(folder: Path, files: int, replay: float) -> Source | None:
     return Mixture([Pairs(join(newest)), Pairs(join(older))], [1.0 - replay, replay])
 
 
-def _fill(policy: Policy, source: Source, config: TrainConfig, cpu_seconds: float) -> TrainConfig:
-    """Return the configuration whose steps use up `cpu_seconds`, by timing a few steps on a throw-away copy."""
-    trial = Policy(policy.config)
-    began, probe = time.process_time(), replace(config, steps=60)
-    fit(trial, source, replace(config, steps=5))
-    middle = time.process_time()
-    fit(trial, source, probe)
-    each = (time.process_time() - middle) / probe.steps
-    left = cpu_seconds - (time.process_time() - began)
-    return replace(config, steps=max(20, int(left / each)))
+def _steps_within(policy: Policy, source: Source, config: TrainConfig, design: Mapping[str, Any]) -> int:
+    """Return how many steps use up the CPU or wall time that a plain recipe has, by timing some on a copy."""
+    began = np.array([time.process_time(), time.perf_counter()])
+    copy = Policy(policy.config)
+    fit(copy, source, replace(config, steps=5))
+    middle = np.array([time.process_time(), time.perf_counter()])
+    fit(copy, source, replace(config, steps=_PROBE))
+    end = np.array([time.process_time(), time.perf_counter()])
+    left = np.array([design["cpu_seconds"], design["wall_seconds"]]) - (end - began)
+    return max(20, int(_CAREFUL * np.min(left / ((end - middle) / _PROBE))))
 
 
 def collect(room: Path, payload: Mapping[str, Any]) -> None:

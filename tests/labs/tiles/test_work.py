@@ -1,0 +1,59 @@
+"""What runs in the workshop: where batches come from, and that no exam state is among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instar.artefacts import read_arrays, write_arrays
+from instar.labs.tiles import rules, work
+
+
+def room(path: Path) -> Path:
+    for name in ("in", "out"):
+        (path / name).mkdir()
+    return path
+
+
+def payload(**design: object) -> dict[str, object]:
+    return {"size": 3, "files": 0, "seed": 1, "effort": 1.0, "threads": 1, "design": {"source": "walks", **design}}
+
+
+def test_walks_show_no_exam_state() -> None:
+    batch = work._source(Path("/nowhere"), payload()).draw(20_000, np.random.default_rng(0))
+    assert len(batch) == 20_000
+    assert not rules.held_out(batch.boards).any()
+
+
+def test_own_experience_is_needed_and_exam_states_in_it_are_dropped(tmp_path: Path) -> None:
+    design = {"source": "own", "replay": 0.5}
+    with pytest.raises(ValueError, match="no experience"):
+        work._source(tmp_path, payload(**design))
+    boards = rules.uniform(3, 500, np.random.default_rng(0))
+    pairs = {"boards": boards, "moves": np.zeros(500, np.int8), "lengths": np.ones(500, np.int16)}
+    for number in range(3):
+        write_arrays(tmp_path / f"experience-{number:03d}", pairs, sync=False)
+    source = work._source(tmp_path, payload(**design) | {"files": 3})
+    assert rules.held_out(boards).any()
+    assert not rules.held_out(source.draw(2_000, np.random.default_rng(1)).boards).any()
+
+
+def test_founding_collecting_and_solving_leave_answers_of_the_right_form(tmp_path: Path) -> None:
+    founder = room(tmp_path)
+    design = {"width": 16, "blocks": 0, "value_head": False, "reuse": True, "attempts": 20, "search_width": 4}
+    work.train(founder, payload(**design) | {"effort": 0.0})
+    (tmp_path / "b").mkdir()
+    workshop = room(tmp_path / "b")
+    for name in ("maker", "artefact"):
+        (workshop / "in" / name).symlink_to(founder / "out")
+    goal = {"depth": 4, "uniform": False}
+    work.collect(workshop, {**payload(**design), "goal": goal, "max_moves": 10})
+    answers = read_arrays(workshop / "out" / "answers.safetensors")
+    assert answers["boards"].shape == (20, 9)
+    assert answers["sequences"].shape[0] == 20
+    assert ((answers["confidence"] > 0) & (answers["confidence"] <= 1)).all()
+    work.solve(workshop, {"board": [1, 2, 3, 4, 5, 6, 0, 7, 8], "width": 16, "max_moves": 10})
+    found = read_arrays(workshop / "out" / "answers.safetensors")["sequences"]
+    assert rules.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()
