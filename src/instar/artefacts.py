@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 
 def encode_arrays(arrays: Mapping[str, Array]) -> bytes:
     """Encode arrays as safetensors; the same arrays give the same bytes."""
-    return save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
+    return save({name: np.asarray(array, order="C") for name, array in sorted(arrays.items())})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = True) -> None:
@@ -65,10 +66,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):  # before `fdopen`, which does not take a directory
+        os.close(descriptor)
+        raise ArtefactError(f"{path.name}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtefactError(f"{path.name}: not a regular file")
         if found.st_size > limit:
             raise ArtefactError(f"{path.name}: {found.st_size} bytes, {limit} are allowed")
         return file.read(limit)
@@ -86,7 +88,7 @@ def read_arrays(path: Path, limit: int = 2**30) -> dict[str, Array]:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path.name}: not a valid safetensors file ({error})") from None
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
             raise ArtefactError(f"{path.name}: tensor '{name}' holds NaN or infinity")
     return arrays
 
@@ -98,7 +100,8 @@ def read_json(path: Path, limit: int = 2**20) -> Any:
         ArtefactError: anything that is not such a file.
     """
     try:
-        return json.loads(read_bytes(path, limit), object_pairs_hook=_once, parse_constant=_refuse)
+        data = read_bytes(path, limit)
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path.name}: not strict JSON ({error})") from None
 
@@ -128,6 +131,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(keys)) != len(keys):
         raise ValueError("a key stands twice")
     return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
 
 
 def _refuse(constant: str) -> None:

@@ -5,6 +5,8 @@ Also reads `lab.toml`, in which a lab states its options, its design space and i
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from instar.errors import BadInput
 from instar.interfaces import Feedback
@@ -24,21 +32,25 @@ _SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 def seconds(text: str) -> float:
     """Parse a duration such as "90", "90s", "3m", "1h30m" into seconds. Raises ValueError."""
-    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd]?)+", text.strip())
-    if not parts:
+    # Only the last part may go without its unit: that also keeps matching linear in the text's length.
+    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])*(?:\d+(?:\.\d+)?)?", text.strip(), re.ASCII)
+    if not (parts and text.strip()):
         raise ValueError(f"'{text}' is not a duration such as 90s, 3m or 1h30m")
     total = sum(float(n) * _UNITS[u or "s"] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text))
-    if total <= 0:
-        raise ValueError("a duration must be longer than nothing")
+    if not 0 < total < math.inf:
+        raise ValueError("a duration must be longer than nothing and finite")
     return total
 
 
 def size(text: str) -> int:
     """Parse a size such as "512M" or "2G" into bytes. Raises ValueError."""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip())
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip(), re.ASCII)
     if not parts:
         raise ValueError(f"'{text}' is not a size such as 512M or 2G")
-    return int(float(parts[1]) * _SIZES[parts[2]])
+    number = float(parts[1]) * _SIZES[parts[2]]
+    if not 1 <= number < 2**62:
+        raise ValueError(f"'{text}' is not between one byte and what a disk can hold")
+    return int(number)
 
 
 class Settings(BaseSettings):
@@ -130,9 +142,24 @@ def load(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        raise _plain(error, "settings", sorted(Settings.model_fields)) from None
-    except tomllib.TOMLDecodeError as error:
+        raise _plain(error, _source(error, given), sorted(Settings.model_fields)) from None
+    except SettingsError as error:
+        raise BadInput(
+            f"environment: {error}", 'Give tables as JSON, as in INSTAR_OPTIONS=\'{"size": "4"}\'.'
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"instar.toml: {error}", "Mend the file or move it away.") from None
+    except OSError as error:
+        raise BadInput(f"instar.toml: cannot be read ({error.strerror})", "Mend the file or move it away.") from None
+
+
+def _source(error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Return where the first bad value comes from: the last source that gives it wins."""
+    key = str(next(iter(error.errors()[0]["loc"]), ""))
+    if given.get(key) is not None:
+        return "settings"
+    variables = [name for name in os.environ if name.upper() == f"INSTAR_{key.upper()}"]
+    return variables[0] if variables else "instar.toml"
 
 
 def _plain(error: ValidationError, where: str, known: list[str]) -> BadInput:
@@ -148,6 +175,9 @@ def _plain(error: ValidationError, where: str, known: list[str]) -> BadInput:
 # --- lab.toml -------------------------------------------------------------------------------------------------------
 
 
+_OVERRIDABLE = ("exam", "seed", "space")
+
+
 class _Range(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: Literal["real", "integer", "choice"]
@@ -161,9 +191,13 @@ class _Range(BaseModel):
             if not self.options:
                 raise BadInput(f"{where}: a choice needs 'options'", "List at least one.")
             return Choice(tuple(self.options))
-        if self.low is None or self.high is None or not self.low < self.high or (self.log and self.low <= 0):
-            raise BadInput(f"{where}: 'low' and 'high' are needed, low < high", "With log = true also low > 0.")
+        if self.low is None or self.high is None or not -math.inf < self.low < self.high < math.inf:
+            raise BadInput(f"{where}: 'low' and 'high' are needed, low < high", "Give two finite numbers.")
+        if self.log and self.low <= 0:
+            raise BadInput(f"{where}: 'low' is {self.low:g}, and log = true needs one above 0", "Raise it.")
         if self.kind == "integer":
+            if self.low % 1 or self.high % 1:
+                raise BadInput(f"{where}: 'low' and 'high' must be whole numbers", 'Or make it kind = "real".')
             return Integer(int(self.low), int(self.high), self.log)
         return Real(self.low, self.high, self.log)
 
@@ -182,7 +216,7 @@ class Manifest(BaseModel):
     name: str
     version: str
     summary: str = ""
-    options: dict[str, list[str]] = {}
+    options: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
     space: dict[str, _Range]
     seed: dict[str, Value]
     exam: dict[str, Value] = {}
@@ -222,6 +256,8 @@ def read_manifest(path: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
         manifest = Manifest.model_validate(tomllib.loads(text))
         manifest.design_space().check(manifest.seed, f"{path}: seed")
+        for condition in manifest.when:
+            _check_overrides(manifest, condition, f'{path}: when."{condition}"')
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})", "Check the path.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -229,3 +265,18 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         raise _plain(error, str(path), sorted(Manifest.model_fields)) from None
     return manifest
+
+
+def _check_overrides(manifest: Manifest, condition: str, where: str) -> None:
+    """Raise `BadInput` unless the condition can hold, and what it overrides makes a whole manifest."""
+    option, _, value = condition.partition("=")
+    if value not in manifest.options.get(option, []):
+        raise BadInput(f"{where}: no such choice", "Write it as option=value, both as [options] has them.")
+    for table, overrides in manifest.when[condition].items():
+        if table not in _OVERRIDABLE or not isinstance(overrides, dict):
+            raise BadInput(f"{where}: '{table}' cannot be overridden", f"Tables: {', '.join(_OVERRIDABLE)}.")
+    try:
+        under = manifest.under({option: value})
+    except ValidationError as error:
+        raise _plain(error, where, sorted(_OVERRIDABLE)) from None
+    under.design_space().check(under.seed, f"{where}: seed")

@@ -213,9 +213,17 @@ class Heritable(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs in rooms of their own; the same contract inline, local and remote."""
+    """Runs jobs in rooms of their own; the same contract inline, local and remote.
+
+    Attributes:
+        slots: how many jobs run at once.
+        busy_seconds: wall seconds that finished jobs held a slot, summed.
+        ready_at: when it became ready (monotonic seconds), None before.
+    """
 
     slots: int
+    busy_seconds: float
+    ready_at: float | None
 
     def submit(self, job: Job) -> None:
         """Start the job, or queue it until a slot is free. Never blocks for long."""
@@ -236,6 +244,11 @@ class Executor(Protocol):
 
 class Gate(Protocol):
     """Decides from evidence; fails closed."""
+
+    @property
+    def name(self) -> str:
+        """What its reasons are headed with."""
+        ...
 
     def judge(self, evidence: Evidence) -> Decision:
         """Return the decision with its reasons."""
@@ -309,6 +322,10 @@ class Archive(Protocol):
 
     def account(self) -> Account:
         """Return the totals, at a cost that does not grow with the archive."""
+        ...
+
+    def release(self) -> None:
+        """Forget every reservation that is not settled: what a former life had under way. They may be made again."""
         ...
 
     def counts(self) -> Mapping[str, int]:

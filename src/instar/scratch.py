@@ -1,6 +1,6 @@
 """Where a run keeps what can be made again: job rooms, open trials' artefacts, papers.
 
-In memory (tmpfs) where there is room for it: making and removing a directory takes 0.03 ms there and 3.4 ms on a
+In memory (tmpfs) where there is room for it: making and removing a directory takes 0.03 ms there and 3.2 ms on a
 journaling disk, several times per trial. It survives kill -9, not a reboot; what is missing is made again.
 """
 
@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from instar.errors import ArchiveError
@@ -30,7 +31,8 @@ def scratch_directory(home: Path, memory: Path = _MEMORY) -> Path:
         return fallback
     name = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
     directory = memory / f"instar-{os.getuid()}-{name}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
         raise ArchiveError(f"{directory} is not ours alone", "Remove it, or choose another --home.")

@@ -29,9 +29,8 @@ class Real:
 
     def from_unit(self, unit: float) -> Value:
         """Return the value at position `unit` in [0, 1]."""
-        if self.log:
-            return float(self.low * (self.high / self.low) ** unit)
-        return float(self.low + (self.high - self.low) * unit)
+        exact = self.low * (self.high / self.low) ** unit if self.log else self.low + (self.high - self.low) * unit
+        return float(min(max(exact, self.low), self.high))  # rounding may lead a hair outside
 
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
@@ -45,7 +44,7 @@ class Real:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"a number in [{self.low:g}, {self.high:g}] is needed"
         if not self.low <= value <= self.high:  # also refuses NaN
-            return f"{value:g} is outside [{self.low:g}, {self.high:g}]"
+            return f"{value} is outside [{self.low:g}, {self.high:g}]"
         return None
 
 

@@ -1,0 +1,102 @@
+"""Ranges and spaces: what is drawn lies inside, places in the unit cube invert, and problems are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instar.errors import BadInput
+from instar.space import Choice, Integer, Range, Real, Space
+
+units = st.floats(0.0, 1.0)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Range:
+    log = draw(st.booleans())
+    if draw(st.booleans()):
+        low = draw(st.integers(1 if log else -1000, 1000))
+        return Integer(low, low + draw(st.integers(1, 10_000)), log)
+    low = draw(st.floats(1e-9 if log else -1e6, 1e6))
+    return Real(low, low + draw(st.floats(1e-3, 1e6)) * max(1.0, abs(low)), log)
+
+
+@given(ranges(), units)
+def test_every_place_of_a_range_is_a_value_in_it(allowed: Range, unit: float) -> None:
+    value = allowed.from_unit(unit)
+    assert allowed.problem(value) is None
+    assert -1e-9 <= allowed.to_unit(value) <= 1.0 + 1e-9
+
+
+@given(ranges(), units)
+def test_a_place_and_its_value_name_each_other(allowed: Range, unit: float) -> None:
+    value = allowed.from_unit(unit)
+    again = allowed.from_unit(min(1.0, max(0.0, allowed.to_unit(value))))
+    assert again == pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0), st.floats(0.0, 10.0))
+def test_samples_and_neighbours_lie_in_the_space(seed: int, share: float, scale: float) -> None:
+    rng, space = np.random.default_rng(seed), _space()
+    sample = space.sample(rng)
+    space.check(sample, "sample")
+    neighbour = space.vary(sample, share, scale, rng)
+    space.check(neighbour, "neighbour")
+    encoded = space.encode([sample, neighbour])
+    assert encoded.shape == (2, 1 + 1 + 3)
+    assert (encoded >= -1e-9).all()
+    assert (encoded <= 1.0 + 1e-9).all()
+
+
+def test_a_choice_tells_its_options_apart_by_type() -> None:
+    choice = Choice((True, 1.0, "1"))
+    assert choice.problem(True) is None
+    assert choice.problem(1.0) is None
+    assert choice.problem(1) == "1 is not one of True, 1.0, '1'"
+    assert [choice.from_unit(unit) for unit in (0.0, 0.5, 1.0)] == [True, 1.0, "1"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "value", "problem"),
+    [
+        (Real(0.0, 1.0), float("nan"), "nan is outside"),
+        (Real(0.0, 1.0), 10**400, "is outside"),
+        (Real(0.0, 1.0), True, "a number in"),
+        (Real(0.0, 1.0), "0.5", "a number in"),
+        (Integer(1, 3), 2.0, "a whole number in"),
+        (Integer(1, 3), False, "a whole number in"),
+        (Integer(1, 3), 4, "4 is outside [1, 3]"),
+    ],
+)
+def test_a_bad_value_is_told_apart(allowed: Range, value: object, problem: str) -> None:
+    found = allowed.problem(value)
+    assert found is not None
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 9}, "here: parameter 'width': 9 is outside [1, 8]"),
+        ({"depth": 1}, "here: unknown parameter 'depth'"),
+        ({"width": None}, "here: parameter 'width'"),
+    ],
+)
+def test_a_check_names_the_place_and_the_parameter(change: dict[str, object], message: str) -> None:
+    sample: dict[str, object] = dict(_space().sample(np.random.default_rng(0)))
+    with pytest.raises(BadInput, match="here") as caught:
+        _space().check(sample | change, "here")
+    assert message in str(caught.value)
+    del sample["width"]
+    with pytest.raises(BadInput, match="parameter 'width' is missing"):
+        _space().check(sample, "here")
+
+
+def test_an_empty_space_encodes_to_no_axis() -> None:
+    assert Space({}).encode([{}, {}]).shape == (2, 0)
+
+
+def _space() -> Space:
+    return Space({"width": Integer(1, 8, log=True), "rate": Real(1e-4, 1e-2, log=True), "kind": Choice(("a", "b", 3))})
