@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, func, select, text, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from instar.archive import opening, schema
@@ -135,6 +135,13 @@ class SqlArchive:
             reserved = self._connection.execute(_RESERVED).scalar_one()
             wall_seconds = self._connection.execute(select(schema.meta.c.wall_seconds)).scalar_one()
         return Account(settled, reserved, wall_seconds)
+
+    def release(self) -> None:
+        """Forget every reservation that is not settled: what a former life had under way. They may be made again."""
+        if self._lock is None:
+            raise ArchiveError(f"{self.path} was opened for reading", "Use `open_archive` to write.")
+        with diagnosed(self.path), self._connection.begin():
+            self._connection.execute(_RELEASE)
 
     def counts(self) -> Mapping[str, int]:
         """Return how many trials are in each state that has any, from running totals."""
@@ -260,4 +267,5 @@ _SETTLE = (
     .values(settled=True)
     .returning(schema.reservations.c.purpose)
 )
+_RELEASE = delete(schema.reservations).where(text("settled = 0"))
 _RESERVED = select(func.coalesce(func.sum(schema.reservations.c.cpu_seconds), 0.0)).where(text("settled = 0"))

@@ -178,6 +178,21 @@ class ArchiveConformance:
         assert archive.account().total == Usage(3.5, 4.5, 10)
         archive.close()
 
+    def test_released_reservations_can_be_made_again(self, opener: Opener) -> None:
+        """What a former life left open is forgotten, and what it settled stays settled."""
+        archive = opener(IDENTITY)
+        both = [Reservation("a", "improve", 5.0), Reservation("b", "improve", 2.0)]
+        archive.record(reserve=both, settle={"b": Usage(1.0, 1.0, 1)})
+        archive.close()
+        archive = opener(IDENTITY)
+        archive.release()
+        assert archive.account().reserved_cpu_seconds == 0.0
+        archive.record(reserve=both)
+        assert archive.account().reserved_cpu_seconds == 5.0
+        archive.record(settle={"a": Usage(3.0, 4.0, 10)})
+        assert archive.account().total == Usage(4.0, 5.0, 10)
+        archive.close()
+
     def test_usage_adds_up_by_purpose(self, opener: Opener) -> None:
         """Seconds are summed, memory is the peak; reserving and settling in one record counts."""
         archive = opener(IDENTITY)

@@ -1,0 +1,64 @@
+"""What the ledger says of each fact in the archive: one key and one statement, the same whenever they are made.
+
+That is what lets a restart append what a crash kept from the ledger: a known key appends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instar.interfaces import Fact, Verdict
+from instar.records import Experience, Generation, Proposal, Trial, TrialState, digest
+
+Statement = tuple[str, Mapping[str, Any]]
+
+
+def statement(fact: Fact) -> Statement | None:
+    """Return the key and the statement of a fact, or None while there is nothing to say (a trial under way)."""
+    if isinstance(fact, Proposal):
+        return f"proposal:{fact.number}", _proposal(fact)
+    if isinstance(fact, Trial):
+        return None if fact.state is TrialState.RUNNING else (f"trial:{fact.number}", _trial(fact))
+    if isinstance(fact, Experience):
+        return f"experience:{fact.digest}", _experience(fact)
+    if isinstance(fact, Verdict):
+        return f"verdict:{fact.number}", _verdict(fact)
+    return f"promotion:{fact.number}", promotion(fact)
+
+
+def promotion(generation: Generation) -> Mapping[str, Any]:
+    """Return what a promotion says: who built what from whom, by digest."""
+    return {
+        "kind": "promotion",
+        "generation": generation.number,
+        "parent": generation.parent,
+        "author": generation.author,
+        "design": generation.design.digest,
+        "artefact": generation.artefact,
+    }
+
+
+def _proposal(proposal: Proposal) -> Mapping[str, Any]:
+    """Commit to design and forecast without showing them."""
+    forecast = proposal.forecast
+    promised = {"p_better": forecast.p_better, "mean": forecast.mean, "deviation": forecast.deviation}
+    commitment = digest({"design": proposal.design.digest, "author": proposal.author, "forecast": promised})
+    return {"kind": "proposal", "proposal": proposal.number, "commitment": commitment}
+
+
+def _trial(trial: Trial) -> Mapping[str, Any]:
+    which = {"trial": trial.number, "proposal": trial.proposal, "rung": trial.rung, "replica": trial.replica}
+    ended = {"state": trial.state.value, "metric": trial.metric, "artefact": trial.artefact}
+    return {"kind": "trial", **which, **ended}
+
+
+def _experience(record: Experience) -> Mapping[str, Any]:
+    grounds = {"attempts": record.attempts, "kept": record.kept, "verified_by": record.verified_by}
+    return {"kind": "experience", "digest": record.digest, "maker": record.maker, **grounds}
+
+
+def _verdict(verdict: Verdict) -> Mapping[str, Any]:
+    decision = verdict.decision
+    reasons = [{"gate": reason.gate, "passed": reason.passed, "text": reason.text} for reason in decision.reasons]
+    return {"kind": "verdict", "test": verdict.number, "promote": decision.promote, "reasons": reasons}
