@@ -12,8 +12,8 @@ import numpy as np
 from instar.archive import open_archive
 from instar.builders import incumbent, uniform
 from instar.config import Settings
-from instar.executors import inline, local
 from instar.exams.seal import open_seal
+from instar.executors import inline, local
 from instar.gates import improvement, retention
 from instar.gates.compose import AllOf
 from instar.interfaces import Executor, Fact, Lab

@@ -70,7 +70,10 @@ class ToyLab:
         return Job(request.key, Room.WORKSHOP, "tests.toys:train", payload, inputs, request.limits)
 
     def check(self, artefact: Path) -> None:
-        if read_arrays(artefact / "model.safetensors")["skill"].shape != (1,):
+        if read_json(artefact / "config.json") != {}:
+            raise ArtefactError("config.json: nothing may stand in it")
+        skill = read_arrays(artefact / "model.safetensors").get("skill")
+        if skill is None or skill.shape != (1,):
             raise ArtefactError("model.safetensors: 'skill' must be one number")
 
 
@@ -95,8 +98,13 @@ class TeachingToyLab(ToyLab):
         )
 
     def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
-        right = answers["given"] == 7 * answers["asked"] + 1
-        kept = {"asked": np.asarray(answers["asked"])[right]}
+        asked, given = answers.get("asked"), answers.get("given")
+        if asked is None or given is None or asked.ndim != 1 or asked.shape != given.shape or not len(asked):
+            raise ArtefactError("answers: 'asked' and 'given' must be as long as one another")
+        if asked.dtype != np.int64 or given.dtype != np.int64 or asked.min() < 1 or asked.max() > HARDEST:
+            raise ArtefactError("answers: int64 questions and answers are wanted")
+        right = given == 7 * asked + 1
+        kept = {"asked": asked[right]}
         count = len(right)
         return kept, Experience(
             "", request.maker, request.goal, "rules", count, int(right.sum()), float(right.mean()), int(right.sum())

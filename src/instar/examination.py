@@ -14,6 +14,12 @@ from instar.records import Decision, Evidence, Outcome, OutcomeState, Reason, Sc
 from instar.state import Candidate, Run
 from instar.trials import close
 
+_MERGED = "merged"
+
+
+def _name(trial: Trial) -> str:
+    return f"seed {trial.replica}"
+
 
 class Examination:
     """One candidate's promotion exam. Its replicas, the incumbent and the founder sit the same fresh paper."""
@@ -25,8 +31,10 @@ class Examination:
         candidate.under_exam = True
         top = run.settings.rungs - 1
         self.trials = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
+        self.successor = self._successor()
         self.scores: dict[str, Score] = {}
         self.problems: list[str] = []
+        self.cut_off = False
         self.usage = Usage()
         self.paper, self.questions = self._set()
         self.open = self._sitters()
@@ -40,12 +48,14 @@ class Examination:
 
     @property
     def _key(self) -> str:
-        return f"exam:{self.test}:{self.candidate.proposal.number}"
+        return f"exam:{self.test}:{self.candidate.proposal.number}{self.run.life}"
 
     def _set(self) -> tuple[Paper, Path]:
         """Commit to the artefacts first; only then is the seed of the questions known to anyone."""
         run = self.run
-        commitment = {"kind": "candidate", "test": self.test, "artefacts": [trial.artefact for trial in self.trials]}
+        merged = [self.candidate.merged.artefact] if self.successor == _MERGED and self.candidate.merged else []
+        digests = [trial.artefact for trial in self.trials] + merged
+        commitment = {"kind": "candidate", "test": self.test, "artefacts": digests, "successor": self.successor}
         receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
         paper = run.parts.lab.exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)
         directory = run.parts.scratch / "papers"
@@ -56,7 +66,9 @@ class Examination:
 
     def _sitters(self) -> dict[str, Path]:
         run = self.run
-        sitters = {f"seed {trial.replica}": run.trial_directory(trial) for trial in self.trials}
+        sitters = {_name(trial): run.trial_directory(trial) for trial in self.trials}
+        if self.successor == _MERGED:
+            sitters[_MERGED] = run.merged_directory(self.candidate.proposal)
         sitters["incumbent"] = run.artefact(run.incumbent)
         if run.incumbent.number > 0:
             sitters["founder"] = run.artefact(run.generations[0])
@@ -73,6 +85,7 @@ class Examination:
             answers = read_arrays(outcome.output / "answers.safetensors")
             self.scores[name] = run.parts.lab.exam.mark(self.paper, answers)
         except ArtefactError as error:
+            self.cut_off |= outcome.state is OutcomeState.CANCELLED
             self.problems.append(f"{name} did not sit the exam: {error}")
         del self.open[name]
         if not self.open:
@@ -82,26 +95,26 @@ class Examination:
         run, candidate = self.run, self.candidate
         run.staged.settle[self._key] = self.usage
         self.questions.unlink(missing_ok=True)
-        if candidate.proposal.parent != run.incumbent.number:
-            return  # another candidate was promoted meanwhile
+        if candidate.proposal.parent != run.incumbent.number or self.cut_off:
+            return  # another candidate was promoted meanwhile, or the run was ended: a restart examines it again
         decision = self._decide()
-        successor = self.successor()
-        seen = self.scores.get(f"seed {successor.replica}")
+        seen = self.scores.get(self.successor)
         estimates = figures(seen, seed=self.test) if seen else {}
         verdict = Verdict(self.test, candidate.proposal.number, run.incumbent.number, decision, estimates)
         run.stage(verdict)
-        reasons = [{"gate": r.gate, "passed": r.passed, "text": r.text} for r in decision.reasons]
-        said = {"kind": "verdict", "test": self.test, "promote": decision.promote, "reasons": reasons}
-        run.staged.statements.append((f"verdict:{self.test}", said))
         if decision.promote and seen is not None:
-            promote(run, candidate, run.trial_directory(successor), seen, verdict)
+            promote(run, candidate, self._sitters()[self.successor], seen, verdict)
         else:
             run.failures += 1
         close(run, candidate)
 
-    def successor(self) -> Trial:
-        """Return the replica that would be promoted: the best on the visible screen, chosen before the exam."""
-        return max(self.trials, key=lambda trial: trial.metric or 0.0)
+    def _successor(self) -> str:
+        """Choose what would be promoted, by the visible screen and before the exam: a replica, or all merged."""
+        best = max(self.trials, key=lambda trial: trial.metric or 0.0)
+        merged = self.candidate.merged
+        if merged is not None and merged.metric is not None and merged.metric > (best.metric or 0.0):
+            return _MERGED
+        return _name(best)
 
     def _decide(self) -> Decision:
         """Ask the gate; whatever is missing means no."""
@@ -109,7 +122,7 @@ class Examination:
             return Decision((Reason("exam", False, "; ".join(self.problems)),))
         incumbent = self.scores["incumbent"]
         evidence = Evidence(
-            candidate=tuple(self.scores[f"seed {trial.replica}"] for trial in self.trials),
+            candidate=tuple(score for name, score in self.scores.items() if name not in ("incumbent", "founder")),
             incumbent=incumbent,
             founder=self.scores.get("founder", incumbent),
             test=self.test,

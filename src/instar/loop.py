@@ -11,13 +11,14 @@ follows from its outcome (`trials`, `teaching`, `examination`, `promotion`). Not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from instar import schedule
 from instar.config import seconds
 from instar.errors import LabError
 from instar.executors import rooms
 from instar.interfaces import Fact
-from instar.records import Outcome
+from instar.records import Outcome, OutcomeState
 from instar.state import Run, Task
 
 Watcher = Callable[[Run, Sequence[Fact]], None]
@@ -64,6 +65,8 @@ def finish(run: Run, outcome: Outcome) -> None:
     """Hand an outcome to the one who waits for it, and clear its room."""
     task = run.tasks.pop(outcome.key, None)
     run.usage += outcome.usage
+    if outcome.output.is_symlink():  # whoever reads it would be led to files that the job itself may not see
+        outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)
@@ -72,7 +75,7 @@ def finish(run: Run, outcome: Outcome) -> None:
 def stop_now(run: Run) -> None:
     """End everything that is under way: the budget is a hard stop."""
     run.stopping = run.stopping or "budget used"
-    run.ready.clear()
+    run.drop_ready(run.stopping)
     for key in run.tasks:
         run.parts.executor.cancel(key)
 

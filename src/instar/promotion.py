@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from instar.artefacts import digest_files, take, write_bytes, write_json
 from instar.errors import BadInput
 from instar.exams.figures import figures
 from instar.interfaces import Heritable, Verdict
-from instar.records import Generation, Outcome, OutcomeState, Score, Usage
+from instar.ledger.statement import promotion
+from instar.records import Generation, Score
 from instar.state import Candidate, Run, Rung
 
 
@@ -86,15 +86,7 @@ def install(run: Run, generation: Generation, artefact: Path) -> None:
 
 def seal_in_ledger(run: Run, generation: Generation) -> None:
     """Append the promotion to the ledger, on the disk, and note its index in the archive."""
-    statement = {
-        "kind": "promotion",
-        "generation": generation.number,
-        "parent": generation.parent,
-        "author": generation.author,
-        "design": generation.design.digest,
-        "artefact": generation.artefact,
-    }
-    receipt = run.parts.ledger.append(f"promotion:{generation.number}", statement, sync=True)
+    receipt = run.parts.ledger.append(f"promotion:{generation.number}", promotion(generation), sync=True)
     run.generations[generation.number] = replace(generation, ledger_index=receipt.index)
     run.stage(run.generations[generation.number])
 
@@ -117,14 +109,12 @@ def rollback(home: Path, generations: int, to: int) -> None:
 
 def turn_over(run: Run) -> None:
     """Open a new generation: what was begun for the old incumbent ends."""
-    unstarted, run.ready = run.ready, deque()
     waiting, run.candidates = run.candidates, {}
     run.rungs = [Rung() for _ in run.rungs]
     run.screen, run.collects, run.failures = None, 0, 0
     for key in run.tasks:
         run.parts.executor.cancel(key)
-    for job, _, then in unstarted:
-        then(Outcome(job.key, OutcomeState.CANCELLED, Usage(), run.parts.home, "its parent was succeeded"))
+    run.drop_ready("its parent was succeeded")
     for candidate in waiting.values():
         for trial in candidate.trials.values():
             shutil.rmtree(run.trial_directory(trial), ignore_errors=True)

@@ -1,20 +1,22 @@
 """What a restart does: the state of a run is rebuilt from its archive, and the ledger catches up.
 
 The archive is the source of truth. Trials that were cut off begin again under their own number and reservation, so
-that none is lost and none is counted twice; what the cut-off attempt had used is unknown and not charged.
+that none is lost and none is counted twice; what the cut-off attempt had used is unknown and not charged. A
+finalist's artefact that is gone is trained anew as a trial of its own. The ledger follows the archive in every
+transaction, so whatever a crash kept from it is appended here.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from instar import trials
+from instar import schedule, trials
 from instar.artefacts import digest_files, read_json
 from instar.errors import ArchiveError
 from instar.interfaces import Heritable, Verdict
 from instar.promotion import point, seal_in_ledger
 from instar.records import Experience, Generation, Observation, Proposal, Trial, TrialState
-from instar.state import Candidate, Run
+from instar.state import Candidate, Run, Rung
 
 
 def resume(run: Run) -> None:
@@ -24,6 +26,7 @@ def resume(run: Run) -> None:
         ArchiveError: a generation's files are missing or differ from what the archive recorded.
     """
     archive = run.parts.archive
+    archive.release()
     run.earlier_seconds = archive.account().wall_seconds
     run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
     run.experience = list(archive.history(Experience))
@@ -32,15 +35,21 @@ def resume(run: Run) -> None:
         _check(run, generation)
         if generation.ledger_index < 0:
             seal_in_ledger(run, generation)
+    for record in run.experience:
+        run.declare(record)
     verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
-    run.next_verdict = len(verdicts) + 1
+    run.next_verdict = 1 + max((verdict.number for verdict in verdicts.values()), default=0)
+    if run.generations:
+        run.collects = _collected(run)
+        run.failures = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
+    if run.settings.arm == "loop":
+        schedule.baseline(run)  # first of all: without it no trial can be marked
     _reopen(run, verdicts)
+    for verdict in verdicts.values():
+        run.declare(verdict)
     if run.generations:
         point(run)
         _restore_builder(run)
-        incumbent = run.incumbent.number
-        run.collects = sum(record.maker == run.maker.number for record in run.experience[-64:])
-        run.failures = sum(verdict.incumbent == incumbent for verdict in verdicts.values())
 
 
 def _begin_ledger(run: Run) -> None:
@@ -69,19 +78,19 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     proposals: dict[int, Proposal] = {}
     for proposal in run.parts.archive.history(Proposal):
         run.next_proposal = proposal.number + 1
+        run.declare(proposal)
         if run.generations and proposal.parent == run.incumbent.number and proposal.number not in verdicts:
             proposals[proposal.number] = proposal
     for trial in run.parts.archive.history(Trial):
         run.next_trial = trial.number + 1
+        run.declare(trial)
         if trial.proposal in proposals:
             candidate = run.candidates.setdefault(trial.proposal, Candidate(proposals[trial.proposal]))
             candidate.trials[trial.rung, trial.replica] = trial
             if trial.usage.cpu_seconds:
                 run.remember_seconds(trial)
         elif trial.state is TrialState.RUNNING:
-            ended = _cancelled(trial)
-            run.stage(ended)
-            run.staged.settle[f"trial:{trial.number}"] = ended.usage
+            run.stage(_cancelled(trial))
     for candidate in list(run.candidates.values()):
         _continue(run, candidate)
 
@@ -94,20 +103,37 @@ def _continue(run: Run, candidate: Candidate) -> None:
     """Put one open candidate back where it stood."""
     top = run.settings.rungs - 1
     for (rung, replica), trial in sorted(candidate.trials.items()):
-        missing = rung == top and not run.trial_directory(trial).is_dir()
-        if trial.state is TrialState.RUNNING or (trial.state is TrialState.SCORED and missing and _wanted(trial)):
+        if trial.state is TrialState.RUNNING:
             trials.train(run, candidate, trial)
         elif trial.state is not TrialState.SCORED or (rung == top and not replica and (trial.gain or 0.0) <= 0):
+            run.failures += trial.state is TrialState.SCORED
             trials.close(run, candidate)
             return
+        elif rung == top and not _artefact_is_there(run, trial):
+            trials.start(run, candidate, rung, replica)
         elif rung < top and trial.metric is not None:
-            run.rungs[rung].add(trial.metric, trial.proposal)
-            if (rung + 1, 0) in candidate.trials:
-                run.rungs[rung].waiting.remove((trial.metric, trial.proposal))
+            _rank(run.rungs[rung], trial, climbed=(rung + 1, 0) in candidate.trials)
 
 
-def _wanted(trial: Trial) -> bool:
-    return bool(trial.replica) or (trial.gain or 0.0) > 0
+def _rank(rung: Rung, trial: Trial, *, climbed: bool) -> None:
+    """Enter a score where it stood: among those that wait, unless it has climbed already."""
+    metric, gain = trial.metric or 0.0, trial.gain or 0.0
+    rung.add(metric, trial.proposal, clear=gain > trials.CLEAR * (trial.noise or 0.0))
+    if climbed and (metric, trial.proposal) in rung.waiting:
+        rung.waiting.remove((metric, trial.proposal))
+
+
+def _artefact_is_there(run: Run, trial: Trial) -> bool:
+    """Whether the scratch directory still holds what was screened; it survives a crash, not a reboot."""
+    directory, names = run.trial_directory(trial), run.parts.lab.artefact_files
+    return all((directory / name).is_file() for name in names) and digest_files(directory, names) == trial.artefact
+
+
+def _collected(run: Run) -> int:
+    """Return how many data files are newer than the incumbent, by the lineage that it was installed with."""
+    lineage = run.artefact(run.incumbent) / "lineage.json"
+    known = set(read_json(lineage)["experience"]) if lineage.is_file() else set()
+    return sum(record.digest not in known for record in run.experience[-64:])
 
 
 def _restore_builder(run: Run) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from instar import teaching, trials
+from instar import merging, teaching, trials
 from instar.artefacts import digest_files, read_arrays, take, write_arrays
 from instar.errors import ArtefactError, LabError
 from instar.examination import Examination
 from instar.interfaces import Reservation, Stage, TrainRequest
 from instar.promotion import found
-from instar.records import Outcome, OutcomeState, Score, TrialState, digest
+from instar.records import Outcome, OutcomeState, Score, TrialState
 from instar.state import Candidate, Run, Screen
 
 _PATIENCE = 3  # attempts at what a run can't do without
@@ -19,7 +19,7 @@ _PATIENCE = 3  # attempts at what a run can't do without
 
 def plan(run: Run) -> None:
     """Queue the most useful work there is: the first of these that applies, nearest to a decision first."""
-    for step in (_founder, _baseline, _exam, _replicas, _experience, _climb, _propose):
+    for step in (_founder, baseline, _exam, _replicas, _experience, _climb, _propose):
         step(run)
         if run.ready or run.stopping:
             return
@@ -33,11 +33,14 @@ def _founder(run: Run) -> None:
     if run.generations or _under_way(run, "found", "baseline:"):
         return
     lab, scratch = run.parts.lab, run.parts.scratch
-    request = TrainRequest("found", lab.seed_design(), run.seed("found"), 0.0, None, run.limits())
-    run.staged.reserve.append(Reservation("found", "improve", 1.0))
+    key = f"found{run.life}"
+    request = TrainRequest(key, lab.seed_design(), run.seed("found"), 0.0, None, run.limits())
+    run.staged.reserve.append(Reservation(key, "improve", 1.0))
 
     def trained(outcome: Outcome) -> None:
-        run.staged.settle["found"] = outcome.usage
+        run.staged.settle[key] = outcome.usage
+        if outcome.state is OutcomeState.CANCELLED:
+            return
         if outcome.state is not OutcomeState.DONE:
             raise LabError(
                 f"lab '{lab.name}': the founder was not made: {outcome.reason}", "Run the seed design alone."
@@ -50,18 +53,17 @@ def _founder(run: Run) -> None:
     run.ready.append((lab.train(request), "the founder", trained))
 
 
-def _baseline(run: Run) -> None:
+def baseline(run: Run) -> None:
     """Set this generation's screening paper and let the incumbent sit it."""
     if not run.generations or run.screen is not None:
         return
     artefact = run.artefact(run.incumbent)
-    run.screen = _paper(run, artefact)
-    _sit(run, run.screen, artefact, partial(_note_baseline, run, run.screen))
+    run.screen = screen = _paper(run, artefact)
 
+    def note(score: Score) -> None:
+        screen.baseline = score
 
-def _note_baseline(run: Run, screen: Screen, score: Score) -> None:
-    screen.baseline = score
-    del run
+    _sit(run, screen, artefact, note)
 
 
 def _paper(run: Run, artefact: Path) -> Screen:
@@ -75,10 +77,10 @@ def _paper(run: Run, artefact: Path) -> Screen:
     return Screen(paper, questions)
 
 
-def _sit(run: Run, screen: Screen, artefact: Path, then: partial[None] | object) -> None:
+def _sit(run: Run, screen: Screen, artefact: Path, then: Callable[[Score], None]) -> None:
     """Queue a sitting of the screen by a generation; a failed one is repeated, then it is the lab's fault."""
     screen.attempts += 1
-    key = f"baseline:{len(run.generations)}:{screen.attempts}"
+    key = f"baseline:{len(run.generations)}:{screen.attempts}{run.life}"
     run.staged.reserve.append(Reservation(key, "examine", 1.0))
 
     def sat(outcome: Outcome) -> None:
@@ -96,7 +98,7 @@ def _sit(run: Run, screen: Screen, artefact: Path, then: partial[None] | object)
                 ) from None
             _sit(run, screen, artefact, then)
             return
-        then(score)  # type: ignore[operator]
+        then(score)
 
     run.ready.append((run.parts.lab.exam.sit(key, artefact, screen.questions, run.limits()), "the incumbent sits", sat))
 
@@ -115,11 +117,16 @@ def _finalists(run: Run) -> list[Candidate]:
 
 
 def _exam(run: Run) -> None:
-    """Examine a finalist whose replicas are all in."""
+    """Merge the replicas of a finalist once all are in, where the lab can, and examine it."""
     top = run.settings.rungs - 1
     for candidate in _finalists(run):
         replicas = [candidate.trials.get((top, replica)) for replica in range(run.settings.replicas)]
-        if all(trial is not None and trial.state is TrialState.SCORED for trial in replicas):
+        if not all(trial is not None and trial.state is TrialState.SCORED for trial in replicas):
+            continue
+        if merging.wanted(run, candidate):
+            merging.merge(run, candidate)
+            return
+        if candidate.merged is None or candidate.merged.done:
             Examination(run, candidate).begin()
             return
 
@@ -168,9 +175,4 @@ def _propose(run: Run) -> None:
         candidate = Candidate(proposal)
         run.candidates[proposal.number] = candidate
         run.stage(proposal)
-        forecast = proposal.forecast
-        promised = {"p_better": forecast.p_better, "mean": forecast.mean, "deviation": forecast.deviation}
-        commitment = digest({"design": proposal.design.digest, "author": proposal.author, "forecast": promised})
-        statement = {"kind": "proposal", "proposal": proposal.number, "commitment": commitment}
-        run.staged.statements.append((f"proposal:{proposal.number}", statement))
         trials.start(run, candidate, 0, 0)

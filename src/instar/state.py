@@ -10,10 +10,9 @@ import os
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from instar.config import Settings, seconds, size
 from instar.exams.seal import Seal
@@ -28,7 +27,8 @@ from instar.interfaces import (
     Paper,
     Reservation,
 )
-from instar.records import Experience, Generation, Job, Limits, Outcome, Proposal, Score, Trial, Usage
+from instar.ledger.statement import statement
+from instar.records import Experience, Generation, Job, Limits, Outcome, OutcomeState, Proposal, Score, Trial, Usage
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
 _DISK_EVERY_SECONDS = 5.0
@@ -59,6 +59,15 @@ class Task:
     started: float
 
 
+@dataclass(frozen=True)
+class Merged:
+    """One artefact made of a finalist's replicas; `metric` is its score on the screen, None while it isn't known."""
+
+    artefact: str = ""
+    metric: float | None = None
+    done: bool = False
+
+
 @dataclass
 class Candidate:
     """A proposal on its way through the rungs, to its replicas and to the exam.
@@ -68,6 +77,7 @@ class Candidate:
 
     proposal: Proposal
     trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
+    merged: Merged | None = None
     under_exam: bool = False
 
 
@@ -120,10 +130,9 @@ class Staged:
     facts: list[Fact] = field(default_factory=list)
     settle: dict[str, Usage] = field(default_factory=dict)
     reserve: list[Reservation] = field(default_factory=list)
-    statements: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.settle or self.reserve or self.statements)
+        return bool(self.facts or self.settle or self.reserve)
 
 
 class Run:
@@ -173,6 +182,11 @@ class Run:
         return self.parts.scratch / "trials" / str(trial.number)
 
     @property
+    def life(self) -> str:
+        """What sets this life's reservations apart from former lives'; empty in the first."""
+        return f"@{self.earlier_seconds:.3f}" if self.earlier_seconds else ""
+
+    @property
     def learning(self) -> bool:
         """Whether builders still learn: not once the control arm has frozen them."""
         frozen = self.settings.builder_frozen_at
@@ -181,6 +195,10 @@ class Run:
     def experience_files(self, most: int = 64) -> list[Path]:
         """Return the newest data files, oldest first."""
         return [self.parts.home / "experience" / f"{e.digest}.safetensors" for e in self.experience[-most:]]
+
+    def merged_directory(self, proposal: Proposal) -> Path:
+        """Directory of the artefact that was made of a finalist's replicas."""
+        return self.parts.scratch / "trials" / f"merged-{proposal.number}"
 
     def seed(self, *purpose: object) -> int:
         """Return a 31-bit training or collecting seed that depends on the run's seed and the purpose alone."""
@@ -237,6 +255,12 @@ class Run:
 
     # --- staging ----------------------------------------------------------------------------------------------------
 
+    def drop_ready(self, why: str) -> None:
+        """Let what was planned but not begun end as cancelled, so that nothing stays open for it."""
+        unstarted, self.ready = self.ready, deque()
+        for job, _, then in unstarted:
+            then(Outcome(job.key, OutcomeState.CANCELLED, Usage(), self.parts.home, why))
+
     def stage(self, *facts: Fact) -> None:
         """Put facts into the next transaction."""
         self.staged.facts += facts
@@ -248,9 +272,15 @@ class Run:
             self.parts.archive.record(
                 staged.facts, settle=staged.settle, reserve=staged.reserve, wall_seconds=self.elapsed
             )
-            for key, statement in staged.statements:
-                self.parts.ledger.append(key, statement, sync=False)
+            for fact in staged.facts:
+                self.declare(fact)
             self.written += staged.facts
+
+    def declare(self, fact: Fact) -> None:
+        """Append what the ledger says of a durable fact, unless it stands there already."""
+        said = statement(fact)
+        if said is not None:
+            self.parts.ledger.append(*said, sync=False)
 
 
 def _files(*directories: Path) -> Iterator[Path]:

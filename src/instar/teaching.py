@@ -52,7 +52,7 @@ def collect(run: Run) -> None:
     if not isinstance(lab, SelfTeaching):
         raise TypeError(f"lab {lab.name} does not teach itself")
     goal = run.parts.builder.aim(brief(run, 0))
-    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}"
+    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{run.life}"
     request = CollectRequest(
         key=key,
         design=run.maker.design,
@@ -81,9 +81,6 @@ def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Ou
     record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
     directory = run.parts.home / "experience"
     directory.mkdir(exist_ok=True)
-    write_bytes(directory / f"{record.digest}.safetensors", content, sync=False)
+    write_bytes(directory / f"{record.digest}.safetensors", content)
     run.experience.append(record)
     run.stage(record)
-    grounds = {"attempts": record.attempts, "kept": record.kept, "verified_by": record.verified_by}
-    statement = {"kind": "experience", "digest": record.digest, "maker": record.maker, **grounds}
-    run.staged.statements.append((f"experience:{record.digest}", statement))

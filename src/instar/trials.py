@@ -30,18 +30,18 @@ def effort(run: Run, rung: int) -> float:
 
 
 def start(run: Run, candidate: Candidate, rung: int, replica: int) -> None:
-    """Record a new trial, reserve its compute and queue its training."""
+    """Record a new trial and begin it."""
     proposal = candidate.proposal
     seed = run.seed("train", proposal.design.digest, proposal.number, replica)
     trial = Trial(run.next_trial, proposal.number, proposal.parent, rung, replica, seed)
     run.next_trial += 1
     run.stage(trial)
-    run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(rung)))
     train(run, candidate, trial)
 
 
 def train(run: Run, candidate: Candidate, trial: Trial) -> None:
-    """Queue the training of a recorded trial; also used to begin it again after a crash."""
+    """Reserve compute for a recorded trial and queue its training; also used to begin it again after a crash."""
+    run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(trial.rung)))
     candidate.trials[trial.rung, trial.replica] = trial
     request = TrainRequest(
         key=_key(trial),
@@ -69,18 +69,27 @@ def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> 
         run.parts.lab.check(directory)
     except ArtefactError as error:
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-    trial = replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files))
+    return _sit(run, candidate, replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files)))
+
+
+def _sit(run: Run, candidate: Candidate, trial: Trial) -> None:
+    """Send an artefact to the screening exam, ahead of everything else."""
+    assert run.screen is not None
+    directory = run.trial_directory(trial)
     job = run.parts.lab.exam.sit(f"screen:{trial.number}", directory, run.screen.questions, run.limits())
     then = partial(_screened, run, candidate, trial)
-    return run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
+    run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
 
 
 def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
     """Mark the screening exam against the incumbent's answers to the same questions."""
     trial = replace(trial, usage=trial.usage + outcome.usage)
+    screen = run.screen
+    waits = candidate.proposal.parent == run.incumbent.number and screen is not None and screen.baseline is None
+    if waits and outcome.state is OutcomeState.DONE:
+        return _sit(run, candidate, trial)  # just after a restart: the incumbent is still sitting the same paper
     if trial.rung + 1 < run.settings.rungs:  # the next rung trains anew, so this artefact has served
         shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
-    screen = run.screen
     if candidate.proposal.parent != run.incumbent.number or screen is None or screen.baseline is None:
         return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="its parent was succeeded"))
     if outcome.state is not OutcomeState.DONE:
@@ -117,9 +126,6 @@ def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
     run.stage(trial)
     run.staged.settle[_key(trial)] = trial.usage
     run.remember_seconds(trial)
-    statement = {"trial": trial.number, "proposal": trial.proposal, "rung": trial.rung, "replica": trial.replica}
-    ended = {"state": trial.state.value, "metric": trial.metric, "artefact": trial.artefact}
-    run.staged.statements.append((f"trial:{trial.number}", {"kind": "trial", **statement, **ended}))
     if run.learning and run.screen is not None and run.screen.baseline is not None:
         run.parts.builder.observe(Observation(candidate.proposal, trial, run.screen.baseline.metric))
     if trial.state is not TrialState.SCORED or not _open_after(run, trial):
@@ -140,6 +146,8 @@ def close(run: Run, candidate: Candidate) -> None:
     run.candidates.pop(candidate.proposal.number, None)
     for trial in candidate.trials.values():
         shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
+    if candidate.merged is not None:
+        shutil.rmtree(run.merged_directory(candidate.proposal), ignore_errors=True)
 
 
 def _key(trial: Trial) -> str:

@@ -31,8 +31,6 @@ REACH = 0.12
 
 UNIFORM = 32
 """How many candidates are uniform samples."""
-NEIGHBOURS = 16
-"""How many are neighbours of the incumbent's design."""
 
 
 class IncumbentBuilder:
@@ -162,7 +160,7 @@ class _Batch:
         incumbent, space = self._brief.incumbent.design.parameters, self._space
         start = {name: incumbent[name] for name in space.ranges}
         found: list[Parameters] = [space.sample(rng) for _ in range(UNIFORM)]
-        found += [space.vary(start, 0.3, 0.15, rng) for _ in range(NEIGHBOURS)]
+        found += [space.vary(start, 0.3, 0.15, rng) for _ in range(16)]
         favourites = self._designer.favourites(4)
         self._best = float(self._predicted([start, *favourites])[0].max())
         for favourite in favourites:
@@ -172,7 +170,7 @@ class _Batch:
             found += [space.vary(found[index], 0.4, 0.08, rng) for _ in range(5)]
         self._designs = found
         self._axes = space.encode(found)
-        self._unbiased = np.arange(len(found)) < UNIFORM + NEIGHBOURS
+        self._uniform = np.arange(len(found)) < UNIFORM
         self._mean, self._deviation = self._predicted(found)
 
     def choose(self, rng: np.random.Generator) -> Parameters:
@@ -185,7 +183,7 @@ class _Batch:
         unknown = self._deviation * (1 - np.exp(-0.5 * square / REACH**2))
         score = self._appeal(self._mean, unknown) * (1 + 0.1 * rng.random(len(self._mean)))  # and break ties
         if self._known + len(self._running) <= self._axes.shape[1]:  # too few to have an opinion: look around
-            score = np.where(self._unbiased, rng.random(len(score)), -1.0)
+            score = np.where(self._uniform, rng.random(len(score)), -1.0)
         score = score - 1e6 * (largest < NEAR) - 1e3 * (self._distances(self._done)[0] < NEAR)
         chosen = self._designs[int(np.argmax(score))]
         self.take(chosen)

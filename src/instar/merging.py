@@ -1,0 +1,63 @@
+"""One artefact of several replicas: their average stands for the candidate if the screen says that it is better.
+
+Replicas are trained anyway, so that a lucky seed is not a gain. Fine-tuned from the same parent they can be averaged
+("model soups", Wortsman et al. 2022, arXiv:2203.05482), which gives back most of what the repetition cost.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from instar.artefacts import digest_files, read_arrays, take
+from instar.errors import ArtefactError
+from instar.interfaces import Merging, Reservation
+from instar.records import Outcome, OutcomeState
+from instar.state import Candidate, Merged, Run
+
+
+def wanted(run: Run, candidate: Candidate) -> bool:
+    """Whether the replicas are still to be merged."""
+    return isinstance(run.parts.lab, Merging) and run.settings.replicas > 1 and candidate.merged is None
+
+
+def merge(run: Run, candidate: Candidate) -> None:
+    """Queue the merging of a finalist's replicas, and then its sitting of the screen."""
+    lab, top = run.parts.lab, run.settings.rungs - 1
+    if not isinstance(lab, Merging):
+        raise TypeError(f"lab {lab.name} cannot merge")
+    key = f"merge:{candidate.proposal.number}:{run.next_trial}{run.life}"
+    candidate.merged = Merged()
+    run.staged.reserve.append(Reservation(key, "improve", 1.0))
+    replicas = [run.trial_directory(candidate.trials[top, replica]) for replica in range(run.settings.replicas)]
+    job = lab.merge(key, replicas, run.limits())
+    run.ready.append((job, f"merging proposal {candidate.proposal.number}", partial(_merged, run, candidate)))
+
+
+def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
+    run.staged.settle[outcome.key] = outcome.usage
+    directory, lab = run.merged_directory(candidate.proposal), run.parts.lab
+    try:
+        if outcome.state is not OutcomeState.DONE or run.screen is None:
+            raise ArtefactError(outcome.reason)
+        take(outcome.output, directory, lab.artefact_files)
+        lab.check(directory)
+    except ArtefactError:
+        candidate.merged = Merged(done=True)
+        return
+    candidate.merged = Merged(digest_files(directory, lab.artefact_files))
+    key = f"screen:{outcome.key}"
+    run.staged.reserve.append(Reservation(key, "improve", 1.0))
+    job = lab.exam.sit(key, directory, run.screen.questions, run.limits())
+    run.ready.appendleft((job, "the merged replicas sit the screen", partial(_screened, run, candidate)))
+
+
+def _screened(run: Run, candidate: Candidate, outcome: Outcome) -> None:
+    run.staged.settle[outcome.key] = outcome.usage
+    metric, artefact = None, candidate.merged.artefact if candidate.merged else ""
+    try:
+        if outcome.state is OutcomeState.DONE and run.screen is not None:
+            answers = read_arrays(outcome.output / "answers.safetensors")
+            metric = run.parts.lab.exam.mark(run.screen.paper, answers).metric
+    except ArtefactError:
+        artefact = ""
+    candidate.merged = Merged(artefact, metric, done=True)
