@@ -1,0 +1,249 @@
+"""What follows from a history: what improved and how sure that is, what failed, what was nearly promoted, what next.
+
+Pages only print what is found here, so the morning report and the full report cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from instar.interfaces import Verdict
+from instar.records import Estimate, Generation, Trial, TrialState
+from instar.report.history import History, reason
+from instar.report.wording import plain
+
+GROUNDLESS = ("none", "self")  # what does not count as a verifier
+
+Figures = Mapping[str, Any]
+
+
+def difference(before: Figures, after: Figures) -> Estimate:
+    """Return after - before of two independent figures with a 95 % interval from theirs.
+
+    The interval is MOVER's: Zou and Donner, Statistics in Medicine 27:1693 (2008), equation 2.3. An open end of
+    either leaves the end that depends on it open. Status estimated: the two exams are taken as independent.
+    """
+    x, y = after.get("value"), before.get("value")
+    n = min(int(after.get("n") or 0), int(before.get("n") or 0))
+    if x is None or y is None:
+        return Estimate(None, None, None, n, "estimated")
+    low = _reach(x, after.get("low"), y, before.get("high"))
+    high = _reach(x, after.get("high"), y, before.get("low"))
+    return Estimate(x - y, None if low is None else x - y - low, None if high is None else x - y + high, n, "estimated")
+
+
+def _reach(x: float, x_end: float | None, y: float, y_end: float | None) -> float | None:
+    return None if x_end is None or y_end is None else math.hypot(x - x_end, y_end - y)
+
+
+def doublings(before: Figures, after: Figures) -> Estimate:
+    """Return how many times a length doubled, with interval (see `difference`), from two figures in task units."""
+    found = difference(_log2(before), _log2(after))
+    if found.low is None and before.get("low") is None and before.get("high") and after.get("low"):
+        # "below 2" to "at least 16": the doublings are at least those between the two known ends
+        return Estimate(found.value, math.log2(after["low"] / before["high"]), found.high, found.n, found.status)
+    return found
+
+
+def _log2(figures: Figures) -> dict[str, Any]:
+    logs = {key: math.log2(end) if (end := figures.get(key)) else None for key in ("value", "low", "high")}
+    return {**logs, "n": figures.get("n", 0)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The founder's and the newest generation's figures, and on which questions they were found."""
+
+    before: Mapping[str, Figures]
+    after: Mapping[str, Figures]
+    where: str
+
+
+def compared(history: History, result: Mapping[str, Any]) -> Comparison | None:
+    """Return founder and incumbent side by side: in the final exam if both sat it, else in the exams on the way.
+
+    Args:
+        history: of the run.
+        result: what `instar run --json` prints; empty while there is none.
+    """
+    if len(history.generations) < 2:
+        return None
+    first, last = history.generations[0], history.generations[-1]
+    final = result.get("final") or {}
+    founder = final.get("founder")
+    if founder and final.get("generation") == last.number and "metric" in final and "metric" in founder:
+        return Comparison(founder, final, f"in the final exam, {final.get('questions')} questions fresh to both")
+    before, after = ({**made.estimates, "metrics": made.metrics} for made in (first, last))
+    return Comparison(before, after, "each in the exam on its way")
+
+
+def false_promotion_chance(history: History) -> float | None:
+    """Return the gate's bound on the chance that any promotion of the run is false, from the alpha that it spent.
+
+    The k-th test spends 6 alpha / (pi^2 k^2) (see `gates.improvement`), so the whole is known from any part.
+    """
+    for verdict in history.verdicts:
+        found = reason(verdict, "seeds_better")
+        if found is not None and "alpha" in found.numbers:
+            return found.numbers["alpha"] * (math.pi * verdict.number) ** 2 / 6.0
+    return None
+
+
+def causes(history: History) -> list[tuple[TrialState, str, int]]:
+    """Return state, cause and count of the failed trials, the most frequent first.
+
+    Causes that differ in numbers alone are one; the first of them is shown.
+    """
+    tally: Counter[tuple[TrialState, str]] = Counter()
+    shown: dict[tuple[TrialState, str], str] = {}
+    for trial in history.trials:
+        if trial.state.failed:
+            why = plain(trial.why, 160) or "no reason was given"
+            kind = (trial.state, re.sub(r"\d+(\.\d+)?", "#", why))
+            tally[kind] += 1
+            shown.setdefault(kind, why)
+    return [(kind[0], shown[kind], times) for kind, times in tally.most_common()]
+
+
+def best_rejected(history: History) -> Verdict | None:
+    """Return the candidate with the largest measured gain that was still not promoted."""
+    return max(history.rejected, key=lambda verdict: gain(verdict)[0] or -math.inf, default=None)
+
+
+def gain(verdict: Verdict) -> tuple[float | None, float | None, float | None]:
+    """Return the paired gain that the gate measured and its interval, None where it could not."""
+    found = reason(verdict, "gain")
+    numbers: Mapping[str, float] = found.numbers if found else {}
+    return numbers.get("gain"), numbers.get("gain_low"), numbers.get("gain_high")
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """How the training data came about: answers given, kept, and kept on the word of rules or a verifier."""
+
+    attempts: int
+    kept: int
+    grounded: int
+
+
+def grounds(history: History) -> Grounds:
+    """Count the experience of the whole run."""
+    kept = history.experience
+    return Grounds(
+        sum(record.attempts for record in kept),
+        sum(record.kept for record in kept),
+        sum(record.kept for record in kept if record.verified_by not in GROUNDLESS),
+    )
+
+
+def changes(parent: Generation, child: Generation) -> list[tuple[str, str, str]]:
+    """Return parameter, old and new value of all that differs between two designs; source files are told apart."""
+    old, new = dict(parent.design.parameters), dict(child.design.parameters)
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return [(plain(name), _value(old.get(name)), _value(new.get(name))) for name in names]
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "absent"
+    return f"{value:.4g}" if isinstance(value, float) else plain(value, 60)
+
+
+def command(identity: Mapping[str, Any], **instead: str) -> str:
+    """Return the command that begins this run, with some of the lab's options exchanged."""
+    words = ["instar", "run", str(identity.get("lab", "LAB"))]
+    options = dict(identity.get("options") or {}) | instead
+    words += [word for key, value in sorted(options.items()) for word in (f"--{key}", str(value))]
+    for key, standard in _STANDARD.items():
+        value = identity.get(key, standard)
+        if value != standard and value is not None:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return plain(" ".join(shlex.quote(word) for word in words))
+
+
+_STANDARD = {"builder": "incumbent", "arm": "loop", "feedback": "verified", "builder_frozen_at": None, "seed": None}
+
+
+def next_steps(history: History, status: str) -> list[str]:
+    """Return what to do next, most useful first, from why the run ended and what it brought.
+
+    Args:
+        history: of the run.
+        status: why it ended, as `run_loop` says it, or "running".
+    """
+    identity, steps = history.identity, []
+    again = command(identity)
+    if status == "exhausted":
+        steps.append(_harder(identity))
+    elif status in ("interrupted", "cut off"):
+        steps.append(f"the same command resumes it: `{again}`")
+    elif identity.get("arm", "loop") != "loop":
+        steps.append(f"hold it against the loop at equal CPU: `{command({**identity, 'arm': 'loop'})}`")
+    elif not history.promotions and not history.verdicts:
+        steps.append(f"no candidate reached the exam: give it more time, `{again} --budget {_longer(history)}`")
+    elif not history.promotions:
+        other = command({**identity, "seed": _other(identity)})
+        steps.append(f"nothing improved: see why the best was rejected, or try another seed, `{other}`")
+    elif _still_improving(history):
+        steps.append(f"it was still improving: resume with a larger budget, `{again} --budget {_longer(history)}`")
+    elif status != "running":
+        steps.append("it no longer improves: see in the report which gate stopped the last candidates")
+    failed = sum(trial.state.failed for trial in history.trials)
+    if failed and failed * 4 >= len(history.trials):
+        steps.append(f"{failed} of {len(history.trials)} trials failed: look at the first cause above, then in logs/")
+    if identity.get("builder") == "incumbent" and identity.get("builder_frozen_at") is None and history.promotions:
+        steps.append(f"hold it against a control: `{command({**identity, 'builder': 'random'})}`")
+    return steps
+
+
+def _harder(identity: Mapping[str, Any]) -> str:
+    """Say how to set harder tasks: the first of the lab's options that is a whole number, one larger."""
+    for key, value in sorted(dict(identity.get("options") or {}).items()):
+        if re.fullmatch(r"\d{1,6}", str(value)):
+            return f"the exam is exhausted: set harder tasks, `{command(identity, **{key: str(int(value) + 1)})}`"
+    return "the exam is exhausted: set harder tasks; `instar lab list` shows the lab's options"
+
+
+def _longer(history: History) -> str:
+    return f"{max(3, math.ceil(3 * history.account.wall_seconds / 60))}m"
+
+
+def _other(identity: Mapping[str, Any]) -> int:
+    seed = identity.get("seed")
+    return seed + 1 if isinstance(seed, int) else 1
+
+
+def _still_improving(history: History) -> bool:
+    """Whether the last promotion came in the last third of the run, or since then no candidate was judged."""
+    last = history.generations[-1]
+    judged_since = any(verdict.incumbent == last.number for verdict in history.verdicts)
+    return last.run_seconds > history.account.wall_seconds * 2 / 3 or not judged_since
+
+
+def kept(trial: Trial, top_rung: int) -> str:
+    """Return whether a finished trial went on: yes, no, or waits (its rung decides later who climbs)."""
+    if trial.state is not TrialState.SCORED:
+        return "no"
+    if trial.rung < top_rung:
+        return "waits"
+    return "yes" if trial.replica or (trial.gain or 0.0) > 0 else "no"
+
+
+def control_arm(identity: Mapping[str, Any]) -> str:
+    """Return in words which part of the loop this run does without, or nothing for the full loop."""
+    said = []
+    if identity.get("arm", "loop") != "loop":
+        said.append(f"the plain recipe '{identity['arm']}' without generations")
+    if identity.get("builder", "incumbent") != "incumbent":
+        said.append(f"builder '{identity['builder']}' in place of the incumbent")
+    if identity.get("builder_frozen_at") is not None:
+        said.append(f"the builder is frozen at generation {identity['builder_frozen_at']}")
+    if identity.get("feedback", "verified") != "verified":
+        said.append(f"feedback '{identity['feedback']}': answers are trained on without a verifier's word")
+    return plain("; ".join(said), 300)

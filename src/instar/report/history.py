@@ -1,0 +1,128 @@
+"""Reads an archive once, and answers what the pages ask of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from instar.archive.store import read_archive
+from instar.interfaces import Account, Archive, Verdict
+from instar.records import Experience, Generation, Proposal, Reason, Trial, TrialState
+
+ARCHIVE = "archive.db"
+"""Name of the archive in a run directory."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What an archive holds, as of one moment; of the proposals only those that were judged.
+
+    Attributes:
+        generations: by number, from the founder.
+        trials: in the order in which they began.
+        judged: proposal by number, for every verdict.
+    """
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    generations: tuple[Generation, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    experience: tuple[Experience, ...] = ()
+    judged: Mapping[int, Proposal] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+
+    @cached_property
+    def scored(self) -> tuple[Trial, ...]:
+        """Trials that have a metric."""
+        return tuple(trial for trial in self.trials if trial.state is TrialState.SCORED and trial.metric is not None)
+
+    @cached_property
+    def states(self) -> Mapping[str, int]:
+        """Count of the trials by state, the most frequent first."""
+        return dict(Counter(trial.state.value for trial in self.trials).most_common())
+
+    @cached_property
+    def top_rung(self) -> int:
+        """The highest rung that any trial reached."""
+        return max((trial.rung for trial in self.trials), default=0)
+
+    @cached_property
+    def promotions(self) -> Mapping[int, Verdict]:
+        """The verdict that made each generation, by the generation's number; the founder has none."""
+        made = {verdict.incumbent: verdict for verdict in self.verdicts if verdict.decision.promote}
+        return {g.number: made[g.parent] for g in self.generations if g.parent is not None and g.parent in made}
+
+    @cached_property
+    def successors(self) -> Mapping[int, Trial]:
+        """The trial whose artefact became each generation, by the generation's number.
+
+        As in `examination`: of the promoted design's training seeds the best on the visible screen.
+        """
+        wanted = {verdict.proposal: number for number, verdict in self.promotions.items()}
+        best: dict[int, Trial] = {}
+        for trial in self.scored:
+            number = wanted.get(trial.proposal)
+            if number is not None and _beats(trial, best.get(number)):
+                best[number] = trial
+        return best
+
+    @property
+    def rejected(self) -> tuple[Verdict, ...]:
+        """The judged candidates that were not promoted."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.decision.promote)
+
+
+def _beats(trial: Trial, other: Trial | None) -> bool:
+    return other is None or (trial.rung, trial.metric or 0.0) > (other.rung, other.metric or 0.0)
+
+
+def reason(verdict: Verdict, figure: str) -> Reason | None:
+    """Return the first reason of a verdict that has this figure among its numbers."""
+    return next((reason for reason in verdict.decision.reasons if figure in reason.numbers), None)
+
+
+def read(place: Path | Archive) -> History:
+    """Read a run directory, an archive's file or an open archive.
+
+    Args:
+        place: its writer may be at work; a trial that ends while we read may be missing from later parts.
+
+    Raises:
+        ArchiveError: there is no archive, or it is damaged, unreadable or of another version.
+    """
+    if not isinstance(place, Path):
+        return _read(place)
+    with read_archive(place / ARCHIVE if place.is_dir() or not place.suffix else place) as archive:
+        return _read(archive)
+
+
+def read_for_progress(home: Path) -> History:
+    """Read just what the progress figure shows: generations, trials and verdicts."""
+    with read_archive(home / ARCHIVE) as archive:
+        return History(
+            archive.identity,
+            tuple(sorted(archive.history(Generation), key=lambda generation: generation.number)),
+            tuple(archive.history(Trial)),
+            tuple(archive.history(Verdict)),
+        )
+
+
+def _read(archive: Archive) -> History:
+    # Verdicts are read last but one: every verdict's proposal, trials and incumbent were written before it.
+    generations = tuple(sorted(archive.history(Generation), key=lambda generation: generation.number))
+    trials = tuple(archive.history(Trial))
+    verdicts = tuple(archive.history(Verdict))
+    wanted = {verdict.proposal for verdict in verdicts}
+    return History(
+        identity=archive.identity,
+        generations=generations,
+        trials=trials,
+        verdicts=verdicts,
+        experience=tuple(archive.history(Experience)),
+        judged={proposal.number: proposal for proposal in archive.history(Proposal) if proposal.number in wanted},
+        account=archive.account(),
+    )

@@ -1,0 +1,123 @@
+"""The morning report: half a screen on what a run brought, for whoever left it alone overnight."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.interfaces import Archive
+from instar.report import findings, sections
+from instar.report.history import History, read
+from instar.report.wording import count, duration, interval, number, plain, share
+
+LINES, COLUMNS = 24, 100
+_LABEL = 10  # columns of the labels on the left
+
+
+def morning(
+    home_or_archive: Path | Archive, result: Mapping[str, Any], *, unit: str = "steps", metric: str = "metric"
+) -> str:
+    """Return the morning report: at most 24 lines of at most 100 columns, without a final newline.
+
+    Args:
+        home_or_archive: the run directory, or its open archive.
+        result: what `instar run --json` prints; `reason` (or `status`) says why the run ended.
+        unit: what task length is counted in.
+        metric: the name of the lab's metric.
+    """
+    history = read(home_or_archive)
+    status = sections.ended(result)
+    lines: list[str] = []
+    for label, text, most in _entries(history, result, status, unit, metric):
+        lines += _wrapped(label, text, most)
+    return "\n".join([_title(history, status), *lines][:LINES])
+
+
+def _title(history: History, status: str) -> str:
+    name = " ".join(map(str, [history.identity.get("lab", "run"), *_options(history)]))
+    return plain(f"Instar, {name}: {status}", COLUMNS)
+
+
+def _options(history: History) -> list[str]:
+    return [f"{key} {value}" for key, value in sorted(dict(history.identity.get("options") or {}).items())]
+
+
+def _entries(
+    history: History, result: Mapping[str, Any], status: str, unit: str, metric: str
+) -> Iterator[tuple[str, str, int]]:
+    """Yield label, text and the most lines that it may take; together at most 23 lines."""
+    yield from _improved(history, result, unit, metric)
+    yield "cost", _cost(history, result), 2
+    yield "tried", _tried(history), 2
+    failed = "; ".join(f"{n} x {state.value}: {plain(why, 70)}" for state, why, n in findings.causes(history)[:3])
+    if failed:
+        yield "failed", failed, 2
+    if history.verdicts or history.scored:
+        yield "rejected", _rejected(history), 3
+    arm = findings.control_arm(history.identity)
+    if arm:
+        yield "control", f"this run is a control arm: {arm}", 2
+    steps = findings.next_steps(history, status)
+    for label, step in zip(["next", ""], steps[:2], strict=False):
+        yield label, step, 2
+
+
+def _improved(history: History, result: Mapping[str, Any], unit: str, metric: str) -> Iterator[tuple[str, str, int]]:
+    found = findings.compared(history, result)
+    if not history.generations:
+        yield "improved", "nothing: there is no generation yet", 1
+    elif found is None:
+        first = history.generations[0].estimates.get("metric", {})
+        yield "improved", f"nothing: no candidate was shown to be better than the founder ({interval(first)})", 2
+    else:
+        said = sections.gains(found, unit, metric)
+        yield from zip(["improved", "", "", ""], said, [2, 1, 1, 1], strict=False)
+        chance = findings.false_promotion_chance(history)
+        sure = f", chance that any is false at most {chance:.1%}" if chance is not None else ", judged by no gate"
+        yield "sure", f"{found.where}; {count(len(history.promotions), 'promotion')}{sure}; intervals 95 %", 2
+
+
+def _cost(history: History, result: Mapping[str, Any]) -> str:
+    account = history.account
+    total = account.total.cpu_seconds
+    purposes = sorted(account.settled.items(), key=lambda item: -item[1].cpu_seconds)
+    split = ", ".join(f"{plain(purpose, 20)} {share(used.cpu_seconds, total)}" for purpose, used in purposes[:4])
+    busy = result.get("slots_busy_share")
+    slots = f"; slots busy {100 * busy:.1f} %" if isinstance(busy, int | float) else ""
+    return f"{duration(account.wall_seconds)} wall, {duration(total)} CPU{f' ({split})' if split else ''}{slots}"
+
+
+def _tried(history: History) -> str:
+    states = ", ".join(f"{times} {state}" for state, times in history.states.items())
+    judged = f"; {count(len(history.verdicts), 'candidate')} examined, {len(history.rejected)} not promoted"
+    return f"{count(len(history.trials), 'trial')}{f' ({states})' if states else ''}{judged}"
+
+
+def _rejected(history: History) -> str:
+    """Return the best candidate that was not promoted, and why."""
+    verdict = findings.best_rejected(history)
+    if verdict is not None:
+        value, low, high = findings.gain(verdict)
+        proposal = history.judged.get(verdict.proposal)
+        what = f"{plain(proposal.why, 90)}: " if proposal else ""
+        measured = "" if value is None else f"gain {interval({'value': value, 'low': low, 'high': high})}; "
+        return f"best of {len(history.rejected)}: {what}{measured}{plain(verdict.decision.summary, 140)}"
+    promoted = {verdict.proposal for verdict in history.promotions.values()}
+    rest = [trial for trial in history.scored if trial.rung == history.top_rung and trial.proposal not in promoted]
+    if not rest:
+        return "no examined candidate was rejected"
+    best = max(rest, key=lambda trial: trial.gain or 0.0)
+    return (
+        f"no examined candidate; of the full trials that led to no exam the best is {best.number}: "
+        f"gain {number(best.gain)} on the screen ({plain(best.why, 80)})"
+    )
+
+
+def _wrapped(label: str, text: str, most: int) -> list[str]:
+    """Return an entry as at most `most` lines, cut with an ellipsis."""
+    return textwrap.wrap(
+        plain(text), COLUMNS, initial_indent=f"{label:<{_LABEL}}", subsequent_indent=" " * _LABEL,
+        max_lines=most, placeholder=" …", break_long_words=True, break_on_hyphens=False,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""The report of a run: `report/report.md`, `report/report.html` and its figures, from the archive alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instar.artefacts import write_bytes
+from instar.report import figures, sections
+from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown
+from instar.report.history import History, read
+from instar.report.wording import plain
+
+
+def write(home: Path, *, result: Mapping[str, Any] | None = None, unit: str = "steps", metric: str = "metric") -> Path:
+    """Write the report of a run, finished or under way, and return the path of its Markdown.
+
+    Args:
+        home: the run directory.
+        result: what `instar run --json` prints; None takes `report/result.json` if it is there.
+        unit: what task length is counted in.
+        metric: the name of the lab's metric.
+
+    Raises:
+        ArchiveError: there is no archive, or it cannot be read.
+        OSError: the report cannot be written.
+    """
+    history = read(home)
+    known = _kept(home) if result is None else result
+    blocks = list(compose(history, known, unit=unit, metric=metric))
+    directory = home / "report"
+    directory.mkdir(exist_ok=True)
+    for block in blocks:
+        if isinstance(block, Picture):
+            write_bytes(directory / block.file, block.png, sync=False)
+    write_bytes(directory / "report.html", to_html(blocks, _title(history)).encode(), sync=False)
+    write_bytes(directory / "report.md", to_markdown(blocks).encode(), sync=False)
+    return directory / "report.md"
+
+
+def compose(
+    history: History, result: Mapping[str, Any], *, unit: str = "steps", metric: str = "metric"
+) -> Iterator[Block]:
+    """Yield the report's blocks, most important first."""
+    yield Heading(_title(history), 1)
+    yield from sections.headline(history, result, unit, metric)
+    if not history.generations:
+        yield Paragraph("There is no generation yet, so there is nothing to show beyond how the run was begun.")
+        yield from sections.reproduce(history)
+        return
+    yield from _pictures(history, unit, metric)
+    parts: Sequence[Iterator[Block]] = (
+        sections.generations(history, unit, metric),
+        sections.designs(history),
+        sections.verdicts(history),
+        sections.trials(history),
+        sections.experience(history),
+        sections.cost(history),
+        sections.reproduce(history),
+        sections.caveats(history, metric),
+    )
+    for part in parts:
+        yield from part
+
+
+def _pictures(history: History, unit: str, metric: str) -> Iterator[Block]:
+    """Yield the figures for which there is data."""
+    yield Picture(
+        "progress.png",
+        figures.trials(history, metric=metric),
+        "Every scored trial on the visible screen of its generation; the line is the incumbent on the sealed exam, "
+        "with its 95 % interval (measured).",
+    )
+    if any("horizon_50" in generation.estimates for generation in history.generations):
+        yield Picture(
+            "horizon.png",
+            figures.horizon(history, unit=unit),
+            f"Task length in {unit} that is solved with 50 % and 80 % probability: a logistic fit with bootstrap "
+            "intervals (measured); a gridline is a doubling.",
+        )
+    bands = figures.lengths(history, unit=unit)
+    if bands:
+        yield Picture(
+            "lengths.png",
+            bands,
+            "Share solved by task length in the exam that promoted each generation, mean over training seeds; "
+            "Wilson intervals over questions (measured).",
+        )
+    spent = figures.cost(history, metric=metric)
+    if spent:
+        yield Picture("cost.png", spent, "CPU time by the operating system's accounting (measured).")
+
+
+def _kept(home: Path) -> Mapping[str, Any]:
+    """Return what the last life of the run said at its end, or nothing."""
+    try:
+        kept = json.loads((home / "report" / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _title(history: History) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in dict(history.identity.get("options") or {}).items())
+    return plain(f"Instar: {history.identity.get('lab', 'a run')}{f' ({options})' if options else ''}", 100)

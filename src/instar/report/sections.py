@@ -1,0 +1,281 @@
+"""The sections of the report, each a function from a history to blocks."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from instar.interfaces import Verdict
+from instar.records import Generation, Reason
+from instar.report import findings
+from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table
+from instar.report.history import History, reason
+from instar.report.wording import count, duration, interval, number, plain, share
+from instar.stats.evalues import in_words
+
+MOST_ROWS = 60  # of a table; a longer one keeps its newest rows and says so
+MOST_DIFF_LINES = 80
+RECENT = 12  # rejected candidates shown
+NAMES = {"horizon_50": "horizon at 50 %", "horizon_80": "horizon at 80 %", "solved": "share solved"}
+
+
+def headline(history: History, result: Mapping[str, Any], unit: str, metric: str) -> Iterator[Block]:
+    """Yield what improved, by how much and how sure that is, and why the run ended."""
+    promoted = len(history.promotions)
+    spent = history.account
+    found = findings.compared(history, result)
+    if found is None:
+        yield Paragraph("Nothing was promoted: no candidate has been shown to be better than the founder.", strong=True)
+    else:
+        yield Paragraph("; ".join(gains(found, unit, metric)) + ".", strong=True)
+        last = history.generations[-1].number
+        yield Paragraph(f"The founder's and generation {last}'s figures, {found.where}. {sureness(history)}")
+    yield Paragraph(
+        f"{count(promoted, 'promotion')} from {count(len(history.trials), 'trial')} and "
+        f"{count(len(history.verdicts), 'sealed exam')}, in {duration(spent.wall_seconds)} of wall time and "
+        f"{duration(spent.total.cpu_seconds)} of CPU time. State: {ended(result)}."
+    )
+
+
+def ended(result: Mapping[str, Any]) -> str:
+    """Return why the run ended, or that it has not."""
+    return plain(result.get("reason") or result.get("status") or "running, or cut off without a result", 100)
+
+
+def gains(found: findings.Comparison, unit: str, metric: str) -> list[str]:
+    """Return in words how the newest generation stands to the founder, with intervals."""
+    said = []
+    before, after = found.before.get("horizon_50"), found.after.get("horizon_50")
+    if before and after:
+        grown = findings.doublings(before, after)
+        lengths = f"from {interval(before)} to {interval(after)} {plain(unit, 20)}"
+        said.append(f"50 % horizon {lengths}{_doubled(grown.low, grown.high)}")
+    for key, name in (("metric", plain(metric, 40)), ("solved", "share solved")):
+        before, after = found.before.get(key), found.after.get(key)
+        if before and after:
+            said.append(f"{name} from {interval(before)} to {interval(after)}")
+    said += [f"{plain(name, 40)} from {number(old)} to {number(new)}" for name, old, new in _plain_figures(found)[:1]]
+    return said or ["a generation was added, without figures"]
+
+
+def _plain_figures(found: findings.Comparison) -> list[tuple[str, object, object]]:
+    """Return the lab's own figures that both have; they come without an interval."""
+    before, after = found.before.get("metrics") or {}, found.after.get("metrics") or {}
+    return [(name, before[name], after[name]) for name in after if name in before]
+
+
+def _doubled(low: float | None, high: float | None) -> str:
+    if low is None:
+        return ""
+    return f", at least {low:.1f} doublings" if high is None else f", {low:.1f} to {high:.1f} doublings"
+
+
+def sureness(history: History) -> str:
+    """Return how sure the promotions are, in the gate's own terms."""
+    chance = findings.false_promotion_chance(history)
+    logs = [found.numbers["log_e_value"] for verdict in history.promotions.values()
+            if (found := reason(verdict, "seeds_better")) and "log_e_value" in found.numbers]  # fmt: skip
+    if chance is None or not logs:
+        return "No gate judged them, so nothing is shown about chance."
+    return (
+        f"Every promotion was judged on fresh questions, paired with its parent; the weakest has an e-value of "
+        f"{in_words(min(logs))}. The chance that any promotion of this run is false is at most {chance:.1%} by design "
+        "of the gate. Intervals are 95 %."
+    )
+
+
+def generations(history: History, unit: str, metric: str) -> Iterator[Block]:
+    """Yield the table of generations with every estimate."""
+    keys = list(dict.fromkeys(key for made in history.generations for key in made.estimates))
+    plain_figures = list(dict.fromkeys(key for made in history.generations for key in made.metrics))[:4]
+    names = NAMES | {"metric": metric, "horizon_50": f"horizon at 50 % ({unit})", "horizon_80": f"at 80 % ({unit})"}
+    titles = [plain(names.get(key, key), 40) for key in keys]
+    head = ["generation", "parent", "author", "design", "after", "CPU", *titles, *plain_figures]
+    rows = [
+        [str(made.number), number(made.parent) if made.parent is not None else "founder", plain(made.author, 40),
+         made.design.digest[:10], duration(made.run_seconds), duration(made.run_cpu_seconds),
+         *(interval(made.estimates.get(key, {})) for key in keys),
+         *(number(made.metrics[key]) if key in made.metrics else "" for key in plain_figures)]
+        for made in history.generations
+    ]  # fmt: skip
+    yield Heading("Generations")
+    yield from _table(head, rows)
+    notes = sorted({plain(figure["note"], 200) for made in history.generations for figure in made.estimates.values()
+                    if figure.get("note")})  # fmt: skip
+    if notes:
+        yield Paragraph("Notes on the horizons:")
+        yield Bullets(notes[:12])
+
+
+def designs(history: History) -> Iterator[Block]:
+    """Yield what each promoted design changed against its parent's."""
+    if len(history.generations) < 2:
+        return
+    by_number = {made.number: made for made in history.generations}
+    yield Heading("Promoted designs, against the parent")
+    rows, diffs = [], []
+    for made in history.generations[1:]:
+        parent = by_number.get(made.parent) if made.parent is not None else None
+        if parent is None:
+            continue
+        changed = findings.changes(parent, made)
+        same = [] if changed or made.design.files != parent.design.files else [("the same design", "", "")]
+        rows += [[str(made.number), name, old, new] for name, old, new in changed or same]
+        diffs += _file_diffs(parent, made)
+    yield from _table(["generation", "parameter", "old", "new"], rows, most=4 * MOST_ROWS)
+    yield from diffs[-20:]
+
+
+def _file_diffs(parent: Generation, made: Generation) -> list[Block]:
+    blocks: list[Block] = []
+    for name in sorted({*parent.design.files, *made.design.files}):
+        old, new = parent.design.files.get(name, ""), made.design.files.get(name, "")
+        if old != new:
+            labels = (f"generation {parent.number}/{plain(name)}", f"generation {made.number}/{plain(name)}")
+            lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), *labels, lineterm=""))
+            cut = [f"... {len(lines) - MOST_DIFF_LINES} more lines"] if len(lines) > MOST_DIFF_LINES else []
+            blocks.append(Code("\n".join(plain_line[:200] for plain_line in [*lines[:MOST_DIFF_LINES], *cut])))
+    return blocks
+
+
+def verdicts(history: History) -> Iterator[Block]:
+    """Yield why each generation was promoted, and why the latest others were not, with the gates' numbers."""
+    if not history.verdicts:
+        return
+    made = {verdict.number: generation for generation, verdict in history.promotions.items()}
+    head = ["exam", "generation", "gain (95 %)", "e-value", "1/alpha", "seeds better", "author", "reason"]
+    yield Heading("Why each was promoted")
+    rows = [_verdict(history, verdict, f"{verdict.incumbent} -> {made[verdict.number]}")
+            for verdict in history.verdicts if verdict.number in made]  # fmt: skip
+    yield from _table(head, rows) if rows else [Paragraph("None was.")]
+    if history.rejected:
+        yield Heading("Examined and not promoted (the latest)")
+        yield from _table(head, [_verdict(history, v, str(v.incumbent)) for v in history.rejected[-RECENT:]])
+
+
+def _verdict(history: History, verdict: Verdict, parent: str) -> list[str]:
+    found = reason(verdict, "gain")
+    figures: Mapping[str, float] = found.numbers if found else {}
+    value, low, high = findings.gain(verdict)
+    alpha = figures.get("alpha")
+    proposal = history.judged.get(verdict.proposal)
+    return [
+        str(verdict.number), parent,
+        interval({"value": value, "low": low, "high": high}),
+        in_words(figures["log_e_value"]) if "log_e_value" in figures else "",
+        f"{1 / alpha:.0f}" if alpha else "",
+        f"{figures.get('seeds_better', 0):.0f} of {figures.get('seeds', 0):.0f}" if figures else "",
+        plain(proposal.author, 40) if proposal else "",
+        f"{plain(proposal.why, 160) if proposal else ''}: {_why(verdict.decision.reasons)}",
+    ]  # fmt: skip
+
+
+def _why(reasons: Sequence[Reason]) -> str:
+    """Return the failed reasons in words; where all passed, the first and the number of the others."""
+    failed = [f"{one.gate}: {plain(one.text, 260)}" for one in reasons if not one.passed]
+    if failed:
+        return "; ".join(failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
+    if not reasons:
+        return "no gate gave a reason"
+    return f"{plain(reasons[0].text, 260)}; {count(len(reasons) - 1, 'other check')} passed"
+
+
+def trials(history: History) -> Iterator[Block]:
+    """Yield the trials by state, and the failed ones by cause."""
+    yield Heading("Trials")
+    rows = [[state, str(times), share(times, len(history.trials))] for state, times in history.states.items()]
+    yield from _table(["state", "trials", "share"], rows) if rows else [Paragraph("None has begun.")]
+    causes = findings.causes(history)
+    if causes:
+        yield Paragraph("Failed trials by cause; causes that differ in numbers alone are counted together:")
+        yield from _table(["state", "trials", "cause"], [[s.value, str(n), why] for s, why, n in causes[:15]])
+
+
+def experience(history: History) -> Iterator[Block]:
+    """Yield how the training data came about."""
+    if not history.experience:
+        return
+    total = findings.grounds(history)
+    yield Heading("Experience")
+    yield Paragraph(
+        f"The incumbents gave {total.attempts} answers; {share(total.kept, total.attempts)} were kept, and of the kept "
+        f"{share(total.grounded, total.kept)} were verified by rules or a verifier (the grounded share; measured)."
+    )
+    by_maker: dict[int, list[Any]] = defaultdict(list)
+    for record in history.experience:
+        by_maker[record.maker].append(record)
+    rows = [
+        [str(maker), str(len(records)), str(sum(r.attempts for r in records)),
+         share(sum(r.kept for r in records), sum(r.attempts for r in records)),
+         share(records[-1].mastery, 1.0), plain(records[-1].goal.name, 60),
+         ", ".join(sorted({plain(r.verified_by, 20) for r in records}))]
+        for maker, records in sorted(by_maker.items())
+    ]  # fmt: skip
+    yield from _table(["maker", "batches", "answers", "kept", "solved at last goal", "last goal", "judged by"], rows)
+
+
+def cost(history: History) -> Iterator[Block]:
+    """Yield the compute by purpose."""
+    settled = history.account.settled
+    total = history.account.total
+    yield Heading("Cost")
+    rows = [[plain(purpose, 30), duration(used.cpu_seconds), share(used.cpu_seconds, total.cpu_seconds),
+             duration(used.wall_seconds), f"{used.peak_memory_bytes / 2**20:.0f} MiB"]
+            for purpose, used in sorted(settled.items(), key=lambda item: -item[1].cpu_seconds)]  # fmt: skip
+    peak = f"{total.peak_memory_bytes / 2**20:.0f} MiB"
+    whole = ["all", duration(total.cpu_seconds), "100 %", duration(total.wall_seconds), peak]
+    yield from _table(["purpose", "CPU time", "share", "job time", "peak memory"], [*rows, whole])
+    yield Paragraph(
+        f"Wall time of the run: {duration(history.account.wall_seconds)}. Reserved for what is still open: "
+        f"{duration(history.account.reserved_cpu_seconds)} of CPU time."
+    )
+
+
+def reproduce(history: History) -> Iterator[Block]:
+    """Yield the run's identity and the command that begins it again."""
+    yield Heading("How to reproduce")
+    yield Code(findings.command(history.identity))
+    rows = [[plain(key, 40), plain(value, 200)] for key, value in sorted(history.identity.items())]
+    yield from _table(["setting", "value"], rows)
+    arm = findings.control_arm(history.identity)
+    yield Paragraph(f"This run is a control arm: {arm}." if arm else "No control arm is set: this is the full loop.")
+    yield Paragraph(
+        f"Report written by instar {version('instar')}. The same seed draws the same random numbers, but which trial "
+        "ends first depends on the machine, so a repetition agrees within noise and not to the digit."
+    )
+
+
+def caveats(history: History, metric: str) -> Iterator[Block]:
+    """Yield what these figures do not say, and the status of each kind."""
+    statuses: dict[str, set[str]] = defaultdict(set)
+    for made in history.generations:
+        for key, figure in made.estimates.items():
+            statuses[plain((NAMES | {"metric": metric}).get(key, key), 40)].add(
+                plain(figure.get("status", "claimed"), 20)
+            )
+    yield Heading("Caveats and status of the figures")
+    rows = [[name, ", ".join(sorted(found))] for name, found in statuses.items()]
+    own = [["CPU time, trials, experience", "measured"], ["doublings since the founder", "estimated"],
+           ["forecasts in the reasons of proposals", "claimed (by the builder, before the trial)"]]  # fmt: skip
+    yield from _table(["figure", "status"], [*rows, *own])
+    yield Bullets(_CAVEATS)
+
+
+_CAVEATS = (
+    "A generation's figures come from the exam that promoted it: the winner of a choice is a little flattered.",
+    "The founder's figures come from its visible screen, all later ones from sealed exams on fresh questions.",
+    "The final exam draws its questions in its own proportions, so its shares need not agree with earlier exams'.",
+    "Dots of different generations in the progress figure were scored on different papers of the same difficulty.",
+    "The interval of the doublings takes the two exams as independent.",
+    "One run is one seed: the spread between seeds is not in any interval here.",
+)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], most: int = MOST_ROWS) -> Iterator[Block]:
+    """Yield a table of at most `most` rows, the newest, saying how many were left out."""
+    if len(rows) > most:
+        yield Paragraph(f"The last {most} of {len(rows)} rows; the archive has them all.")
+    yield Table(head, rows[-most:])

@@ -1,0 +1,60 @@
+"""How numbers, durations and untrusted text are put into words, the same on every page.
+
+Designs, reasons and error messages come from candidates: `plain` leaves nothing in them that could move a cursor,
+break a line or turn the direction of writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def plain(text: object, limit: int | None = None) -> str:
+    """Return `text` on one line of printable characters, cut to `limit` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def number(value: object) -> str:
+    """Return a figure to four significant digits, `open` where there is none."""
+    if value is None:
+        return "open"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return plain(value)
+    if isinstance(value, int):
+        return str(value)
+    if abs(value) < 1e-12:  # what is left of a subtraction
+        return "0"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if 0.001 <= abs(value) < 1 else f"{value:.4g}"
+
+
+def interval(estimate: Mapping[str, Any]) -> str:
+    """Return a figure with its 95 % interval; an open end reads "at least" or "below"."""
+    value, low, high = estimate.get("value"), estimate.get("low"), estimate.get("high")
+    if value is None:
+        return "not measured"
+    if high is None and low is None:
+        return f"{number(value)} (no interval)"
+    if high is None:
+        return f"at least {number(low)}"
+    if low is None:
+        return f"below {number(high)}"
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: 41 s, 3.2 min, 5.1 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in per cent, `none` where there is nothing to share."""
+    return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
+def count(number_of: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where that is right."""
+    return f"{number_of} {noun}" if number_of == 1 else f"{number_of} {noun}s"

@@ -1,0 +1,147 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from instar.records import Decision, Reason, TrialState
+from instar.report import findings
+from instar.report.history import History, read
+from instar.stats.intervals import wilson
+
+
+@pytest.fixture(scope="module")
+def history(finished_run):
+    return read(finished_run)
+
+
+def test_the_interval_of_a_difference_covers_at_its_level():
+    rng = np.random.default_rng(3)
+    p, q, n, rounds = 0.3, 0.9, 150, 1000
+    covered = 0
+    for _ in range(rounds):
+        before, after = (wilson(int(rng.binomial(n, rate)), n).to_json() for rate in (p, q))
+        found = findings.difference(before, after)
+        covered += found.low <= q - p <= found.high
+    assert 0.93 <= covered / rounds <= 0.975
+
+
+def test_doublings_of_bounded_horizons():
+    found = findings.doublings(
+        {"value": 2, "low": 1.8, "high": 2.2, "n": 9}, {"value": 16, "low": 14, "high": 18, "n": 8}
+    )
+    assert found.value == pytest.approx(3.0)
+    assert found.low < 3.0 < found.high
+    assert (found.n, found.status) == (8, "estimated")
+
+
+def test_doublings_between_open_ends_have_a_lower_bound_only():
+    found = findings.doublings(
+        {"value": 1.0, "low": None, "high": 2.0, "n": 9}, {"value": 32.0, "low": 32.0, "high": None, "n": 9}
+    )
+    assert found.low == pytest.approx(4.0)
+    assert found.high is None
+
+
+def test_missing_figures_leave_the_difference_open():
+    assert findings.difference({}, {"value": 1.0}).value is None
+    assert findings.doublings({"value": 0.0, "low": 0.0, "high": 1.0}, {"value": 4.0}).value is None
+
+
+def test_the_chance_of_a_false_promotion_is_the_gates_alpha(history):
+    assert findings.false_promotion_chance(history) == pytest.approx(0.05)
+    assert findings.false_promotion_chance(History()) is None
+
+
+def test_causes_that_differ_in_numbers_alone_are_one(history):
+    failed = [trial for trial in history.trials if trial.state.failed]
+    changed = replace(
+        history, trials=tuple(replace(t, state=TrialState.CRASHED, why=f"job {t.number}") for t in failed)
+    )
+    assert findings.causes(changed) == [(TrialState.CRASHED, f"job {failed[0].number}", len(failed))]
+
+
+def test_the_best_rejected_has_the_largest_gain(history):
+    better = replace(
+        history.rejected[1],
+        decision=Decision((Reason("improvement", False, "close", {"gain": 0.02, "seeds_better": 2.0}),)),
+    )
+    verdicts = tuple(better if verdict.number == better.number else verdict for verdict in history.verdicts)
+    assert findings.best_rejected(replace(history, verdicts=verdicts)) == better
+    assert findings.best_rejected(History()) is None
+
+
+def test_grounds_count_what_a_verifier_vouched_for(history):
+    assert findings.grounds(history).grounded == findings.grounds(history).kept > 0
+    ungrounded = replace(history, experience=tuple(replace(e, verified_by="self") for e in history.experience))
+    assert findings.grounds(ungrounded).grounded == 0
+
+
+def test_changes_name_old_and_new(history):
+    parent, child = history.generations[0], history.generations[1]
+    assert findings.changes(parent, child) == [("learning_rate", "0.001", "0.0013"), ("width", "32", "48")]
+    fewer = replace(child, design=replace(child.design, parameters={"width": 32}))
+    assert ("source", "own", "absent") in findings.changes(parent, fewer)
+
+
+def test_the_command_is_quoted_and_names_only_what_differs():
+    identity = {"lab": "tiles", "options": {"size": "3; rm -rf ~"}, "seed": 7, "builder": "random", "arm": "loop"}
+    assert findings.command(identity) == "instar run tiles --size '3; rm -rf ~' --builder random --seed 7"
+
+
+def test_an_exhausted_run_asks_for_harder_tasks(history):
+    assert "instar run tiles --size 4 --seed 7" in findings.next_steps(history, "exhausted")[0]
+    unnamed = replace(history, identity={**history.identity, "options": {}})
+    assert "lab list" in findings.next_steps(unnamed, "exhausted")[0]
+
+
+def test_a_run_that_was_still_improving_gets_a_larger_budget(history):
+    assert "--budget 10m" in findings.next_steps(history, "budget used")[0]
+
+
+def test_a_run_that_brought_nothing_says_so(history):
+    none = replace(history, generations=history.generations[:1], verdicts=history.rejected)
+    assert "nothing improved" in findings.next_steps(none, "budget used")[0]
+    assert "no candidate reached the exam" in findings.next_steps(replace(none, verdicts=()), "budget used")[0]
+    assert findings.next_steps(none, "interrupted")[0].startswith("the same command resumes")
+
+
+def test_the_labs_own_figures_are_compared_too(history):
+    found = findings.compared(history, {})
+    assert found.before["metrics"]["greedy_success"] < found.after["metrics"]["greedy_success"]
+
+
+def test_many_failures_are_pointed_at(history):
+    failed = replace(history, trials=tuple(trial for trial in history.trials if trial.state.failed))
+    assert any("10 of 10 trials failed" in step for step in findings.next_steps(failed, "budget used"))
+
+
+def test_the_final_exam_is_preferred_where_both_sat_it(history):
+    final = {"generation": 10, "questions": 1000, "metric": {"value": 0.9}, "founder": {"metric": {"value": 0.1}}}
+    found = findings.compared(history, {"final": final})
+    assert found is not None
+    assert found.after["metric"]["value"] == 0.9
+    assert findings.compared(history, {"final": {**final, "generation": 9}}).where == "each in the exam on its way"
+    assert findings.compared(replace(history, generations=history.generations[:1]), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [("arm", "walks", "walks"), ("builder", "random", "random"), ("builder_frozen_at", 0, "frozen at generation 0"),
+     ("feedback", "none", "without a verifier")],
+)  # fmt: skip
+def test_control_arms_are_named(history, setting, value, said):
+    assert said in findings.control_arm({**history.identity, setting: value})
+
+
+def test_the_full_loop_is_no_control_arm(history):
+    assert findings.control_arm(history.identity) == ""
+
+
+def test_what_was_kept(history):
+    trial = history.scored[0]
+    assert findings.kept(replace(trial, rung=1, replica=0, gain=-0.1), 1) == "no"
+    assert findings.kept(replace(trial, rung=1, replica=0, gain=0.1), 1) == "yes"
+    assert findings.kept(replace(trial, rung=0), 1) == "waits"
+    assert findings.kept(replace(trial, state=TrialState.CRASHED), 1) == "no"
+    assert math.isfinite(trial.metric)

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instar.report.wording import count, duration, interval, number, plain, share
+
+
+@given(st.text())
+def test_plain_is_one_printable_line(text):
+    assert plain(text).isprintable()
+    assert len(plain(text, 20)) <= 20
+
+
+def test_plain_leaves_ordinary_words_alone():
+    assert plain("width 32 -> 48, Grüße") == "width 32 -> 48, Grüße"
+    assert plain("a\x1b[31m\tb\u202e\nc") == "a [31m b c"
+    assert plain("x" * 9, 5) == "xxxx…"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "open"), (0.5, "0.5"), (0.12345, "0.1235"), (12345.6, "1.235e+04"), (1e-17, "0"), (7, "7"), ("x", "x")],
+)
+def test_number(value, said):
+    assert number(value) == said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.4, 0.6, "0.5 (0.4 to 0.6)"),
+        (0.4, None, "at least 0.4"),
+        (None, 0.6, "below 0.6"),
+        (None, None, "0.5 (no interval)"),
+    ],
+)
+def test_interval_says_which_end_is_open(low, high, said):
+    assert interval({"value": 0.5, "low": low, "high": high}) == said
+
+
+def test_a_missing_figure_is_not_measured():
+    assert interval({}) == "not measured"
+
+
+def test_durations_shares_and_counts():
+    assert [duration(s) for s in (1.24, 41, 180, 9000)] == ["1.2 s", "41 s", "3.0 min", "2.5 h"]
+    assert (share(1, 3), share(0, 0)) == ("33.3 %", "none")
+    assert (count(1, "trial"), count(2, "trial")) == ("1 trial", "2 trials")
