@@ -1,0 +1,173 @@
+"""Puts a run together from its settings: lab, archive, ledger, seal, builder, gates, executor. All behind Protocols."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar import arms, plugins
+from instar.archive import open_archive
+from instar.config import Manifest, Settings, read_manifest
+from instar.errors import BadInput
+from instar.exams.seal import open_seal
+from instar.gates.compose import AllOf
+from instar.interfaces import Builder, Gate, Lab
+from instar.ledger import open_ledger
+from instar.scratch import scratch_directory
+from instar.state import Parts, Run
+
+RUNS = Path("instar-runs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be run, checked before anything is written.
+
+    Attributes:
+        settings: with the options that differ from the lab's defaults, so that one run has one directory.
+        identity: what must agree when the run directory is used again.
+    """
+
+    settings: Settings
+    lab: Lab
+    identity: Mapping[str, Any]
+
+    @property
+    def home(self) -> Path:
+        """The run directory."""
+        return self.settings.directory
+
+
+def plan(settings: Settings) -> Plan:
+    """Check lab, options, arm and run directory.
+
+    Raises:
+        BadInput: naming what is wrong and the valid values.
+        MissingPart: a plugin needs a package that is not installed.
+    """
+    lab = make_lab(settings.lab, settings.options)
+    if settings.arm != arms.LOOP:
+        arms.recipe(lab, settings.arm)
+    plugins.find("builders", settings.builder)
+    plugins.find("executors", settings.executor)
+    chosen, standard = _choices(settings.lab, settings.options)
+    own = {key: value for key, value in chosen.items() if standard.get(key) != value}
+    path = str(Path(settings.lab).resolve()) if _is_file(settings.lab) else settings.lab
+    settings = settings.model_copy(update={"options": own, "lab": path})
+    identity = settings.identity | {"options": dict(sorted(chosen.items())), "lab_version": lab.version}
+    if _is_file(path):
+        identity["lab_toml"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    _check_home(settings.directory)
+    return Plan(settings, lab, identity)
+
+
+def make_lab(name: str, options: Mapping[str, str]) -> Lab:
+    """Make a lab from a plugin's name, or from a person's own `lab.toml` for an installed lab.
+
+    Raises:
+        BadInput: unknown lab or option, or a malformed file.
+    """
+    if not _is_file(name):
+        lab: Lab = plugins.find("labs", name)(dict(options))
+        return lab
+    manifest = read_manifest(Path(name))
+    try:
+        factory = plugins.find("labs", manifest.name)
+    except BadInput as error:
+        raise BadInput(f"{name}: 'name': {error.what}", error.fix) from None
+    if "manifest" not in inspect.signature(factory).parameters:
+        raise BadInput(f"{name}: lab '{manifest.name}' does not take a lab.toml of one's own", "Name it without one.")
+    own: Lab = factory(dict(options), manifest=manifest)
+    return own
+
+
+def manifest_of(name: str) -> Manifest | None:
+    """Return what a lab says of itself: the given `lab.toml`, or the one beside its module; None without one."""
+    path = Path(name)
+    if not _is_file(name):
+        path = Path(inspect.getfile(plugins.find("labs", name))).with_name("lab.toml")
+        if not path.is_file():
+            return None
+    return read_manifest(path)
+
+
+def lab_of(identity: Mapping[str, Any]) -> Lab:
+    """Make the lab that an archive belongs to."""
+    return make_lab(identity["lab"], identity["options"])
+
+
+def latest_home() -> Path:
+    """Return the most recently used run directory under `instar-runs`. Raises `BadInput` where there is none."""
+    homes = [path.parent for path in RUNS.glob("*/archive.db")]
+    if not homes:
+        raise BadInput(f"there is no run under {RUNS.absolute()}", "Start one with `instar run`, or name it by --home.")
+    return max(homes, key=lambda home: max(path.stat().st_mtime for path in home.glob("archive.db*")))
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Run]:
+    """Open every part of the run, and close executor, ledger and archive whatever happens.
+
+    Raises:
+        ArchiveError: the run directory is in use, damaged, read-only or of another version.
+        BadInput: it belongs to a run with other settings.
+    """
+    settings, home = plan.settings, plan.home
+    with ExitStack() as stack:
+        archive = stack.enter_context(open_archive(home / "archive.db", plan.identity))
+        ledger = stack.enter_context(open_ledger(home / "ledger"))
+        builder = _builder(plan, lives_before=sum(archive.counts().values()))
+        gate, seal = _gate(settings), open_seal(home / "seal.key")
+        scratch = scratch_directory(home)
+        rooms = scratch / "rooms"
+        shutil.rmtree(rooms, ignore_errors=True)  # of a former life
+        executor = plugins.find("executors", settings.executor)(settings.workers, rooms, list(plan.lab.preload))
+        stack.callback(shutil.rmtree, rooms, ignore_errors=True)
+        stack.callback(executor.close)
+        yield Run(Parts(plan.lab, builder, executor, gate, archive, ledger, seal, home, scratch), settings)
+
+
+def _is_file(lab: str) -> bool:
+    return lab.endswith(".toml") or os.sep in lab
+
+
+def _choices(name: str, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return all options as chosen, and their defaults."""
+    manifest = manifest_of(name)
+    return (manifest.choose(given), manifest.choose({})) if manifest else (dict(given), {})
+
+
+def _check_home(home: Path) -> None:
+    """Refuse a directory that holds something else."""
+    if home.exists() and not home.is_dir():
+        raise BadInput(f"{home} is not a directory", "Choose another --home.")
+    if home.is_dir() and not any(home.glob("archive.db*")) and any(home.iterdir()):
+        raise BadInput(f"{home} holds other files and no run", "Choose another --home, or an empty directory.")
+
+
+def _builder(plan: Plan, lives_before: int) -> Builder:
+    """Make the builder; after a restart it draws other numbers than before."""
+    rng = np.random.default_rng([plan.settings.seed, lives_before])
+    builder: Builder = plugins.find("builders", plan.settings.builder)(plan.lab.name, plan.lab.design_space(), rng)
+    return builder
+
+
+def _gate(settings: Settings) -> Gate:
+    """Return superiority over the incumbent, and nothing forgotten against the incumbent and generation 0."""
+    improvement, retention = plugins.find("gates", "improvement"), plugins.find("gates", "retention")
+    return AllOf(
+        [
+            improvement({"alpha": settings.alpha, "seeds": settings.replicas}),
+            retention({"margin": settings.margin, "against": "incumbent"}),
+            retention({"margin": settings.margin, "against": "founder"}),
+        ]
+    )

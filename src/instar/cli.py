@@ -1,0 +1,315 @@
+"""The command line: parse, call, print. Whatever is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from instar import __version__
+from instar.errors import BadInput, InstarError
+from instar.meter import Meter
+
+if TYPE_CHECKING:
+    from instar.assemble import Plan
+    from instar.session import View
+
+app = typer.Typer(
+    name="instar",
+    help="Closed-loop model building: a model designs, trains, examines and promotes its own successor.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 bad input or a missing part, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+labs = typer.Typer(help="The labs that are installed.", rich_markup_mode=None)
+app.add_typer(labs, name="lab")
+
+# typer ships click inside itself since 0.26, so the base of its usage errors has no public import path.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output at the end.")]
+Home = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Run directory; by default the most recently used in instar-runs/.")
+]
+NewHome = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory; by default instar-runs/<lab>.")]
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="LAB|--OPTION VALUE", help="A lab (default tiles), its own options.")
+]
+
+
+def main() -> None:
+    """Run the command of `sys.argv` and exit with its code."""
+    sys.exit(command(sys.argv[1:]))
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. A bug shows its traceback, what a person can mend is one line."""
+    try:
+        code = app(args=list(arguments), prog_name="instar", standalone_mode=False)
+    except InstarError as error:
+        return _complain(str(error), error.exit_code)
+    except _UsageError as error:
+        return _complain(f"{error.format_message().rstrip('.')}. See `instar --help`.", 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader has gone, `instar generations | head`
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"instar: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _instar(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
+        raise typer.Exit
+
+
+def _emit(result: Mapping[str, Any], as_json: bool, words: str) -> None:
+    """Print the result: as JSON on standard output with the words on standard error, or the words alone."""
+    if as_json:
+        print(words, file=sys.stderr)  # noqa: T201
+        print(json.dumps(result, allow_nan=False, ensure_ascii=False))  # noqa: T201
+    else:
+        print(words)  # noqa: T201
+
+
+# --- run ------------------------------------------------------------------------------------------------------------
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    words: Words = None,
+    generations: Annotated[int | None, typer.Option(metavar="N", min=1, help="End at this generation.")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Wall time, such as 90s, 3m, 1h30m.")] = None,
+    budget_cpu: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of all trials together.")] = None,
+    budget_disk: Annotated[str | None, typer.Option(metavar="SIZE", help="Run directory's size, such as 2G.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Slots for trials.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of the run.")] = None,
+    home: NewHome = None,
+    builder: Annotated[str | None, typer.Option(metavar="NAME", help="Who proposes: incumbent, random.")] = None,
+    builder_frozen_at: Annotated[
+        int | None, typer.Option(metavar="N", help="Control arm: generation N builds for ever.")
+    ] = None,
+    feedback: Annotated[
+        str | None, typer.Option(metavar="KIND", help="What judges experience: verified, self, none.")
+    ] = None,
+    arm: Annotated[str | None, typer.Option(metavar="ARM", help="loop, or a plain recipe of the lab (walks).")] = None,
+    executor: Annotated[str | None, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the closed loop, or resume it: the same command goes on where it was cut off."""
+    meter = Meter()
+    lab, options = lab_and_options(words or [])
+    given = {
+        "lab": lab, "options": options or None, "generations": generations, "budget": budget, "budget_cpu": budget_cpu,
+        "budget_disk": budget_disk, "workers": workers, "seed": seed, "home": home, "builder": builder,
+        "builder_frozen_at": builder_frozen_at, "feedback": feedback, "arm": arm, "executor": executor,
+    }  # fmt: skip
+    plan = _plan(given)
+    from instar import session
+
+    result = session.carry_out(plan, _view(), meter)
+    with session.disk_faults(plan.home):
+        said = _morning(plan, result)
+    _emit(result, as_json, said)
+    raise typer.Exit(130 if result["status"] == "interrupted" else 0)
+
+
+def lab_and_options(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """Split what `run` itself doesn't know into the lab and the lab's own options.
+
+    Raises:
+        BadInput: an option without a value, or two labs.
+    """
+    lab, options, rest = None, {}, list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("--") and len(word) > 2:
+            key, equals, value = word[2:].partition("=")
+            if not equals:
+                if not rest or rest[0].startswith("-"):
+                    raise BadInput(f"option --{key} needs a value", f"Write --{key} VALUE." + near_miss(key))
+                value = rest.pop(0)
+            options[key.replace("-", "_")] = value
+        elif word.startswith("-"):
+            raise BadInput(f"unknown option {word}", "See `instar run --help`.")
+        elif lab is not None:
+            raise BadInput(f"two labs are given: {lab} and {word}", "Name one; a lab's options are --OPTION VALUE.")
+        else:
+            lab = word
+    return lab, options
+
+
+def near_miss(key: str) -> str:
+    """Return a hint at an option of `run` that is spelt nearly so, or ''."""
+    from difflib import get_close_matches
+    from inspect import signature
+
+    known = [name.replace("_", "-") for name in signature(run).parameters if name not in ("words", "as_json")]
+    close = get_close_matches(key.replace("_", "-"), [*known, "json"], n=1, cutoff=0.75)
+    return f" Did you mean --{close[0]}?" if close else ""
+
+
+def _plan(given: Mapping[str, Any]) -> Plan:
+    from instar import assemble, config
+
+    try:
+        return assemble.plan(config.load(given))
+    except BadInput as error:
+        hint = "".join(near_miss(key) for key in given["options"] or {} if f"unknown option '{key}'" in error.what)
+        raise BadInput(error.what, error.fix + hint) from None
+
+
+def _view() -> View:
+    """Return the live view for a terminal, or the plain log."""
+    if not sys.stderr.isatty():
+        from instar.narration import PlainLog
+
+        return PlainLog(sys.stderr)
+    from rich.console import Console
+
+    from instar.live import LiveView
+
+    return LiveView(Console(stderr=True))
+
+
+def _morning(plan: Plan, result: Mapping[str, Any]) -> str:
+    """Write the report's pages and return the half screen that a person reads in the morning."""
+    from instar.report import morning, page
+
+    unit, metric = plan.lab.metric.unit_of_length, plan.lab.metric.name
+    if result["generations"]:
+        page.write(plan.home, result=result, unit=unit, metric=metric)
+    return morning.morning(plan.home, result, unit=unit, metric=metric)
+
+
+# --- looking on -----------------------------------------------------------------------------------------------------
+
+
+def _at(home: Path | None) -> Path:
+    from instar.assemble import latest_home
+
+    return home or latest_home()
+
+
+@app.command()
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show where a run stands, also while it is going on."""
+    from instar import overview, result
+
+    found = result.read(_at(home))
+    _emit(found, as_json, overview.status(found))
+
+
+@app.command()
+def generations(home: Home = None, as_json: Json = False) -> None:
+    """List the line of generations."""
+    from instar import overview, result
+
+    found = result.read(_at(home))
+    listed = {key: found[key] for key in ("lab", "run_directory", "generations")}
+    _emit(listed, as_json, overview.generations(found))
+
+
+@app.command()
+def report(home: Home = None, as_json: Json = False) -> None:
+    """Write the report: a Markdown page, one HTML file and the figures."""
+    from instar.archive import read_archive
+    from instar.assemble import lab_of
+    from instar.report import page
+    from instar.session import disk_faults
+
+    place = _at(home)
+    with read_archive(place / "archive.db") as archive:
+        metric = lab_of(archive.identity).metric
+    with disk_faults(place):
+        path = page.write(place, unit=metric.unit_of_length, metric=metric.name)
+    _emit({"run_directory": str(place.absolute()), "report": str(path.absolute())}, as_json, f"The report is at {path}")
+
+
+@app.command()
+def solve(
+    board: Annotated[list[str], typer.Argument(metavar="BOARD...", help="The instance, as the lab reads it.")],
+    home: Home = None,
+    executor: Annotated[str, typer.Option(metavar="NAME", help="Where the attempt runs.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Let the incumbent solve an instance; the lab verifies what it says."""
+    from instar import overview, solving
+    from instar.archive import read_archive
+
+    place = _at(home)
+    with read_archive(place / "archive.db") as archive:
+        identity = archive.identity
+    found = solving.solve(place, identity, " ".join(board), executor)
+    _emit(found, as_json, overview.solution(found))
+    raise typer.Exit(0 if found["solved"] else 1)
+
+
+@app.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(metavar="N", help="Generation; by default the one before.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Point the champion at an older generation; the record itself never shrinks."""
+    from instar import promotion, result, solving
+    from instar.session import disk_faults
+
+    place = _at(home)
+    count = len(result.read(place)["generations"])
+    target = solving.champion(place) - 1 if to is None else to
+    with disk_faults(place):
+        promotion.rollback(place, count, target)
+    found = {"run_directory": str(place.absolute()), "champion": target}
+    _emit(found, as_json, f"The champion of {place} is generation {target}. Resuming the run names the newest again.")
+
+
+@labs.command("list")
+def lab_list(as_json: Json = False) -> None:
+    """List the installed labs with their options."""
+    from instar import overview
+
+    found = overview.installed_labs()
+    _emit({"labs": found}, as_json, overview.labs(found))
+
+
+@app.command()
+def doctor(home: NewHome = None, as_json: Json = False) -> None:
+    """Say what this machine has, what is missing, and the exact fix."""
+    from instar import doctor as examination
+
+    checks = examination.examine(home or Path("instar-runs"))
+    works = examination.works(checks)
+    lines = [f"{check.state:<8} {check.name:<12} {check.said}" + _fix(check) for check in checks]
+    lines.append("`instar run` can work here." if works else "`instar run` cannot work here yet.")
+    _emit({"works": works, "checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
+    raise typer.Exit(0 if works else 1)
+
+
+def _fix(check: Any) -> str:
+    return f"\n{'':22}fix: {check.fix}" if check.fix else ""

@@ -1,0 +1,47 @@
+"""What the conductor itself costs, and how busy the slots are. Standard library only: it is made before all else."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _own_cpu_seconds() -> float:
+    """CPU seconds of this process with its threads, and of the children that it has reaped."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+@dataclass
+class Meter:
+    """Stamps of the beginning of one life of a run."""
+
+    wall_began: float = field(default_factory=time.monotonic)
+    cpu_began: float = field(default_factory=_own_cpu_seconds)
+
+    def loop_overhead_share(self, workers: int, jobs_here_cpu_seconds: float = 0.0) -> float | None:
+        """Return the conductor's CPU seconds over wall seconds x workers, since the beginning.
+
+        Args:
+            workers: slots of the run.
+            jobs_here_cpu_seconds: CPU seconds of jobs that ran in this very process (executor `inline`).
+
+        Call it before the executor is closed: with its server, all trials would be reaped and counted.
+        """
+        wall_seconds = time.monotonic() - self.wall_began
+        own = _own_cpu_seconds() - self.cpu_began - jobs_here_cpu_seconds
+        return max(0.0, own) / (wall_seconds * workers) if wall_seconds > 0 else None
+
+
+def slots_busy_share(executor: Any) -> float | None:
+    """Return the share of slot time in which a job held its slot, or None for an executor that doesn't say.
+
+    The time runs from the moment when the executor was ready (torch imported) until now.
+    """
+    busy, ready_at = getattr(executor, "busy_seconds", None), getattr(executor, "ready_at", None)
+    if busy is None or ready_at is None:
+        return None
+    held = executor.slots * (time.monotonic() - ready_at)
+    return min(1.0, busy / held) if held > 0 else None

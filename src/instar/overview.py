@@ -1,0 +1,112 @@
+"""Puts results into words for `status`, `generations`, `solve` and `lab list`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instar import plugins
+from instar.assemble import manifest_of
+from instar.errors import InstarError
+from instar.narration import clock_time, estimate
+
+
+def status(result: Mapping[str, Any]) -> str:
+    """Return where a run stands, in a few lines."""
+    settings, cost = result["settings"], result["cost"]
+    options = "".join(f" {key} {value}" for key, value in settings["options"].items())
+    trials = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["trials"].items())
+    reason = f" ({result['reason']})" if result["reason"] else ""
+    lines = [
+        f"{result['lab']}{options}, seed {settings['seed']}, builder {settings['builder']}, arm {settings['arm']}",
+        f"status       {result['status']}{reason}",
+        f"directory    {result['run_directory']}",
+        f"cost         {clock_time(cost['wall_seconds'])} wall, {clock_time(cost['cpu_seconds'])} CPU",
+        f"trials       {trials or 'none yet'}",
+        f"experience   {result['experience']['kept']:,} of {result['experience']['attempts']:,} attempts kept",
+    ]
+    if result["slots_busy_share"] is not None:
+        lines.append(f"slots busy   {result['slots_busy_share']:.1%}, the loop's own cost {_share(result)}")
+    lines += [_final(result["final"])] if result["final"] else []
+    return "\n".join([*lines, "", generations(result, newest=8)])
+
+
+def _share(result: Mapping[str, Any]) -> str:
+    share = result["loop_overhead_share"]
+    return "not measured" if share is None else f"{share:.2%}"
+
+
+def _final(final: Mapping[str, Any]) -> str:
+    if final["problem"]:
+        return f"final exam   none: {final['problem']}"
+    shown = "; ".join(f"{name.replace('_', ' ')} {estimate(final[name])}" for name in _FIGURES if name in final)
+    return f"final exam   generation {final['generation']}, {final['questions']} questions: {shown}"
+
+
+_FIGURES = ("metric", "solved", "horizon_50", "horizon_80")
+
+
+def generations(result: Mapping[str, Any], newest: int | None = None) -> str:
+    """Return the line of generations as a table, oldest first."""
+    rows = [
+        [
+            str(generation["number"]),
+            "-" if generation["parent"] is None else str(generation["parent"]),
+            generation["author"],
+            generation["design"][:10],
+            estimate(generation["estimates"].get("metric")),
+            estimate(generation["horizon_50"]),
+            clock_time(generation["run_seconds"]),
+        ]
+        for generation in result["generations"][-(newest or 0) :]
+    ]
+    if not rows:
+        return "no generation yet"
+    return _table(["gen", "parent", "author", "design", "metric", "horizon 50 %", "at"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def solution(found: Mapping[str, Any]) -> str:
+    """Return a verified solution in words."""
+    author = f"generation {found['generation']}"
+    if not found["solved"]:
+        return f"{author} did not solve it"
+    rest = [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in found.items() if key not in _SAID]
+    return "\n".join([f"solved by {author}, and verified", *rest])
+
+
+_SAID = ("generation", "solved")
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else "unknown" if value is None else str(value)
+
+
+def installed_labs() -> list[dict[str, Any]]:
+    """Return every installed lab with its summary and options; a broken plugin says what it lacks."""
+    return [_lab(name) for name in plugins.names("labs")]
+
+
+def _lab(name: str) -> dict[str, Any]:
+    try:
+        manifest = manifest_of(name)
+    except InstarError as error:
+        return {"name": name, "summary": "", "options": {}, "problem": str(error)}
+    if manifest is None:
+        return {"name": name, "summary": "", "options": {}, "problem": None}
+    return {"name": name, "summary": manifest.summary, "options": dict(manifest.options), "problem": None}
+
+
+def labs(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the labs in words."""
+    return "\n".join(line for lab in found for line in _lab_lines(lab)) or "no lab is installed"
+
+
+def _lab_lines(lab: Mapping[str, Any]) -> list[str]:
+    options = [f"  --{key} {'|'.join(values)}   (default {values[0]})" for key, values in lab["options"].items()]
+    return [f"{lab['name']:<12} {lab['problem'] or lab['summary']}".rstrip(), *options]

@@ -1,0 +1,159 @@
+"""The result object that `instar run --json` prints; every key stands in docs/reference/json.md.
+
+Most of it is read from the archive at any time; what only the life of a run knows is kept in `report/result.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instar.archive import read_archive
+from instar.artefacts import write_json
+from instar.config import Settings, seconds, size
+from instar.interfaces import Archive
+from instar.records import Experience, Generation
+
+DONE, INTERRUPTED, RUNNING, CUT_OFF = "done", "interrupted", "running", "cut off"
+_NAME = Path("report") / "result.json"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What only this life of the run knows, at its end.
+
+    Attributes:
+        status: `DONE` or `INTERRUPTED`.
+        reason: why it ended, in words.
+        drawing_cpu_seconds: what the process used that draws `progress.png`.
+        final: the final exam's figures, or None where it was not sat.
+    """
+
+    status: str
+    reason: str
+    slots_busy_share: float | None = None
+    loop_overhead_share: float | None = None
+    drawing_cpu_seconds: float | None = None
+    final: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+def limits(settings: Settings) -> dict[str, Any]:
+    """Return what the run may use, in plain numbers; None is without bound."""
+    return {
+        "generations": settings.generations,
+        "wall_seconds": seconds(settings.budget),
+        "cpu_seconds": seconds(settings.budget_cpu) if settings.budget_cpu else None,
+        "disk_bytes": size(settings.budget_disk),
+    }
+
+
+def write(home: Path, ending: Ending) -> dict[str, Any]:
+    """Combine the ending with the archive, keep it as `report/result.json`, and return it."""
+    with read_archive(home / "archive.db") as archive:
+        result = _from_archive(archive, home) | asdict(ending)
+    (home / _NAME).parent.mkdir(exist_ok=True)
+    write_json(home / _NAME, result)
+    return result
+
+
+def read(home: Path) -> dict[str, Any]:
+    """Return the result as it stands now, also while the run is going on.
+
+    Raises:
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    with read_archive(home / "archive.db") as archive:
+        now = _from_archive(archive, home)
+    running = _is_running(home)
+    kept = None if running else _kept(home)
+    if kept is not None:
+        return now | {key: kept[key] for key in asdict(Ending("", ""))}
+    return now | asdict(Ending(RUNNING, "") if running else Ending(CUT_OFF, "its process ended without a result"))
+
+
+def finished(home: Path, identity: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the result of a run that is done, unless `wanted` limits allow it more than it had."""
+    kept = _kept(home) if (home / "archive.db").is_file() else None
+    if kept is None or kept["status"] != DONE or kept["settings"] != json.loads(json.dumps(dict(identity))):
+        return None
+    had = kept["limits"]
+    more = any(had[key] is not None and (wanted[key] is None or wanted[key] > had[key]) for key in had)
+    return None if more else kept
+
+
+def forget(home: Path) -> None:
+    """Remove the kept result when a new life of the run begins."""
+    (home / _NAME).unlink(missing_ok=True)
+
+
+def _kept(home: Path) -> dict[str, Any] | None:
+    try:
+        kept = json.loads((home / _NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    wanted = {*asdict(Ending("", "")), "settings"}
+    return kept if isinstance(kept, dict) and wanted <= kept.keys() else None
+
+
+def _is_running(home: Path) -> bool:
+    """Whether a writer holds the archive's lock (see `archive.lock`)."""
+    try:
+        with (home / "archive.db.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _from_archive(archive: Archive, home: Path) -> dict[str, Any]:
+    account, experience = archive.account(), list(archive.history(Experience))
+    kept = sum(record.kept for record in experience)
+    grounded = sum(record.kept for record in experience if record.verified_by not in ("none", "self"))
+    return {
+        "lab": archive.identity["lab"],
+        "settings": dict(archive.identity),
+        "generations": [describe(generation) for generation in generations(archive)],
+        "trials": dict(archive.counts()),
+        "experience": {
+            "attempts": sum(record.attempts for record in experience),
+            "kept": kept,
+            "grounded_share": grounded / kept if kept else None,
+        },
+        "cost": {
+            "cpu_seconds": account.total.cpu_seconds,
+            "wall_seconds": account.wall_seconds,
+            "cpu_seconds_by_purpose": {name: usage.cpu_seconds for name, usage in account.settled.items()},
+        },
+        "run_directory": str(home.absolute()),
+    }
+
+
+def generations(archive: Archive) -> list[Generation]:
+    """Return all generations, oldest first."""
+    return sorted(archive.history(Generation), key=lambda generation: generation.number)
+
+
+def describe(generation: Generation) -> dict[str, Any]:
+    """Return a generation as `--json` shows it."""
+    return {
+        "number": generation.number,
+        "parent": generation.parent,
+        "author": generation.author,
+        "design": generation.design.digest,
+        "parameters": dict(generation.design.parameters),
+        "horizon_50": generation.estimates.get("horizon_50"),
+        "estimates": {name: dict(figure) for name, figure in generation.estimates.items()},
+        "metrics": dict(generation.metrics),
+        "promoted_at": generation.promoted_at,
+        "run_seconds": generation.run_seconds,
+        "run_cpu_seconds": generation.run_cpu_seconds,
+        "ledger_index": generation.ledger_index,
+        "why": generation.why,
+    }

@@ -1,0 +1,284 @@
+"""One `instar run` from the outside: open, resume, run the loop, sit the final exam, keep the result, close."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from instar import arms, assemble, result
+from instar.archive.diagnosis import diagnosed
+from instar.artefacts import digest_files, read_arrays, write_arrays
+from instar.assemble import Plan
+from instar.config import seconds
+from instar.errors import ArtefactError, InstarError
+from instar.exams.figures import figures
+from instar.interfaces import Fact, Paper, Reservation, Stage
+from instar.loop import Watcher, finish, run_loop, tell
+from instar.meter import Meter, slots_busy_share
+from instar.records import Limits, Outcome, OutcomeState, Score
+from instar.resume import resume
+from instar.scratch import remove_scratch
+from instar.state import Run, Task
+
+_LEAST_SECONDS = 2.0  # that a final sitting gets although the budget is used up
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class View(Protocol):
+    """What shows a run to a person."""
+
+    def watch(self, run: Run, facts: Sequence[Fact]) -> None:
+        """Take in what was recorded, and show it."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        ...
+
+    def close(self) -> None:
+        """Give back the terminal. Safe to call twice."""
+        ...
+
+
+def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
+    """Run, resume, or find already done; return the result object.
+
+    Args:
+        plan: what to run (see `assemble.plan`).
+        view: for the person who looks on.
+        meter: made at the command's very beginning.
+
+    Raises:
+        InstarError: whatever a person can mend, in one line.
+    """
+    allowed = result.limits(plan.settings)
+    with disk_faults(plan.home):
+        earlier = result.finished(plan.home, plan.identity, allowed)
+        if earlier is not None:
+            view.say(
+                f"This run is complete ({earlier['reason']}): nothing was run. "
+                "Give a larger --budget to go on, or another --home to start anew."
+            )
+            return earlier
+        view.say(terms(plan))
+        ending = _live(plan, view, meter)
+        return result.write(plan.home, replace(ending, limits=allowed))
+
+
+def terms(plan: Plan) -> str:
+    """State what the run may use, before it starts."""
+    settings = plan.settings
+    wall = seconds(settings.budget)
+    cpu = settings.budget_cpu or f"{wall * settings.workers / 60:.3g} min at most"
+    goal = f"; ends at generation {settings.generations}" if settings.generations else ""
+    return (
+        f"Budget: {settings.budget} of wall time on {settings.workers} workers (CPU: {cpu}), "
+        f"disk {settings.budget_disk}, memory {settings.trial_memory} a trial{goal}.\n"
+        f"Run directory: {plan.home}. Ctrl-C once: finish what was begun; twice: stop at once. "
+        "The same command resumes."
+    )
+
+
+@contextmanager
+def disk_faults(home: Path) -> Iterator[None]:
+    """Turn a read-only, full or failing disk under the run directory into one line; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        with diagnosed(Path(error.filename or home)):
+            raise
+
+
+def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
+    """Live one life of the run."""
+    with Brake() as brake, assemble.opened(plan) as run:
+        brake.run = run
+        try:
+            ending = _through(run, view, meter)
+        except KeyboardInterrupt:
+            return result.Ending(result.INTERRUPTED, "interrupted")
+        finally:
+            view.close()
+    if ending.status == result.DONE:
+        remove_scratch(run.parts.scratch)
+    return ending
+
+
+def _through(run: Run, view: View, meter: Meter) -> result.Ending:
+    """Resume, run and examine; take the measures before the executor is closed."""
+    used_before = run.usage.cpu_seconds
+    result.forget(run.parts.home)
+    from instar.report.progress import ProgressFigure
+    from instar.report.tsv import ResultsTable
+
+    with closing(ProgressFigure(run.parts.home, view.say)) as figure:  # drawn a last time when it closes
+        watch = all_of([ResultsTable(run.parts.home).watch, figure.watch, view.watch])
+        resume(run)
+        go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
+        reason = go(run, watch)
+        final = final_exam(run, watch) if run.generations else None
+        busy = slots_busy_share(run.parts.executor)
+        if run.settings.arm != arms.LOOP and final is not None:
+            _note(run, final)
+        here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
+        overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
+    return result.Ending(
+        status=result.INTERRUPTED if reason == "interrupted" else result.DONE,
+        reason=reason,
+        slots_busy_share=busy,
+        loop_overhead_share=overhead,
+        drawing_cpu_seconds=figure.cpu_seconds,
+        final=final,
+    )
+
+
+def all_of(watchers: Sequence[Watcher]) -> Watcher:
+    """Return one watcher that tells all."""
+
+    def watch(run: Run, facts: Sequence[Fact]) -> None:
+        for watcher in watchers:
+            watcher(run, facts)
+
+    return watch
+
+
+class Brake:
+    """Ctrl-C (or SIGTERM): the first lets the run finish what it began, the second stops it at once.
+
+    Attributes:
+        run: what to stop; until it is there, the first stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self._pulled = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Brake:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._pull)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pull(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._pulled or self.run is None:
+            for other in self._before:
+                signal.signal(other, signal.SIG_IGN)  # closing takes a second; it is not to be cut short
+            raise KeyboardInterrupt
+        self._pulled = True
+        self.run.stopping = self.run.stopping or "interrupted"
+
+
+# --- the final exam -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sitting:
+    """An exam outside the loop: its paper's seed, the scores by sitter, and why others have none."""
+
+    seed: int
+    paper: Paper
+    scores: dict[str, Score] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def final_exam(run: Run, watch: Watcher) -> dict[str, Any]:
+    """Let the incumbent, and the founder beside it, sit the report's exam; return the figures for `final`.
+
+    A sitting that fails is told under `problem`: it never costs the result of the run.
+    """
+    sitters = {"incumbent": run.artefact(run.incumbent)}
+    if run.incumbent.number > 0:
+        sitters["founder"] = run.artefact(run.generations[0])
+    try:
+        sitting = examine(run, sitters, Stage.REPORT, watch)
+    except InstarError as error:
+        return {"generation": run.incumbent.number, "problem": str(error), "questions": None, "founder": None}
+    found = {name: _shown(score, sitting.seed) for name, score in sitting.scores.items()}
+    return {
+        "generation": run.incumbent.number,
+        "problem": sitting.problems.get("incumbent"),
+        **found.get("incumbent", {"questions": None}),
+        "founder": found.get("founder"),
+    }
+
+
+def examine(run: Run, sitters: Mapping[str, Path], stage: Stage, watch: Watcher) -> Sitting:
+    """Set a fresh paper that depends on the sitters' digests in the ledger; let all sit it side by side; mark it.
+
+    Args:
+        run: with no task under way.
+        sitters: name -> artefact.
+        stage: decides how many questions are set.
+        watch: shown the sittings while they last.
+    """
+    names = run.parts.lab.artefact_files
+    digests = {name: digest_files(path, names) for name, path in sitters.items()}
+    ledger = run.parts.ledger
+    commitment = {"kind": f"{stage.value} exam", "artefacts": digests}
+    receipt = ledger.append(f"{stage.value}:{ledger.root[:16]}", commitment, sync=True)
+    seed = run.parts.seal.seed(receipt.root, stage.value)
+    sitting = Sitting(seed, run.parts.lab.exam.set(seed, stage))
+    questions = run.parts.scratch / "papers" / f"{stage.value}.safetensors"
+    questions.parent.mkdir(exist_ok=True)
+    write_arrays(questions, sitting.paper.questions, sync=False)
+    for name, artefact in sitters.items():
+        key = f"{stage.value}:{receipt.index}:{name}"
+        job = run.parts.lab.exam.sit(key, artefact, questions, _limits(run))
+        run.staged.reserve.append(Reservation(key, "examine", run.examine_seconds))
+        run.commit()
+        run.tasks[key] = Task(job, f"{stage.value} exam: {name}", _marking(run, sitting, name), run.clock())
+        run.parts.executor.submit(job)
+    while run.tasks:
+        for outcome in run.parts.executor.wait(0.5):
+            finish(run, outcome)
+        run.commit()
+        tell(run, watch)
+    questions.unlink(missing_ok=True)
+    return sitting
+
+
+def _limits(run: Run) -> Limits:
+    """Return what a final sitting may use: the rest of the budget, and a twentieth of it at the least."""
+    least = max(_LEAST_SECONDS, 0.05 * seconds(run.settings.budget))
+    wall = max(least, run.time_left)
+    return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
+
+
+def _marking(run: Run, sitting: Sitting, name: str) -> Callable[[Outcome], None]:
+    def then(outcome: Outcome) -> None:
+        run.staged.settle[outcome.key] = outcome.usage
+        try:
+            if outcome.state is not OutcomeState.DONE:
+                raise ArtefactError(outcome.reason or outcome.state.value)
+            answers = read_arrays(outcome.output / "answers.safetensors")
+            sitting.scores[name] = run.parts.lab.exam.mark(sitting.paper, answers)
+        except ArtefactError as error:
+            sitting.problems[name] = f"{name} did not sit the exam: {error}"
+
+    return then
+
+
+def _shown(score: Score, seed: int) -> dict[str, Any]:
+    return {**figures(score, seed), "questions": int(score.values.size), "metrics": dict(score.metrics)}
+
+
+def _note(run: Run, final: Mapping[str, Any]) -> None:
+    """Give a control arm's generation the figures of its only exam."""
+    estimates = {name: figure for name, figure in final.items() if isinstance(figure, dict) and "status" in figure}
+    if run.incumbent.number and estimates:
+        run.generations[-1] = replace(run.incumbent, estimates=estimates, metrics=final["metrics"])
+        run.stage(run.generations[-1])
+        run.commit()

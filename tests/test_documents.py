@@ -1,0 +1,52 @@
+"""What the documents say about files, commands and code is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from instar.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_readmes_map_of_the_files_is_true() -> None:
+    section = (ROOT / "README.md").read_text().split("## Map of the files")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| `([^`]+)`", section, flags=re.MULTILINE))
+    assert named
+    for name in named:
+        assert (ROOT / "src" / "instar" / name).exists() or (ROOT / name).exists(), name
+    package = ROOT / "src" / "instar"
+    inside = {path.name for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/*.py")}
+    mapped = {name.rstrip("/") for name in named}
+    assert inside - {"__init__.py"} <= mapped
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_and_benchmarks_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"(?:bench|docs|examples|tests)/[\w./-]*\w", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
+    commands = get_command(app).commands
+    for line in re.findall(r"(?:^|`|/)instar ([a-z][^`\n]*)", page.read_text(), flags=re.MULTILINE):
+        words = line.split()
+        assert words[0] in commands, f"{page.name}: instar {line}"
+        known = {option for parameter in commands[words[0]].params for option in parameter.opts}
+        for option in (word for word in words[1:] if word.startswith("--")):
+            assert option in known | {"--size", "--help"}, f"{page.name}: instar {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_that_a_page_quotes_stands_in_the_file(page: Path) -> None:
+    for name, code in re.findall(r"```\w+\n# file: (\S+)\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        assert code.strip("\n") in (ROOT / name).read_text(), f"{page.name} quotes {name}"
