@@ -1,0 +1,86 @@
+"""The default run and its control arms on 3x3, several seeds each, one after another; prints one table.
+
+    python bench/tiles.py [--seeds 11 12 13] [--budget 3m] [--arms loop frozen none walks]
+
+Each row is one `instar run tiles --json` in a fresh directory. `walks` is the plain recipe (EfficientCube) at equal
+CPU. The last lines give the median and the range over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ARMS = {
+    "loop": [],
+    "frozen": ["--builder-frozen-at", "1"],
+    "random": ["--builder", "random"],
+    "none": ["--feedback", "none"],
+    "self": ["--feedback", "self"],
+    "walks": ["--arm", "walks"],
+}
+
+
+def play(arm: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str, Any]:
+    """Run one arm with one seed and return its `--json` object."""
+    command = [sys.executable, "-m", "instar.cli", "run", "tiles", "--size", str(given.size), "--seed", str(seed)]
+    command += ["--budget", given.budget, "--workers", str(given.workers), "--home", str(home), "--json", *ARMS[arm]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\nexit {done.returncode}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def row(found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of one run."""
+    generations, final = found["generations"], found["final"]
+    first = generations[1]["run_seconds"] if len(generations) > 1 else math.nan
+    start, end = generations[0]["horizon_50"], generations[-1]["horizon_50"]
+    return {
+        "generations": len(generations) - 1,
+        "first_s": first,
+        "wall_s": found["cost"]["wall_seconds"],
+        "cpu_s": found["cost"]["cpu_seconds"],
+        "greedy": final.get("metrics", {}).get("greedy_success", math.nan),
+        "excess": final.get("metrics", {}).get("greedy_excess_moves", math.nan),
+        "efficiency": final["metric"]["value"],
+        "horizon_0": start["value"],
+        "horizon_end": end["value"],
+        "doublings": math.log2(end["value"] / start["value"]),
+        "busy": found["slots_busy_share"],
+        "overhead": found["loop_overhead_share"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["loop", "frozen", "none", "walks"])
+    parser.add_argument("--budget", default="3m")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--size", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="keep the run directories here")
+    given = parser.parse_args()
+    root = given.keep or Path(tempfile.mkdtemp(prefix="instar-bench-"))
+    print(f"load before: {os.getloadavg()[0]:.1f}; budget {given.budget}, {given.workers} workers, runs in {root}")
+    for arm in given.arms:
+        rows = []
+        for seed in given.seeds:
+            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}")))
+            print(f"{arm:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
+        columns = {key: sorted(found[key] for found in rows) for key in rows[0]}
+        medians = (f"{k} {statistics.median(v):.4g} [{v[0]:.4g}, {v[-1]:.4g}]" for k, v in columns.items())
+        print(f"{arm:>7} median [range]: " + "  ".join(medians), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The lab as Instar sees it: about eighty lines, none of them about the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from instar.artefacts import read_arrays, read_json
+from instar.errors import ArtefactError, BadInput
+from instar.interfaces import Arrays, Metric, Paper, Stage, TrainRequest
+from instar.records import Design, Job, Limits, Room, Score
+from instar.space import Integer, Real, Space
+from instar_digits.data import exam_set
+
+_QUESTIONS = {Stage.SCREEN: 200, Stage.PROMOTION: 500, Stage.REPORT: 500}
+
+
+class DigitsExam:
+    """Images from the held-out third; drawn anew for every sitting, with replacement."""
+
+    def set(self, seed: int, stage: Stage) -> Paper:
+        images, labels = exam_set()
+        rows = np.random.default_rng(seed).integers(0, len(images), _QUESTIONS[stage])
+        return Paper({"images": images[rows]}, {"labels": labels[rows]})
+
+    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        inputs = {"artefact": artefact, "questions.safetensors": questions}
+        return Job(key, Room.EXAM, "instar_digits.work:sit", {}, inputs, limits)
+
+    def mark(self, paper: Paper, answers: Arrays) -> Score:
+        labels = np.asarray(paper.answers["labels"])
+        classes = answers.get("classes")
+        if classes is None or classes.shape != labels.shape or classes.dtype != np.int64:
+            raise ArtefactError("answers: 'classes' must be one int64 per image")
+        right = classes == labels
+        lengths = np.full(len(labels), np.nan)  # telling digits apart has no task length
+        # One band: who always says "2" is perfect on twos, and no successor could be shown to keep that.
+        bands = np.zeros(len(labels), dtype=np.int64)
+        metrics = {"accuracy": float(right.mean())}
+        return Score(right.astype(np.float64), right, lengths, bands, ("all digits",), metrics)
+
+
+class DigitsLab:
+    """A design is `features.py` and two numbers."""
+
+    name = "digits"
+    version = "1"
+    metric = Metric("accuracy", "", "accuracy")
+    preload = ("instar_digits.work", "sklearn.datasets")
+    artefact_files = ("features.json", "model.safetensors")
+    exam = DigitsExam()
+
+    def design_space(self) -> Space:
+        return Space({"steps": Integer(20, 400, log=True), "learning_rate": Real(0.01, 10.0, log=True)})
+
+    def seed_design(self) -> Design:
+        source = Path(__file__).with_name("features.py").read_text(encoding="utf-8")
+        return Design(self.name, {"steps": 20, "learning_rate": 0.1}, {"features.py": source})
+
+    def train(self, request: TrainRequest) -> Job:
+        payload = {
+            "design": dict(request.design.parameters),
+            "source": request.design.files["features.py"],
+            "seed": request.seed,
+            "effort": request.effort,
+        }
+        return Job(request.key, Room.WORKSHOP, "instar_digits.work:train", payload, {}, request.limits)
+
+    def check(self, artefact: Path) -> None:
+        features = read_json(artefact / "features.json")
+        if not (isinstance(features, dict) and set(features) == {"source"} and isinstance(features["source"], str)):
+            raise ArtefactError("features.json: one key, 'source', with text is allowed")
+        weights = read_arrays(artefact / "model.safetensors", limit=2**20).get("weights")
+        if weights is None or weights.ndim != 2 or weights.shape[1] != 10 or weights.dtype != np.float32:
+            raise ArtefactError("model.safetensors: 'weights' must be float32 of shape (features, 10)")
+
+
+def create(options: Mapping[str, str]) -> DigitsLab:
+    """Make the lab; it has no options."""
+    if options:
+        raise BadInput(f"lab 'digits': unknown option '{next(iter(options))}'", "It has none.")
+    return DigitsLab()
