@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,27 @@ class TeachingToyLab(ToyLab):
         return kept, Experience(
             "", request.maker, request.goal, "rules", count, int(right.sum()), float(right.mean()), int(right.sum())
         )
+
+
+class MergingToyLab(ToyLab):
+    """The same, with replicas that can be averaged; `bonus` is what the average gains beyond it."""
+
+    def __init__(self, bonus: float = 4.0) -> None:
+        super().__init__()
+        self.bonus = bonus
+
+    def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
+        inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
+        payload = {"replicas": len(artefacts), "bonus": self.bonus}
+        return Job(key, Room.WORKSHOP, "tests.toys:merge", payload, inputs, limits)
+
+
+def merge(room: Path, payload: Mapping[str, Any]) -> None:
+    paths = [room / "in" / f"replica-{n}" / "model.safetensors" for n in range(payload["replicas"])]
+    skills = [read_arrays(path.resolve())["skill"] for path in paths]
+    write_json(room / "out" / "config.json", {})
+    skill = np.mean(skills, axis=0) + payload["bonus"]
+    write_arrays(room / "out" / "model.safetensors", {"skill": skill}, sync=False)
 
 
 def train(room: Path, payload: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from instar.config import seconds
 from instar.errors import ArtefactError, InstarError
 from instar.exams.figures import figures
 from instar.interfaces import Fact, Paper, Reservation, Stage
+from instar.journal import Journal
 from instar.loop import Watcher, finish, run_loop, tell
 from instar.meter import Meter, slots_busy_share
 from instar.records import Limits, Outcome, OutcomeState, Score
@@ -119,8 +120,10 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
     from instar.report.progress import ProgressFigure
     from instar.report.tsv import ResultsTable
 
-    with closing(ProgressFigure(run.parts.home, view.say)) as figure:  # drawn a last time when it closes
-        watch = all_of([ResultsTable(run.parts.home).watch, figure.watch, view.watch])
+    home = run.parts.home
+    # The figure is drawn a last time when it closes.
+    with closing(ProgressFigure(home, view.say)) as figure, closing(Journal(home)) as journal:
+        watch = all_of([journal.watch, ResultsTable(home).watch, figure.watch, view.watch])
         resume(run)
         go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
         reason = go(run, watch)
@@ -129,6 +132,7 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
         if run.settings.arm != arms.LOOP and final is not None:
             _note(run, final)
         here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
+        journal.close(reason)
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
     return result.Ending(
         status=result.INTERRUPTED if reason == "interrupted" else result.DONE,

@@ -72,15 +72,3 @@ def test_shares_must_add_up_and_something_must_be_left() -> None:
         learn.Pairs(learn.Batch(held, np.zeros(len(held), dtype=np.int8), np.zeros(len(held), dtype=np.int16)))
     with pytest.raises(ValueError, match="positive"):
         learn.TrainConfig(steps=0)
-
-
-def test_solutions_become_pairs() -> None:
-    board = rules.step(rules.goal(3)[None], np.array([0], dtype=np.int8))
-    board = np.concatenate([rules.step(board, np.array([2], dtype=np.int8)), board, board])
-    sequences = np.array([[3, 1, -1], [1, 0, 0], [0, -1, -1]], dtype=np.int8)
-    _, lengths = rules.replay(board, sequences)
-    pairs = learn.solution_pairs(board, sequences, lengths)
-    assert pairs.moves.tolist() == [3, 1, 1]
-    assert pairs.lengths.tolist() == [2, 1, 1]
-    assert (pairs.boards == board[[0, 1, 1]]).all()
-    assert len(learn.solution_pairs(board[2:], sequences[2:], lengths[2:])) == 0

@@ -113,23 +113,6 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def solution_pairs(boards: Boards, sequences: Moves, lengths: npt.NDArray[np.int64]) -> Batch:
-    """Turn verified solutions into pairs: every state on the way with the move that was played there.
-
-    Args:
-        boards: (N, cells), where each solution starts.
-        sequences: (N, T) moves.
-        lengths: (N,) moves until the goal as `rules.replay` gives them; rows with -1 (unsolved) are left out.
-    """
-    board, parts = boards.copy(), []
-    for t in range(int(lengths.max(initial=0))):
-        rows = np.flatnonzero(lengths > t)
-        parts.append(Batch(board[rows], sequences[rows, t].astype(np.int8), (lengths[rows] - t).astype(np.int16)))
-        board[rows] = rules.step(board[rows], sequences[rows, t])
-    nothing = Batch(boards[:0], np.zeros(0, dtype=np.int8), np.zeros(0, dtype=np.int16))
-    return join(parts) if parts else nothing
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train.

@@ -2,9 +2,9 @@
 
 A question is a board; the answer is a sequence of moves, and an unsolved board scores 0. On 3x3 the score is the path
 efficiency: optimum over moves used (success weighted by path length, Anderson et al. 2018, arXiv:1807.06757). On larger
-boards it is 1 - (moves above the reference) / slack, at least 0: solutions differ by a move or two in fifty there, and a
-test on bounded scores sees a difference the better, the more of the range it takes. The reference is the optimum where
-it is known (near the goal), otherwise Manhattan distance plus linear conflict, which is never more.
+boards it is 1 - (moves above the reference) / slack, at least 0: solutions differ by a move or two in fifty there, and
+a test on bounded scores sees a difference the better, the more of the range it takes. The reference is the optimum
+where it is known (near the goal), otherwise Manhattan distance plus linear conflict, which is never more.
 """
 
 from __future__ import annotations

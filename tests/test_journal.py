@@ -1,0 +1,24 @@
+"""The log for machines: one JSON object a line, each with a time, for every durable fact."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+from instar.journal import Journal
+from tests.rig import Rig
+from tests.toys import TeachingToyLab
+
+
+def test_every_fact_has_its_line(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, TeachingToyLab(), {"generations": 1})
+    run, _ = rig.play()
+    with closing(Journal(tmp_path)) as journal:
+        journal.watch(run, rig.facts)
+        journal.close("test")
+    lines = [json.loads(line) for line in (tmp_path / "logs" / "run.jsonl").read_text().splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["begin", "end"]
+    assert {"proposal", "trial", "experience", "verdict", "generation"} <= {line["event"] for line in lines}
+    assert all("timestamp" in line for line in lines)
+    assert [line["number"] for line in lines if line["event"] == "generation"] == [0, 1]
