@@ -36,6 +36,11 @@ def test_paths_and_benchmarks_that_a_page_names_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_figure_is_still_to_be_filled_in(page: Path) -> None:
+    assert "@@" not in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
     commands = get_command(app).commands
     for line in re.findall(r"(?:^|`|/)instar ([a-z][^`\n]*)", page.read_text(), flags=re.MULTILINE):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from instar import loop
 from instar.archive import read_archive
 from instar.interfaces import Verdict
 from instar.ledger import verify
@@ -86,13 +87,33 @@ def test_a_score_that_a_candidate_writes_is_ignored(tmp_path: Path) -> None:
 
 
 def test_without_a_gain_nothing_is_promoted_and_every_refusal_has_its_reason(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, ToyLab(gain=0.3))
-    run, _ = rig.play(until=lambda run: run.next_verdict > 4 or run.next_trial > 150)
+    # So strict a gate that a real gain is not enough: candidates come to the exam, and none passes.
+    rig = Rig(tmp_path, ToyLab(gain=4.0), {"alpha": 1e-300})
+    run, _ = rig.play(until=lambda run: run.next_verdict > 3)
+    verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
+    assert len(verdicts) >= 2
     assert len(run.generations) == 1
-    for fact in rig.facts:
-        if isinstance(fact, Verdict):
-            assert not fact.decision.promote
-            assert fact.decision.summary
+    assert not any(verdict.decision.promote for verdict in verdicts)
+    assert all("not shown to be better" in verdict.decision.summary for verdict in verdicts)
+
+
+def test_a_signal_during_the_look_at_the_budgets_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(run: Run) -> None:
+        if run.next_trial > 2:
+            run.stopping = "interrupted"  # as the signal's handler does
+
+    monkeypatch.setattr(loop, "reason_to_stop", look)
+    _, why = Rig(tmp_path, ToyLab()).play()
+    assert why == "interrupted"
+
+
+def test_the_cpu_budget_is_a_hard_stop(tmp_path: Path) -> None:
+    run, why = Rig(tmp_path, ToyLab(gain=0.01), {"budget_cpu": "0.1s"}).play()
+    assert why == "CPU budget used"
+    assert run.usage.cpu_seconds < 1.0
+    archive = read_archive(tmp_path / "archive.db")
+    assert all(trial.state is not TrialState.RUNNING for trial in archive.history(Trial))
+    archive.close()
 
 
 def test_the_frozen_builder_goes_on_building(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from instar import loop
 from instar.archive import read_archive
-from instar.errors import ArchiveError, ArtefactError
+from instar.errors import ArchiveError, ArtefactError, BadInput, LabError, LedgerError
 from instar.interfaces import Reservation, Verdict
 from instar.ledger import verify
 from instar.records import Experience, Generation, Job, Limits, OutcomeState, Proposal, Room, Trial, TrialState
@@ -195,7 +195,7 @@ def finalist(home: Path) -> None:
 def test_a_finalists_lost_artefact_is_trained_anew_as_its_own_trial(tmp_path: Path) -> None:
     finalist(tmp_path)
     before = {trial.number: trial for trial in history(tmp_path, Trial)}
-    (lost,) = [t for t in before.values() if t.rung == 1 and t.state is TrialState.SCORED]
+    (lost,) = [t for t in before.values() if t.rung == 1 and (t.gain or 0.0) > 0]
     shutil.rmtree(tmp_path / "scratch" / "trials" / str(lost.number))
     run = resumed(tmp_path)
     again = run.candidates[lost.proposal].trials[1, 0]
@@ -217,7 +217,7 @@ def test_a_finalist_whose_artefact_is_there_goes_on(tmp_path: Path) -> None:
 
 def test_a_finalists_changed_artefact_does_not_sit_the_exam(tmp_path: Path) -> None:
     finalist(tmp_path)
-    (scored,) = [t for t in history(tmp_path, Trial) if t.rung == 1 and t.state is TrialState.SCORED]
+    (scored,) = [t for t in history(tmp_path, Trial) if t.rung == 1 and (t.gain or 0.0) > 0]
     (tmp_path / "scratch" / "trials" / str(scored.number) / "config.json").write_text("[]")
     assert resumed(tmp_path).candidates[scored.proposal].trials[1, 0].number > scored.number
 
@@ -277,5 +277,27 @@ def test_malformed_experience_is_dropped(tmp_path: Path, monkeypatch: pytest.Mon
         raise ArtefactError("answers: no")
 
     monkeypatch.setattr(TeachingToyLab, "verify", refuse)
-    rig(tmp_path).play(until=lambda run: run.next_trial > 3)
+    with pytest.raises(LabError, match="made no experience: answers: no"):
+        rig(tmp_path).play()
     assert not history(tmp_path, Experience)
+
+
+def test_a_ledger_that_was_cut_back_past_a_promotion_is_refused(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    chain = tmp_path / "ledger" / "chain.jsonl"
+    chain.write_text(chain.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(LedgerError, match="promotion of generation"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2}).play()
+
+
+def test_another_sealed_key_than_the_committed_one_is_refused(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    (tmp_path / "sealed.key").unlink()
+    with pytest.raises(LedgerError, match="sealed key"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2}).play()
+
+
+def test_a_run_is_not_resumed_under_another_gate(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    with pytest.raises(BadInput, match="alpha"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2, "alpha": 0.4}).play()

@@ -120,6 +120,11 @@ class Settings(BaseSettings):
             "feedback": self.feedback.value,
             "builder_frozen_at": self.builder_frozen_at,
             "seed": self.seed,
+            "alpha": self.alpha,
+            "margin": self.margin,
+            "replicas": self.replicas,
+            "rungs": self.rungs,
+            "eta": self.eta,
         }
 
     @property

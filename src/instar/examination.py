@@ -122,9 +122,10 @@ class Examination:
             return Decision((Reason("exam", False, "; ".join(self.problems)),))
         incumbent = self.scores["incumbent"]
         evidence = Evidence(
-            candidate=tuple(score for name, score in self.scores.items() if name not in ("incumbent", "founder")),
+            candidate=tuple(self.scores[_name(trial)] for trial in self.trials),
             incumbent=incumbent,
             founder=self.scores.get("founder", incumbent),
             test=self.test,
+            successor=self.scores[self.successor],
         )
         return self.run.parts.gate.judge(evidence)

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from instar import schedule
-from instar.config import seconds
-from instar.errors import LabError
+from instar.artefacts import read_bytes, write_bytes
+from instar.errors import ArtefactError, LabError
 from instar.executors import rooms
 from instar.interfaces import Fact
 from instar.records import Outcome, OutcomeState
 from instar.state import Run, Task
 
+_LOG_BYTES = 2**16
 Watcher = Callable[[Run, Sequence[Fact]], None]
 
 
@@ -32,7 +33,9 @@ def run_loop(run: Run, watch: Watcher) -> str:
         watch: told after every turn what was durably recorded; it may draw, but not change anything.
     """
     while True:
-        run.stopping = run.stopping or reason_to_stop(run)
+        why = reason_to_stop(run)
+        if why and not run.stopping:  # a signal may have set it meanwhile
+            run.stopping = why
         fill(run)
         run.commit()
         tell(run, watch)
@@ -44,7 +47,7 @@ def run_loop(run: Run, watch: Watcher) -> str:
             )
         for outcome in run.parts.executor.wait(_patience(run)):
             finish(run, outcome)
-        if run.time_left <= run.closing_seconds:
+        if run.time_left <= run.closing_seconds or run.cpu_left <= 0:
             stop_now(run)
 
 
@@ -67,14 +70,29 @@ def finish(run: Run, outcome: Outcome) -> None:
     run.usage += outcome.usage
     if outcome.output.is_symlink():  # whoever reads it would be led to files that the job itself may not see
         outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
+    if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
+        outcome = keep_log(run, outcome)
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)
 
 
+def keep_log(run: Run, outcome: Outcome) -> Outcome:
+    """Save the end of a failed job's log from its room, and say in the reason where it is."""
+    log = outcome.output.parent / rooms.LOG
+    try:
+        end = read_bytes(log, limit=2**25)[-_LOG_BYTES:]
+    except ArtefactError:
+        return outcome
+    kept = run.parts.home / "logs" / f"{log.parent.name}.txt"
+    kept.parent.mkdir(exist_ok=True)
+    write_bytes(kept, end, sync=False)
+    return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
+
+
 def stop_now(run: Run) -> None:
     """End everything that is under way: the budget is a hard stop."""
-    run.stopping = run.stopping or "budget used"
+    run.stopping = run.stopping or reason_to_stop(run) or "budget used"
     run.drop_ready(run.stopping)
     for key in run.tasks:
         run.parts.executor.cancel(key)
@@ -85,7 +103,7 @@ def reason_to_stop(run: Run) -> str | None:
     settings = run.settings
     if run.time_left <= run.closing_seconds:
         return "budget used"
-    if settings.budget_cpu and run.usage.cpu_seconds >= seconds(settings.budget_cpu):
+    if run.cpu_left <= 0:
         return "CPU budget used"
     if settings.generations is not None and len(run.generations) > settings.generations:
         return "generations reached"

@@ -36,8 +36,9 @@ def merge(run: Run, candidate: Candidate) -> None:
 def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
     run.staged.settle[outcome.key] = outcome.usage
     directory, lab = run.merged_directory(candidate.proposal), run.parts.lab
+    screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
     try:
-        if outcome.state is not OutcomeState.DONE or run.screen is None:
+        if outcome.state is not OutcomeState.DONE or screen is None:
             raise ArtefactError(outcome.reason)
         take(outcome.output, directory, lab.artefact_files)
         lab.check(directory)
@@ -47,17 +48,18 @@ def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
     candidate.merged = Merged(digest_files(directory, lab.artefact_files))
     key = f"screen:{outcome.key}"
     run.staged.reserve.append(Reservation(key, "improve", 1.0))
-    job = lab.exam.sit(key, directory, run.screen.questions, run.limits())
+    job = lab.exam.sit(key, directory, screen.questions, run.limits())
     run.ready.appendleft((job, "the merged replicas sit the screen", partial(_screened, run, candidate)))
 
 
 def _screened(run: Run, candidate: Candidate, outcome: Outcome) -> None:
     run.staged.settle[outcome.key] = outcome.usage
+    screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
     metric, artefact = None, candidate.merged.artefact if candidate.merged else ""
     try:
-        if outcome.state is OutcomeState.DONE and run.screen is not None:
+        if outcome.state is OutcomeState.DONE and screen is not None:
             answers = read_arrays(outcome.output / "answers.safetensors")
-            metric = run.parts.lab.exam.mark(run.screen.paper, answers).metric
+            metric = run.parts.lab.exam.mark(screen.paper, answers).metric
     except ArtefactError:
         artefact = ""
     candidate.merged = Merged(artefact, metric, done=True)

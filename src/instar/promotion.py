@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def promote(run: Run, candidate: Candidate, artefact: Path, score: Score, verdic
         ledger_index=-1,
         why=f"{proposal.why} | {verdict.decision.summary}",
     )
-    install(run, generation, artefact)
+    install(run, generation, artefact, candidate.experience)
 
 
 def found(run: Run, artefact: Path, score: Score) -> None:
@@ -65,8 +64,11 @@ def founding_settings(run: Run) -> dict[str, Any]:
             for name, allowed in run.parts.builder.space.ranges.items()}  # fmt: skip
 
 
-def install(run: Run, generation: Generation, artefact: Path) -> None:
-    """Write the generation's files, then the archive, then the ledger; every step can be repeated."""
+def install(run: Run, generation: Generation, artefact: Path, trained_on: Sequence[str] = ()) -> None:
+    """Write the generation's files, then the archive, then the ledger; every step can be repeated.
+
+    `trained_on` holds the digests of the data files that its training was given.
+    """
     directory = run.artefact(generation)
     directory.parent.mkdir(exist_ok=True)
     take(artefact, directory, run.parts.lab.artefact_files, sync=True)
@@ -75,7 +77,7 @@ def install(run: Run, generation: Generation, artefact: Path) -> None:
     frozen = run.settings.builder_frozen_at
     if isinstance(heir, Heritable) and (frozen is None or generation.number <= frozen):
         write_json(directory / "designer.json", heir.succeed(generation.design))
-    _describe(run, generation, directory)
+    _describe(run, generation, directory, trained_on)
     run.generations.append(generation)
     run.stage(generation)
     run.commit()
@@ -116,11 +118,10 @@ def turn_over(run: Run) -> None:
         run.parts.executor.cancel(key)
     run.drop_ready("its parent was succeeded")
     for candidate in waiting.values():
-        for trial in candidate.trials.values():
-            shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
+        run.remove_artefacts(candidate)
 
 
-def _describe(run: Run, generation: Generation, directory: Path) -> None:
+def _describe(run: Run, generation: Generation, directory: Path, trained_on: Sequence[str]) -> None:
     """Write design, lineage and card beside the weights."""
     write_json(directory / "design.json", asdict(generation.design))
     lineage: Mapping[str, Any] = {
@@ -128,17 +129,19 @@ def _describe(run: Run, generation: Generation, directory: Path) -> None:
         "parent": generation.parent,
         "author": generation.author,
         "why": generation.why,
-        "experience": [record.digest for record in run.experience[-64:]],
-        "grounded_share": grounded_share(run),
+        "experience": list(trained_on),
+        "grounded_share": grounded_share(run, trained_on),
+        "experience_before": len(run.experience),
     }
     write_json(directory / "lineage.json", lineage)
     write_bytes(directory / "README.md", card(run, generation).encode())
 
 
-def grounded_share(run: Run) -> float | None:
-    """Return the share of kept answers that rules or a verifier judged, or None without experience."""
-    kept = sum(record.kept for record in run.experience)
-    grounded = sum(record.kept for record in run.experience if record.verified_by not in ("none", "self"))
+def grounded_share(run: Run, trained_on: Sequence[str]) -> float | None:
+    """Return the share of these files' answers that rules or a verifier judged, or None without any."""
+    records = [record for record in run.experience if record.digest in set(trained_on)]
+    kept = sum(record.kept for record in records)
+    grounded = sum(record.kept for record in records if record.verified_by not in ("none", "self"))
     return grounded / kept if kept else None
 
 

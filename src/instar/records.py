@@ -159,7 +159,7 @@ class Trial:
         metric: mean score on the screening exam, or None until it is scored.
         gain: metric minus the parent's on the same questions.
         noise: standard error of the gain over the questions.
-        kept: whether it went on to the next stage, with `why` in words.
+        why: what followed from it, in words.
     """
 
     number: int
@@ -218,6 +218,8 @@ class Evidence:
 
     Attributes:
         candidate: one score per training seed of the design.
+        successor: the score of the very artefact that would be promoted: one of the seeds', or that of their average.
+            None where none was chosen: then the mean over the seeds is judged.
         incumbent: the incumbent's score.
         founder: frozen generation 0's score.
         test: how many candidates have been judged in this run, this one included (for alpha spending).
@@ -227,6 +229,12 @@ class Evidence:
     incumbent: Score
     founder: Score
     test: int
+    successor: Score | None = None
+
+    @property
+    def judged(self) -> tuple[Score, ...]:
+        """The scores that decide: the successor's, or all seeds'."""
+        return self.candidate if self.successor is None else (self.successor,)
 
 
 @dataclass(frozen=True)
@@ -363,7 +371,6 @@ class Brief:
     """What a builder may know: visible history only.
 
     Attributes:
-        space: see `Lab.design_space`; kept out of here, since a builder is made for a lab.
         incumbent: the newest generation.
         goals: what the lab offers to push next.
         baseline: the incumbent's metric on this generation's screening exam, or None before it was sat.

@@ -12,11 +12,14 @@ from dataclasses import replace
 
 from instar import schedule, trials
 from instar.artefacts import digest_files, read_json
-from instar.errors import ArchiveError
+from instar.errors import ArchiveError, LedgerError
 from instar.interfaces import Heritable, Verdict
+from instar.ledger.statement import promotion
 from instar.promotion import point, seal_in_ledger
 from instar.records import Experience, Generation, Observation, Proposal, Trial, TrialState
 from instar.state import Candidate, Run, Rung
+
+_RESTORE = "Restore it from a copy, or start a new run directory."
 
 
 def resume(run: Run) -> None:
@@ -35,6 +38,8 @@ def resume(run: Run) -> None:
         _check(run, generation)
         if generation.ledger_index < 0:
             seal_in_ledger(run, generation)
+        else:
+            _check_ledger(run, generation)
     for record in run.experience:
         run.declare(record)
     verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
@@ -54,18 +59,32 @@ def resume(run: Run) -> None:
 
 def _begin_ledger(run: Run) -> None:
     """Let the first entry say what this run is, and commit to its sealed key."""
-    statement = {"kind": "run", "identity": dict(run.parts.archive.identity), "seal": run.parts.seal.commitment}
-    run.parts.ledger.append("run", statement, sync=True)
+    ledger, seal = run.parts.ledger, run.parts.seal.commitment
+    receipt = ledger.append(
+        "run", {"kind": "run", "identity": dict(run.parts.archive.identity), "seal": seal}, sync=True
+    )
+    if ledger.prove(receipt.index)["entry"]["statement"]["seal"] != seal:
+        raise LedgerError("the sealed key is not the one that this run committed to", _RESTORE)
+
+
+def _check_ledger(run: Run, generation: Generation) -> None:
+    """Raise unless the promotion stands in the ledger where the archive says that it does."""
+    key = f"promotion:{generation.number}"
+    receipt = run.parts.ledger.append(key, promotion(generation), sync=False)  # a known key appends nothing
+    if receipt.index != generation.ledger_index:
+        raise LedgerError(
+            f"the ledger does not hold the promotion of generation {generation.number} at {generation.ledger_index}",
+            _RESTORE,
+        )
 
 
 def _check(run: Run, generation: Generation) -> None:
     directory = run.artefact(generation)
-    hint = "Restore it from a copy, or start a new run directory."
     names = run.parts.lab.artefact_files
     if not all((directory / name).is_file() for name in names):
-        raise ArchiveError(f"{directory}: files of generation {generation.number} are missing", hint)
+        raise ArchiveError(f"{directory}: files of generation {generation.number} are missing", _RESTORE)
     if digest_artefact(run, generation) != generation.artefact:
-        raise ArchiveError(f"{directory}: files of generation {generation.number} were changed", hint)
+        raise ArchiveError(f"{directory}: files of generation {generation.number} were changed", _RESTORE)
 
 
 def digest_artefact(run: Run, generation: Generation) -> str:
@@ -119,6 +138,7 @@ def _rank(rung: Rung, trial: Trial, *, climbed: bool) -> None:
     """Enter a score where it stood: among those that wait, unless it has climbed already."""
     metric, gain = trial.metric or 0.0, trial.gain or 0.0
     rung.add(metric, trial.proposal, clear=gain > trials.CLEAR * (trial.noise or 0.0))
+    rung.climbed |= climbed
     if climbed and (metric, trial.proposal) in rung.waiting:
         rung.waiting.remove((metric, trial.proposal))
 
@@ -132,8 +152,7 @@ def _artefact_is_there(run: Run, trial: Trial) -> bool:
 def _collected(run: Run) -> int:
     """Return how many data files are newer than the incumbent, by the lineage that it was installed with."""
     lineage = run.artefact(run.incumbent) / "lineage.json"
-    known = set(read_json(lineage)["experience"]) if lineage.is_file() else set()
-    return sum(record.digest not in known for record in run.experience[-64:])
+    return len(run.experience) - (read_json(lineage)["experience_before"] if lineage.is_file() else 0)
 
 
 def _restore_builder(run: Run) -> None:

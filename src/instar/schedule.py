@@ -156,10 +156,7 @@ def _climb(run: Run) -> None:
     if run.screen is None or run.screen.baseline is None:
         return
     for rung in reversed(range(run.settings.rungs - 1)):
-        climbed = any((rung + 1, 0) in candidate.trials for candidate in run.candidates.values())
-        number = run.rungs[rung].climber(run.settings.eta)
-        if number is None and not climbed:
-            number = run.rungs[rung].clear_winner()
+        number = run.rungs[rung].climber(run.settings.eta) or run.rungs[rung].clear_winner()
         if number is not None:
             trials.start(run, run.candidates[number], rung + 1, 0)
             return

@@ -255,9 +255,8 @@ def examine(run: Run, sitters: Mapping[str, Path], stage: Stage, watch: Watcher)
 
 
 def _limits(run: Run) -> Limits:
-    """Return what a final sitting may use: the rest of the budget, and a twentieth of it at the least."""
-    least = max(_LEAST_SECONDS, 0.05 * seconds(run.settings.budget))
-    wall = max(least, run.time_left)
+    """Return what a final sitting may use: the rest of the budget, and a moment at the least."""
+    wall = max(_LEAST_SECONDS, run.time_left)
     return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
 
 

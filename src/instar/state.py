@@ -6,7 +6,9 @@ Nothing here is precious: all of it is rebuilt from the archive (see `resume`).
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shutil
 import time
 from bisect import insort
 from collections import deque
@@ -78,6 +80,7 @@ class Candidate:
     proposal: Proposal
     trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
     merged: Merged | None = None
+    experience: tuple[str, ...] = ()  # digests of the data that its newest training began with
     under_exam: bool = False
 
 
@@ -88,6 +91,7 @@ class Rung:
     metrics: list[float] = field(default_factory=list)  # ascending
     waiting: list[tuple[float, int]] = field(default_factory=list)  # (metric, proposal), ascending
     clear: set[int] = field(default_factory=set)  # proposals whose gain is many times its noise
+    climbed: bool = False
 
     def add(self, metric: float, proposal: int, clear: bool = False, keep: int = 1024) -> list[int]:
         """Enter a score; return the worst proposals beyond `keep` waiting ones, let go so that no step grows dearer."""
@@ -104,12 +108,14 @@ class Rung:
         count = len(self.metrics) // eta
         if not count or not self.waiting or self.waiting[-1][0] < self.metrics[-count]:
             return None
+        self.climbed = True
         return self.waiting.pop()[1]
 
     def clear_winner(self) -> int | None:
-        """Take out the best waiting proposal if its gain is beyond doubt already, else None."""
-        if not self.waiting or self.waiting[-1][1] not in self.clear:
+        """Take out the best waiting proposal as the first if its gain is beyond doubt already, else None."""
+        if self.climbed or not self.waiting or self.waiting[-1][1] not in self.clear:
             return None
+        self.climbed = True
         return self.waiting.pop()[1]
 
 
@@ -151,11 +157,14 @@ class Run:
         self.written: list[Fact] = []  # durable facts that nobody has been told of yet
         self.next_proposal = self.next_trial = self.next_verdict = 1
         self.collects = 0  # jobs begun in this generation, for keys and seeds
+        self.failed_collects = 0  # in a row
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.stopping: str | None = None
         self.began = clock()
         self.earlier_seconds = 0.0  # wall seconds of the run's former lives
-        self.examine_seconds = 1.0  # the longest exam sitting so far, for keeping time for the last exam
+        self.examine_seconds = min(
+            5.0, 0.01 * seconds(settings.budget)
+        )  # the longest exam sitting so far, for keeping time for the last exam
         self.usage = parts.archive.account().total  # settled and not yet settled, of all lives
         self.disk_bytes, self.disk_seen = 0, float("-inf")
         self.rung_costs: dict[int, tuple[float, int]] = {}  # rung -> CPU seconds and number of its trials
@@ -194,7 +203,11 @@ class Run:
 
     def experience_files(self, most: int = 64) -> list[Path]:
         """Return the newest data files, oldest first."""
-        return [self.parts.home / "experience" / f"{e.digest}.safetensors" for e in self.experience[-most:]]
+        return [self.parts.home / "experience" / f"{digest}.safetensors" for digest in self.data(most)]
+
+    def data(self, most: int = 64) -> tuple[str, ...]:
+        """Return the digests of the newest data files, oldest first."""
+        return tuple(record.digest for record in self.experience[-most:])
 
     def merged_directory(self, proposal: Proposal) -> Path:
         """Directory of the artefact that was made of a finalist's replicas."""
@@ -232,16 +245,22 @@ class Run:
         return seconds(self.settings.budget) - self.elapsed
 
     @property
+    def cpu_left(self) -> float:
+        """CPU seconds until that budget is used up; infinite without one."""
+        budget = self.settings.budget_cpu
+        return seconds(budget) - self.usage.cpu_seconds if budget else math.inf
+
+    @property
     def closing_seconds(self) -> float:
         """Wall seconds kept back for the last exam."""
         return min(0.2 * seconds(self.settings.budget), 1.0 + 3.0 * self.examine_seconds)
 
-    def limits(self, threads: int = 1) -> Limits:
+    def limits(self) -> Limits:
         """Return a job's limits: a quarter of the budget, at least 30 s, and never past the budget's end."""
         limit = self.settings.trial_limit
         usual = seconds(limit) if limit else max(30.0, 0.25 * seconds(self.settings.budget))
         wall = max(1.0, min(usual, self.time_left))
-        return Limits(wall, wall * threads + 1.0, size(self.settings.trial_memory))
+        return Limits(wall, max(1.0, min(wall + 1.0, self.cpu_left)), size(self.settings.trial_memory))
 
     def expected_seconds(self, rung: int) -> float:
         """Return what a trial at this rung has cost on average (CPU seconds), 1 before anything is known."""
@@ -254,6 +273,12 @@ class Run:
         self.rung_costs[trial.rung] = (total + trial.usage.cpu_seconds, count + 1)
 
     # --- staging ----------------------------------------------------------------------------------------------------
+
+    def remove_artefacts(self, candidate: Candidate) -> None:
+        """Remove what a candidate's trials have left in scratch."""
+        directories = [self.trial_directory(trial) for trial in candidate.trials.values()]
+        for directory in [*directories, self.merged_directory(candidate.proposal)]:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def drop_ready(self, why: str) -> None:
         """Let what was planned but not begun end as cancelled, so that nothing stays open for it."""

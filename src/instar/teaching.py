@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 from instar.artefacts import encode_arrays, read_arrays, write_bytes
-from instar.errors import ArtefactError
+from instar.errors import ArtefactError, LabError
 from instar.interfaces import CollectRequest, Reservation, SelfTeaching
 from instar.records import Brief, Goal, Outcome, OutcomeState
 from instar.state import Run
 
+_PATIENCE = 4  # failed jobs in a row
 _BEST = Goal("a better metric", {}, 0.0)
 
 
@@ -68,15 +69,27 @@ def collect(run: Run) -> None:
     run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
 
 
+def _again(run: Run, error: ArtefactError) -> None:
+    """Let a failed job be repeated; after a few in a row nothing can be learned, and that is said."""
+    run.collects -= 1
+    run.failed_collects += 1
+    if run.failed_collects >= _PATIENCE:
+        raise LabError(f"{_PATIENCE} jobs in a row made no experience: {error}", "See the run's logs.")
+
+
 def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Outcome) -> None:
     """Judge the answers, and keep what holds under the name of its content."""
     run.staged.settle[request.key] = outcome.usage
-    if outcome.state is not OutcomeState.DONE:
+    if outcome.state is OutcomeState.CANCELLED:
         return
     try:
+        if outcome.state is not OutcomeState.DONE:
+            raise ArtefactError(outcome.reason or outcome.state.value)
         data, record = lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
-    except ArtefactError:
+    except ArtefactError as error:
+        _again(run, error)
         return
+    run.failed_collects = 0
     content = encode_arrays(data)
     record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
     directory = run.parts.home / "experience"

@@ -43,6 +43,7 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
     """Reserve compute for a recorded trial and queue its training; also used to begin it again after a crash."""
     run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(trial.rung)))
     candidate.trials[trial.rung, trial.replica] = trial
+    candidate.experience = run.data()
     request = TrainRequest(
         key=_key(trial),
         design=candidate.proposal.design,
@@ -144,10 +145,7 @@ def _open_after(run: Run, trial: Trial) -> bool:
 def close(run: Run, candidate: Candidate) -> None:
     """Forget a candidate that comes to nothing (the archive keeps it) and its artefacts."""
     run.candidates.pop(candidate.proposal.number, None)
-    for trial in candidate.trials.values():
-        shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
-    if candidate.merged is not None:
-        shutil.rmtree(run.merged_directory(candidate.proposal), ignore_errors=True)
+    run.remove_artefacts(candidate)
 
 
 def _key(trial: Trial) -> str:

@@ -1,10 +1,11 @@
 """The improvement gate: the candidate must be better than the incumbent, on the same fresh questions.
 
-For question i, d_i is the mean score of the candidate's training seeds less the incumbent's score, in [-1, 1].
-H0: the mean of d over questions is at most 0. The candidate passes when the betting e-value against H0 reaches
-1 / alpha_k, where alpha_k = 6 alpha / (pi^2 k^2) is what the k-th candidate of a run may spend: over a run of any
-length the chance of promoting anything that is not better is at most alpha. A majority of the seeds must be
-better by themselves as well, so that one lucky seed does not carry the others.
+For question i, d_i is the score of the successor, the very artefact that would be promoted, less the incumbent's, in
+[-1, 1]. (Where no successor was chosen it is the mean over the candidate's training seeds.) H0: the mean of d over
+questions is at most 0. The candidate passes when the betting e-value against H0 reaches 1 / alpha_k, where
+alpha_k = 6 alpha / (pi^2 k^2) is what the k-th candidate of a run may spend: over a run of any length the chance of
+promoting anything that is not better is at most alpha. A majority of the training seeds must be better by themselves as
+well, so that one lucky seed does not stand for its design.
 
 The e-value is the highest along the way through the questions in a random order that nobody can foresee: the
 bound holds for it too, and it needs about a quarter fewer questions than the value at the end.
@@ -55,7 +56,7 @@ class Improvement:
         if len(evidence.candidate) < self.seeds:
             return refuse(self.name, f"{len(evidence.candidate)} training seeds were examined, {self.seeds} are needed")
         reference = evidence.incumbent.values
-        mean = mean_over_seeds(tuple(score.values for score in evidence.candidate))
+        mean = mean_over_seeds(tuple(score.values for score in evidence.judged))
         log_e = float(log_e_process((mean - reference)[random_order(evidence)], 0.0, -1.0, 1.0).max())
         gains = np.array([score.metric - evidence.incumbent.metric for score in evidence.candidate])
         gain = paired_difference(mean, reference)

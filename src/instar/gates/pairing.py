@@ -22,6 +22,8 @@ def problem(evidence: Evidence) -> str | None:
         return "the candidate has no scores"
     named: dict[str, object] = {"the incumbent": evidence.incumbent, "the founder": evidence.founder}
     named |= {f"the candidate's seed {i + 1}": score for i, score in enumerate(evidence.candidate)}
+    if evidence.successor is not None:
+        named["the successor"] = evidence.successor
     for name, score in named.items():
         if not isinstance(score, Score):
             return f"{name} has no score"
@@ -39,7 +41,7 @@ def random_order(evidence: Evidence) -> npt.NDArray[np.int64]:
     mixed as well, which the e-process needs.
     """
     hasher = hashlib.shake_256()
-    for score in (*evidence.candidate, evidence.incumbent, evidence.founder):
+    for score in (*evidence.candidate, *evidence.judged, evidence.incumbent, evidence.founder):
         hasher.update(score.values.astype("<f8").tobytes() + score.solved.tobytes())
     keys = np.frombuffer(hasher.digest(8 * evidence.incumbent.values.size), dtype="<u8")
     return np.argsort(keys, kind="stable").astype(np.int64)

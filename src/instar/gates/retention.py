@@ -1,10 +1,10 @@
 """The retention gate: nothing may have been forgotten, at any task length.
 
-For every band of task lengths, d_i is the share of the candidate's training seeds that solve question i, less
-whether the reference solves it. H0 of a band: the mean of d is at most -margin (forgotten). The candidate passes
-when *every* band's betting e-value against its H0 reaches 1 / alpha. That needs no correction for the number of
-bands (intersection-union test: a wrong pass must be wrong in the very band that was forgotten; Berger,
-Technometrics 24:295, 1982).
+For every band of task lengths, d_i is whether the successor (or the share of the candidate's training seeds, where none
+was chosen) solves question i, less whether the reference does. H0 of a band: the mean of d is at most -margin
+(forgotten). The candidate passes when *every* band's betting e-value against its H0 reaches 1 / alpha. That needs no
+correction for the number of bands (intersection-union test: a wrong pass must be wrong in the very band that was
+forgotten; Berger, Technometrics 24:295, 1982).
 
 Alpha is per judgement, not spent over generations. Small losses within the margin add up over generations
 ("bio-creep", doi 10.1002/sim.4053): the cure is a second gate of this kind against the frozen founder.
@@ -72,7 +72,7 @@ class Retention:
         score = evidence.incumbent if self.against == Reference.INCUMBENT else evidence.founder
         if not score.band_names:
             return refuse(self.name, "the exam names no bands")
-        kept = mean_over_seeds(tuple(seed.solved.astype(np.float64) for seed in evidence.candidate))
+        kept = mean_over_seeds(tuple(seed.solved.astype(np.float64) for seed in evidence.judged))
         had = score.solved.astype(np.float64)
         order = random_order(evidence)
         reasons = []

@@ -61,4 +61,5 @@ def _experience(record: Experience) -> Mapping[str, Any]:
 def _verdict(verdict: Verdict) -> Mapping[str, Any]:
     decision = verdict.decision
     reasons = [{"gate": reason.gate, "passed": reason.passed, "text": reason.text} for reason in decision.reasons]
-    return {"kind": "verdict", "test": verdict.number, "promote": decision.promote, "reasons": reasons}
+    judged = {"test": verdict.number, "proposal": verdict.proposal, "incumbent": verdict.incumbent}
+    return {"kind": "verdict", **judged, "promote": decision.promote, "reasons": reasons}

@@ -85,7 +85,7 @@ def _pictures(history: History, unit: str, metric: str) -> Iterator[Block]:
         yield Picture(
             "lengths.png",
             bands,
-            "Share solved by task length in the exam that promoted each generation, mean over training seeds; "
+            "Share solved by task length in the exam that promoted each generation; "
             "Wilson intervals over questions (measured).",
         )
     spent = figures.cost(history, metric=metric)

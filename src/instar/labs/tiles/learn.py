@@ -6,7 +6,7 @@ by share (`Mixture`). Each drops the held-out states, so that no exam's question
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -141,8 +141,16 @@ class TrainConfig:
             raise ValueError(f"decay is within (0, 1], ema within [0, 1); got {self.decay}, {self.ema}")
 
 
-def train(policy: Policy, source: Source, config: TrainConfig) -> npt.NDArray[np.float32]:
+def train(
+    policy: Policy, source: Source, config: TrainConfig, used: Callable[[], float] | None = None
+) -> npt.NDArray[np.float32]:
     """Train the policy in place with AdamW; the same seed and thread count give the same weights.
+
+    Args:
+        policy: changed in place.
+        source: where the batches come from.
+        config: how to train.
+        used: returns which share of a time budget is used up, in place of `config.steps`: training ends at 1.
 
     Returns:
         The loss of every step, (steps,), in nats.
@@ -151,29 +159,33 @@ def train(policy: Policy, source: Source, config: TrainConfig) -> npt.NDArray[np
     parameters = list(policy.parameters())
     optimiser = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True)
     average = [p.detach().clone() for p in parameters]
-    losses = np.empty(config.steps, dtype=np.float32)
-    for step in range(config.steps):
-        optimiser.param_groups[0]["lr"] = config.learning_rate * _rate(step, config)
+    losses: list[float] = []
+    while (share := used() if used else len(losses) / config.steps) < 1.0:
+        step = len(losses)
+        optimiser.param_groups[0]["lr"] = config.learning_rate * _rate(step, share, config)
         loss = _loss(policy, source.draw(config.batch, rng), config, turned=config.symmetry and step % 2 == 1)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         # Early weights are forgotten faster, so that short runs are not held back by where they started.
         torch._foreach_lerp_(average, _data(parameters), 1 - min(config.ema, (step + 1) / (step + 10)))
-        losses[step] = loss.item()
+        losses.append(loss.item())
     if config.ema:
         torch._foreach_copy_(_data(parameters), average)
-    return losses
+    return np.array(losses, dtype=np.float32)
 
 
 def _data(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [p.detach() for p in parameters]
 
 
-def _rate(step: int, config: TrainConfig) -> float:
-    """Return the share of the learning rate at a step: a linear rise, a plateau, a linear fall to zero."""
+def _rate(step: int, share: float, config: TrainConfig) -> float:
+    """Return the part of the learning rate at a step: a linear rise, a plateau, a linear fall to zero.
+
+    `share` is how much of the training is over, in [0, 1).
+    """
     rise = (step + 1) / max(1, config.warmup)
-    fall = (config.steps - step) / (config.decay * config.steps)
+    fall = (1.0 - share) / config.decay
     return min(1.0, rise, fall)
 
 

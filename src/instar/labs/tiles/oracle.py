@@ -6,11 +6,9 @@ meets layers around the goal with pruned layers around the instance. Any size: `
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -183,13 +181,6 @@ def _optimal_length(board: Boards, most: int, states: int) -> int:
 
 
 def korf() -> tuple[Boards, Lengths]:
-    """Return Korf's 100 random 4x4 instances turned to our goal, (100, 16), and their optima (100,).
-
-    Korf's goal has the blank first; turning the board by 180 degrees and renaming tile k to 16 - k is the
-    same problem (Artificial Intelligence 27, 1985).
-    """
-    with (Path(__file__).parent / "data" / "korf100.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    tiles = np.array([[int(tile) for tile in row["tiles"].split()] for row in rows])[:, ::-1]
-    boards = np.where(tiles > 0, 16 - tiles, 0).astype(np.uint8)
-    return boards, np.array([int(row["optimal_moves"]) for row in rows], dtype=np.int64)
+    """Return Korf's 100 random 4x4 instances turned to our goal, (100, 16), and their optima (100,)."""
+    boards, optima = rules.published()
+    return boards.copy(), optima.copy()

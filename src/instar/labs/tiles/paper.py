@@ -24,6 +24,7 @@ from instar.labs.tiles import oracle, rules
 from instar.records import Floats, Job, Limits, Room, Score
 
 _BANDS_3 = (1, 8, 14, 18, 22, 26, 31)  # upper ends of the bands of optimal lengths
+_SOLVABLE = 36  # longest optimal length that the solver is asked to verify, 4x4: fractions of a second
 _SHORT = 10  # longest optimal length of the first band, 4x4
 _RANDOM = np.nan
 
@@ -41,6 +42,7 @@ class TilesExam:
         strata = _STRATA[self.size](each, rng)
         if stage is Stage.REPORT:
             strata.append(_random_boards(self.size, self.sizes["report"], rng))
+            strata += _published(self.size)
         boards = np.concatenate([part[0] for part in strata])
         order = rng.permutation(len(boards))
         answers = {
@@ -126,15 +128,27 @@ def _strata_3(each: int, rng: np.random.Generator) -> list[_Part]:
 
 
 def _strata_4(each: int, rng: np.random.Generator) -> list[_Part]:
-    """Exact lengths near the goal in two bands, and boards drawn uniformly from all, whose lengths nobody knows."""
+    """Exact lengths in two bands, and boards drawn uniformly from all, whose lengths nobody knows.
+
+    Lengths near the goal are looked up; a few scrambles beyond have theirs verified by a solver (`oracle`).
+    """
     parts = []
     asked = np.array([length for length in range(1, oracle.NEAR + 1) if len(_held_out_layer(length))])
     for band, near in enumerate((asked <= _SHORT, asked > _SHORT)):
         lengths = rng.choice(asked[near], each)
         boards = np.concatenate([rng.choice(_held_out_layer(int(length)), 1) for length in lengths])
         parts.append(_part(boards, lengths.astype(np.float64), band))
+    parts.append(_verified_scrambles(each // 5, rng))
     boards, _, _, _ = _random_boards(4, 4 * each, rng)
     return [*parts, _part(boards, np.full(len(boards), _RANDOM), 2, random=True)]
+
+
+def _verified_scrambles(count: int, rng: np.random.Generator) -> _Part:
+    """Return 4x4 boards past the layers around the goal whose optimal lengths a solver has verified."""
+    boards = _fresh(lambda n: rules.scramble(4, np.asarray(rng.integers(30, 70, n)), rng), count)
+    lengths = oracle.optimal_lengths(boards, most=_SOLVABLE)
+    known = lengths > oracle.NEAR
+    return _part(boards[known], lengths[known].astype(np.float64), 1)
 
 
 def _strata_5(each: int, rng: np.random.Generator) -> list[_Part]:
@@ -144,6 +158,14 @@ def _strata_5(each: int, rng: np.random.Generator) -> list[_Part]:
         boards = _fresh(lambda n, depth=depth: rules.scramble(5, np.full(n, depth), rng), each)
         parts.append(_part(boards, np.full(each, _RANDOM), band))
     return [*parts, _part(_random_boards(5, each, rng)[0], np.full(each, _RANDOM), 3, random=True)]
+
+
+def _published(size: int) -> list[_Part]:
+    """Return Korf's 100 instances for the report on 4x4: the only long ones whose optimal lengths are known."""
+    if size != 4:
+        return []
+    boards, optima = oracle.korf()
+    return [_part(boards, optima.astype(np.float64), 2)]
 
 
 def _random_boards(size: int, count: int, rng: np.random.Generator) -> _Part:
@@ -173,6 +195,6 @@ def _held_out_layer(length: int) -> rules.Boards:
 _STRATA = {3: _strata_3, 4: _strata_4, 5: _strata_5}
 _NAMES = {
     3: tuple(f"{low + 1}-{high} moves" for low, high in pairwise(_BANDS_3)),
-    4: ("1-10 moves", "11-20 moves", "random boards"),
+    4: ("1-10 moves", "11-36 moves", "random boards"),
     5: ("scrambles of 20", "scrambles of 60", "scrambles of 200", "random boards"),
 }

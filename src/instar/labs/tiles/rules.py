@@ -10,7 +10,9 @@ Which states are kept for exams is in `held_out`.
 
 from __future__ import annotations
 
+import csv
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -235,7 +237,7 @@ def held_out(boards: Boards) -> Mask:
     augmenting by the symmetry leaks nothing. From Manhattan distance BOTTLENECK on it takes one state in
     HELD_OUT_SHARE. Closer, a state that training must not show would stand in the way of a large share of all
     solutions; there only states with the blank in a corner are taken, every second one: a player that does not
-    undo its last move crosses a corner without a choice.
+    undo its last move crosses a corner without a choice. Published instances are held out as well.
     """
     size = size_of(boards)
     least = np.minimum(key(boards), key(reflect(boards)))
@@ -243,7 +245,28 @@ def held_out(boards: Boards) -> Mask:
     corner = (boards[:, [0, size - 1, size * size - size, size * size - 1]] == 0).any(axis=1)
     distance = manhattan(boards)
     near = corner & (distance > 0) & (drawn % np.uint64(2) == 0)
-    return np.asarray(np.where(distance < BOTTLENECK, near, drawn % np.uint64(HELD_OUT_SHARE) == 0))
+    held = np.where(distance < BOTTLENECK, near, drawn % np.uint64(HELD_OUT_SHARE) == 0)
+    return np.asarray(held | np.isin(least, _published_keys()) if size == 4 else held)
+
+
+@lru_cache
+def published() -> tuple[Boards, npt.NDArray[np.int64]]:
+    """Return Korf's 100 random 4x4 instances turned to our goal, (100, 16), and their optimal lengths (100,).
+
+    Korf's goal has the blank first; turning the board by 180 degrees and renaming tile k to 16 - k is the
+    same problem (Artificial Intelligence 27, 1985).
+    """
+    with (Path(__file__).parent / "data" / "korf100.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    tiles = np.array([[int(tile) for tile in row["tiles"].split()] for row in rows])[:, ::-1]
+    boards = np.where(tiles > 0, 16 - tiles, 0).astype(np.uint8)
+    return boards, np.array([int(row["optimal_moves"]) for row in rows], dtype=np.int64)
+
+
+@lru_cache
+def _published_keys() -> Keys:
+    boards = published()[0]
+    return np.sort(np.minimum(key(boards), key(reflect(boards))))
 
 
 def uniform(size: int, n: int, rng: np.random.Generator) -> Boards:

@@ -7,7 +7,7 @@ score itself: it leaves weights or moves, and the conductor judges them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,7 @@ from instar.labs.tiles.model import Inference, Policy, PolicyConfig, load, nativ
 from instar.labs.tiles.search import beam, greedy
 
 _OVERHEAD = 75_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
-_PROBE = 60  # steps timed before a plain recipe sets out
-_CAREFUL = 0.95  # share of the time that it plans to use: it must end by itself
+_CAREFUL = 0.97  # share of its time that a plain recipe uses: it must end by itself
 _WALK_DEPTH = {3: 40, 4: 80, 5: 200}
 
 
@@ -38,8 +37,9 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
         source = _source(room / "in", payload)
         config = _config(policy, payload)
         if "cpu_seconds" in design:
-            config = replace(config, steps=_steps_within(policy, source, config, design), decay=1.0)
-        fit(policy, source, config)
+            fit(policy, source, replace(config, decay=1.0), used=_clock(design))
+        else:
+            fit(policy, source, config)
     save(policy, room / "out")
 
 
@@ -112,16 +112,15 @@ def _own(folder: Path, files: int, replay: float) -> Source | None:
     return Mixture([Pairs(join(newest)), Pairs(join(older))], [1.0 - replay, replay])
 
 
-def _steps_within(policy: Policy, source: Source, config: TrainConfig, design: Mapping[str, Any]) -> int:
-    """Return how many steps use up the CPU or wall time that a plain recipe has, by timing some on a copy."""
-    began = np.array([time.process_time(), time.perf_counter()])
-    copy = Policy(policy.config)
-    fit(copy, source, replace(config, steps=5))
-    middle = np.array([time.process_time(), time.perf_counter()])
-    fit(copy, source, replace(config, steps=_PROBE))
-    end = np.array([time.process_time(), time.perf_counter()])
-    left = np.array([design["cpu_seconds"], design["wall_seconds"]]) - (end - began)
-    return max(20, int(_CAREFUL * np.min(left / ((end - middle) / _PROBE))))
+def _clock(design: Mapping[str, Any]) -> Callable[[], float]:
+    """Return a function that tells which share of the design's CPU or wall time is used up since now."""
+    began = time.process_time(), time.perf_counter()
+
+    def used() -> float:
+        spent = time.process_time() - began[0], time.perf_counter() - began[1]
+        return float(max(spent[0] / design["cpu_seconds"], spent[1] / design["wall_seconds"]) / _CAREFUL)
+
+    return used
 
 
 def collect(room: Path, payload: Mapping[str, Any]) -> None:
