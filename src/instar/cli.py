@@ -313,3 +313,7 @@ def doctor(home: NewHome = None, as_json: Json = False) -> None:
 
 def _fix(check: Any) -> str:
     return f"\n{'':22}fix: {check.fix}" if check.fix else ""
+
+
+if __name__ == "__main__":
+    main()
