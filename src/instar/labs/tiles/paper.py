@@ -139,7 +139,7 @@ def _strata_4(each: int, rng: np.random.Generator) -> list[_Part]:
         lengths = rng.choice(asked[near], each)
         boards = np.concatenate([rng.choice(_held_out_layer(int(length)), 1) for length in lengths])
         parts.append(_part(boards, lengths.astype(np.float64), band))
-    parts.append(_verified_scrambles(each // 5, rng))
+    parts.append(_verified_scrambles(max(1, each // 5), rng))
     boards, _, _, _ = _random_boards(4, 4 * each, rng)
     return [*parts, _part(boards, np.full(len(boards), _RANDOM), 2, random=True)]
 
