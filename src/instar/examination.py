@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from instar.artefacts import read_arrays, write_arrays
+from instar.artefacts import write_arrays
 from instar.errors import ArtefactError
 from instar.exams.figures import figures
 from instar.interfaces import Paper, Reservation, Stage, Verdict
@@ -80,10 +80,7 @@ class Examination:
         self.usage += outcome.usage
         run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
         try:
-            if outcome.state is not OutcomeState.DONE:
-                raise ArtefactError(outcome.reason or outcome.state.value)
-            answers = read_arrays(outcome.output / "answers.safetensors")
-            self.scores[name] = run.parts.lab.exam.mark(self.paper, answers)
+            self.scores[name] = run.mark(self.paper, outcome)
         except ArtefactError as error:
             self.cut_off |= outcome.state is OutcomeState.CANCELLED
             self.problems.append(f"{name} did not sit the exam: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from instar.artefacts import digest_files, read_arrays, take
+from instar.artefacts import digest_files, take
 from instar.errors import ArtefactError
 from instar.interfaces import Merging, Reservation
 from instar.records import Outcome, OutcomeState
@@ -57,9 +57,8 @@ def _screened(run: Run, candidate: Candidate, outcome: Outcome) -> None:
     screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
     metric, artefact = None, candidate.merged.artefact if candidate.merged else ""
     try:
-        if outcome.state is OutcomeState.DONE and screen is not None:
-            answers = read_arrays(outcome.output / "answers.safetensors")
-            metric = run.parts.lab.exam.mark(screen.paper, answers).metric
+        if screen is not None:
+            metric = run.mark(screen.paper, outcome).metric
     except ArtefactError:
         artefact = ""
     candidate.merged = Merged(artefact, metric, done=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instar import merging, teaching, trials
-from instar.artefacts import digest_files, read_arrays, take, write_arrays
+from instar.artefacts import digest_files, take, write_arrays
 from instar.errors import ArtefactError, LabError
 from instar.examination import Examination
 from instar.interfaces import Reservation, Stage, TrainRequest
@@ -86,9 +86,7 @@ def _sit(run: Run, screen: Screen, artefact: Path, then: Callable[[Score], None]
     def sat(outcome: Outcome) -> None:
         run.staged.settle[key] = outcome.usage
         try:
-            if outcome.state is not OutcomeState.DONE:
-                raise ArtefactError(outcome.reason or outcome.state.value)
-            score = run.parts.lab.exam.mark(screen.paper, read_arrays(outcome.output / "answers.safetensors"))
+            score = run.mark(screen.paper, outcome)
         except ArtefactError as error:
             if outcome.state is OutcomeState.CANCELLED:
                 return

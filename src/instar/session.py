@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from instar import arms, assemble, result
 from instar.archive.diagnosis import diagnosed
-from instar.artefacts import digest_files, read_arrays, write_arrays
+from instar.artefacts import digest_files, write_arrays
 from instar.assemble import Plan
 from instar.config import seconds
 from instar.errors import ArtefactError, InstarError
@@ -22,7 +22,7 @@ from instar.interfaces import Fact, Paper, Reservation, Stage
 from instar.journal import Journal
 from instar.loop import Watcher, finish, run_loop, tell
 from instar.meter import Meter, slots_busy_share
-from instar.records import Limits, Outcome, OutcomeState, Score
+from instar.records import Limits, Outcome, Score
 from instar.resume import resume
 from instar.scratch import remove_scratch
 from instar.state import Run, Task
@@ -264,10 +264,7 @@ def _marking(run: Run, sitting: Sitting, name: str) -> Callable[[Outcome], None]
     def then(outcome: Outcome) -> None:
         run.staged.settle[outcome.key] = outcome.usage
         try:
-            if outcome.state is not OutcomeState.DONE:
-                raise ArtefactError(outcome.reason or outcome.state.value)
-            answers = read_arrays(outcome.output / "answers.safetensors")
-            sitting.scores[name] = run.parts.lab.exam.mark(sitting.paper, answers)
+            sitting.scores[name] = run.mark(sitting.paper, outcome)
         except ArtefactError as error:
             sitting.problems[name] = f"{name} did not sit the exam: {error}"
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from instar.artefacts import read_arrays
 from instar.config import Settings, seconds, size
+from instar.errors import ArtefactError
 from instar.exams.seal import Seal
 from instar.interfaces import (
     Archive,
@@ -208,6 +210,12 @@ class Run:
     def data(self, most: int = 64) -> tuple[str, ...]:
         """Return the digests of the newest data files, oldest first."""
         return tuple(record.digest for record in self.experience[-most:])
+
+    def mark(self, paper: Paper, outcome: Outcome) -> Score:
+        """Read and mark what an exam room left. Raises `ArtefactError` where it left nothing that can be marked."""
+        if outcome.state is not OutcomeState.DONE:
+            raise ArtefactError(outcome.reason or outcome.state.value)
+        return self.parts.lab.exam.mark(paper, read_arrays(outcome.output / "answers.safetensors"))
 
     def merged_directory(self, proposal: Proposal) -> Path:
         """Directory of the artefact that was made of a finalist's replicas."""
