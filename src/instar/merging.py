@@ -1,7 +1,8 @@
 """One artefact of several replicas: their average stands for the candidate if the screen says that it is better.
 
 Replicas are trained anyway, so that a lucky seed is not a gain. Fine-tuned from the same parent they can be averaged
-("model soups", Wortsman et al. 2022, arXiv:2203.05482), which gives back most of what the repetition cost.
+("model soups", Wortsman et al. 2022, arXiv:2203.05482). In a prototype on 4x4 (one parent, three replicas) the average
+was better than any replica and than one trained three times as long; its estimate of the moves left was not.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def beam(evaluate: Evaluate, boards: Boards, width: int, max_moves: int, guide: 
 
     A policy that also estimates the moves left (a fifth output) is asked where a path stands, not only how likely its
     moves were: a child ranks by KEEP x its parent's cumulative log-probability + its move's - guide x the parent's
-    estimate. It costs nothing more; on 4x4 a beam of 64 became as good as one of 256 without it.
+    estimate. It costs nothing more; in a 4x4 prototype (one seed) a beam of 64 became as good as one of 256.
 
     Args:
         evaluate: the policy.
