@@ -355,6 +355,23 @@ class OutcomeState(StrEnum):
     CANCELLED = "cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that untrusted code did and had no leave to do, as it was seen from outside.
+
+    Attributes:
+        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers".
+        detail: which call, path, limit or task; printable and short.
+        count: how often in the job.
+        cause: what explains it (a known habit of a library, say); "" while it is unexplained.
+    """
+
+    kind: str
+    detail: str
+    count: int = 1
+    cause: str = ""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an executor returns: how the job ended, what it cost (measured outside), where its files are."""
@@ -364,6 +381,7 @@ class Outcome:
     usage: Usage
     output: Path
     reason: str = ""
+    incidents: tuple[Incident, ...] = ()
 
 
 @dataclass(frozen=True)
