@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from instar.exams.seal import open_seal
 from instar.gates.compose import AllOf
 from instar.interfaces import Builder, Gate, Lab
 from instar.ledger import open_ledger
-from instar.scratch import scratch_directory
+from instar.scratch import held
 from instar.state import Parts, Run
 
 RUNS = Path("instar-runs")
@@ -127,11 +128,11 @@ def opened(plan: Plan) -> Iterator[Run]:
         ledger = stack.enter_context(open_ledger(home / "ledger"))
         builder = _builder(plan, lives_before=sum(archive.counts().values()))
         gate, seal = _gate(settings), open_seal(home / "seal.key")
-        scratch = scratch_directory(home)
-        rooms = scratch / "rooms"
-        shutil.rmtree(rooms, ignore_errors=True)  # of a former life
+        scratch = stack.enter_context(held(home))
+        shutil.rmtree(scratch / "rooms", ignore_errors=True)  # of a former life
+        rooms = scratch / "rooms" / secrets.token_hex(4)  # out of reach of its jobs that are only just dying
         executor = plugins.find("executors", settings.executor)(settings.workers, rooms, list(plan.lab.preload))
-        stack.callback(shutil.rmtree, rooms, ignore_errors=True)
+        stack.callback(shutil.rmtree, rooms.parent, ignore_errors=True)
         stack.callback(executor.close)
         yield Run(Parts(plan.lab, builder, executor, gate, archive, ledger, seal, home, scratch), settings)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from instar.scratch import MEMORY, sweep
+
 OK, WARNING, MISSING = "ok", "warning", "missing"
 _MIB = 2**20
 _SLOW_FSYNC_MS = 50.0
@@ -33,10 +35,13 @@ class Check:
 
 
 def examine(directory: Path) -> list[Check]:
-    """Look at this machine, for runs in `directory` (which need not exist yet; nothing is left there)."""
+    """Look at this machine, for runs in `directory` (which need not exist yet; nothing is left there).
+
+    What ended runs have left in memory is removed.
+    """
     place = _nearest(directory)
     checks = [_python(), _packages(), _torch(), _sqlite(), _cores(), _memory(), _free(place), _fsync(place)]
-    return [*checks, _system(), _terminal(), *_labs()]
+    return [*checks, _scratch(), _system(), _terminal(), *_labs()]
 
 
 def _nearest(directory: Path) -> Path:
@@ -149,6 +154,14 @@ def _fsync_ms(place: Path, clock: Callable[[], float] = time.perf_counter) -> fl
             os.fsync(file.fileno())
             times.append((clock() - began) * 1000.0)
     return statistics.median(times)
+
+
+def _scratch() -> Check:
+    """Remove what runs that were killed, and not resumed, still hold in memory."""
+    removed = sweep()
+    if not removed:
+        return Check("scratch", OK, f"no ended run holds memory in {MEMORY}")
+    return Check("scratch", OK, f"{len(removed)} ended runs held memory in {MEMORY}: it was given back")
 
 
 def _system() -> Check:
