@@ -32,14 +32,22 @@ def _founder(run: Run) -> None:
     """Train generation 0 from the lab's seed design."""
     if run.generations or _under_way(run, "found", "baseline:"):
         return
+    _train_founder(run, attempt=1)
+
+
+def _train_founder(run: Run, attempt: int) -> None:
+    """Queue the founder's training; a failed one is repeated, then it is the lab's fault."""
     lab, scratch = run.parts.lab, run.parts.scratch
-    key = f"found{run.life}"
+    key = f"found:{attempt}{run.life}" if attempt > 1 else f"found{run.life}"
     request = TrainRequest(key, lab.seed_design(), run.seed("found"), 0.0, None, run.limits())
     run.staged.reserve.append(Reservation(key, "improve", 1.0))
 
     def trained(outcome: Outcome) -> None:
         run.staged.settle[key] = outcome.usage
         if outcome.state is OutcomeState.CANCELLED:
+            return
+        if outcome.state is OutcomeState.CRASHED and attempt < _PATIENCE:
+            _train_founder(run, attempt + 1)
             return
         if outcome.state is not OutcomeState.DONE:
             raise LabError(

@@ -30,6 +30,7 @@ from instar.executors.protocol import Ending, Message, Task, Wire
 from instar.records import OutcomeState
 
 CLOSE_SECONDS = 0.7  # how long keepers may take to end their jobs when everything ends
+CANCEL_SECONDS = 5.0  # the same after its job was cancelled
 GRACE_SECONDS = 10.0  # past a job's wall limit, after which a keeper that doesn't report is itself killed
 
 
@@ -41,12 +42,8 @@ class Slot:
     keeper: int
     channel: socket.socket
     began: float
+    overdue_at: float  # when the keeper itself counts as hung (monotonic seconds)
     report: bytearray = field(default_factory=bytearray)
-
-    @property
-    def overdue_at(self) -> float:
-        """When the keeper itself counts as hung (monotonic seconds)."""
-        return self.began + self.task.wall_seconds + GRACE_SECONDS
 
 
 class Server:
@@ -86,6 +83,8 @@ class Server:
         for message in messages:
             if "run" in message:
                 self.queue.append(Task(**message["run"]))
+            elif "ping" in message:
+                self.wire.send({"pong": message["ping"]})
             else:
                 self._cancel(message["cancel"])
         return is_open
@@ -93,6 +92,7 @@ class Server:
     def _cancel(self, key: str) -> None:
         """Drop a queued job, or tell a running one's keeper by end of file."""
         if slot := self.taken.get(key):
+            slot.overdue_at = min(slot.overdue_at, time.monotonic() + CANCEL_SECONDS)
             with suppress(OSError):
                 slot.channel.shutdown(socket.SHUT_WR)
         for task in [task for task in self.queue if task.key == key]:
@@ -111,9 +111,10 @@ class Server:
         ours, theirs = socket.socketpair()
         keeper = os.fork()
         if keeper == 0:
+            kernel.wake_when_orphaned()
             keep(task, theirs)
         theirs.close()
-        slot = self.taken[task.key] = Slot(task, keeper, ours, began)
+        slot = self.taken[task.key] = Slot(task, keeper, ours, began, began + task.wall_seconds + GRACE_SECONDS)
         self.selector.register(ours, selectors.EVENT_READ, slot)
 
     def _hear(self, slot: Slot) -> None:
@@ -194,6 +195,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Serve until the conductor goes. Arguments: socket, conductor's pid, slots, then the modules to preload."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the conductor to decide on
     kernel.adopt_orphans()
+    kernel.wake_when_orphaned()
     descriptor, conductor, slots = map(int, arguments[:3])
     wire = Wire(socket.socket(fileno=descriptor))
     try:

@@ -29,6 +29,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def wake_when_orphaned() -> None:
+    """Let the kernel continue this process when its parent ends: one that was stopped could not clear up after it."""
+    if sys.platform == "linux":
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that no daemon gets away."""
     if sys.platform == "linux":

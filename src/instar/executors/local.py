@@ -24,6 +24,9 @@ from instar.executors.protocol import Ending, Message, Task, Wire
 from instar.records import Job, Outcome, OutcomeState, Usage
 
 STARTS = 3  # a server that ends this often without beginning a job is given up
+PING_SECONDS = 5.0  # of silence, after which the server is asked whether it is there
+SILENCE_SECONDS = 20.0  # after that, a server that has not answered is stopped or hung: it is killed and replaced
+PRELOAD_SECONDS = 600.0  # the same while it imports, when it hears nothing
 SERVER_LOG = "~forkserver.log"  # no room is called so: see `rooms.safe_name`
 
 
@@ -76,6 +79,9 @@ class LocalExecutor:
         self._failure: InstarError | None = None
         self._starts = 0
         self._closed = False
+        self._ready = False  # whether the present server has said so
+        self._heard = 0.0  # when it last said anything (monotonic seconds)
+        self._asked: float | None = None  # when it was asked whether it is there, as long as it owes the answer
         self._start()
 
     def __enter__(self) -> Self:
@@ -150,6 +156,7 @@ class LocalExecutor:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         self._wire = Wire(ours)
+        self._ready, self._heard, self._asked = False, time.monotonic(), None
         for entrusted in self._jobs.values():
             self._wire.send({"run": asdict(entrusted.task)})
 
@@ -166,14 +173,36 @@ class LocalExecutor:
         """Wait for the server, take in what it says, and start another if it died."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._wire.socket, self._wire.events)
-            if not selector.select(timeout):
+            patience = max(0.0, self._overdue_at - time.monotonic())
+            if not selector.select(patience if timeout is None else min(timeout, patience)):
+                self._doubt()
                 return
         self._wire.flush()
         messages, is_open = self._wire.receive()
+        if messages:
+            self._heard, self._asked = time.monotonic(), None
         for message in messages:
             self._hear(message)
         if not is_open:
             self._recover()
+
+    @property
+    def _overdue_at(self) -> float:
+        """When the server's silence calls for something (monotonic seconds)."""
+        if not self._ready:
+            return self._heard + PRELOAD_SECONDS
+        return self._heard + PING_SECONDS if self._asked is None else self._asked + SILENCE_SECONDS
+
+    def _doubt(self) -> None:
+        """Ask a silent server whether it is there; kill one that doesn't answer. Its jobs end with it."""
+        if time.monotonic() < self._overdue_at:
+            return
+        if self._ready and self._asked is None:
+            self._asked = time.monotonic()
+            self._wire.send({"ping": 1})
+            return
+        self._server.kill()
+        self._recover("fork server hung")
 
     def _hear(self, message: Message) -> None:
         """Take in one message of the server."""
@@ -184,8 +213,9 @@ class LocalExecutor:
             self.busy_seconds += message["held_seconds"]
             self._finish(message["ended"], Ending.from_json(message["ending"]))
         elif "ready" in message:
+            self._ready = True
             self.ready_at = self.ready_at or message["ready"]
-        else:
+        elif "pong" not in message:
             self._fail(_missing_part(message))
 
     def _finish(self, key: str, ending: Ending) -> None:
@@ -193,14 +223,14 @@ class LocalExecutor:
         usage = Usage(ending.cpu_seconds, ending.wall_seconds, ending.peak_memory_bytes)
         self._outcomes.append(Outcome(key, ending.state, usage, Path(task.room, "out"), ending.reason))
 
-    def _recover(self) -> None:
+    def _recover(self, why: str = "fork server died") -> None:
         """After the server's death: running jobs have crashed, queued ones go to a new server."""
         self._end_server()
         for key, entrusted in list(self._jobs.items()):
             if entrusted.began is not None:
                 wall_seconds = time.monotonic() - entrusted.began
                 self.busy_seconds += wall_seconds
-                self._finish(key, Ending(OutcomeState.CRASHED, "fork server died", wall_seconds=wall_seconds))
+                self._finish(key, Ending(OutcomeState.CRASHED, why, wall_seconds=wall_seconds))
             elif entrusted.cancelled:
                 self._finish(key, Ending(OutcomeState.CANCELLED, "cancelled before it began"))
         if self._starts >= STARTS:

@@ -1,8 +1,8 @@
 """What conductor and fork server say to one another: one JSON object a line over a Unix socket.
 
-The conductor says {"run": Task} and {"cancel": key}; its end of file means "end everything".
+The conductor says {"run": Task}, {"cancel": key} and {"ping": number}; its end of file means "end everything".
 The server says {"ready": monotonic seconds}, {"began": key}, {"ended": key, "ending": Ending, "held_seconds": s},
-and {"missing": module, "why": text} for a preload that can't be imported.
+{"pong": number}, and {"missing": module, "why": text} for a preload that can't be imported.
 """
 
 from __future__ import annotations
