@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,32 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], *, sync: bool = True) 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Replace `path` by `data` so that a reader (or a crash) sees the old file or the new one, never half.
 
-    With `sync` false a power cut may leave the file empty: for what can be made again.
+    With `sync` false a power cut may leave the file empty: for what can be made again. Raises OSError, with the old
+    file as it was and nothing half-written beside it.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable: without it a power cut may take back a rename."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: object, *, sync: bool = True) -> None:
@@ -124,6 +142,8 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
         write_bytes(part / name, read_bytes(source / name, limit), sync=sync)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
+    if sync:
+        sync_directory(target.parent)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import digest_files, take, write_bytes, write_json
+from instar.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.errors import BadInput
 from instar.exams.figures import figures
 from instar.interfaces import Heritable, Verdict
@@ -65,11 +66,12 @@ def founding_settings(run: Run) -> dict[str, Any]:
 
 
 def install(run: Run, generation: Generation, artefact: Path, trained_on: Sequence[str] = ()) -> None:
-    """Write the generation's files, then the archive, then the ledger; every step can be repeated.
+    """Write the generation's files out of sight, then the archive, then show them, then the ledger.
 
+    Every step can be repeated, and no directory of a generation is ever seen that the archive does not hold.
     `trained_on` holds the digests of the data files that its training was given.
     """
-    directory = run.artefact(generation)
+    directory = _hidden(run.artefact(generation))
     directory.parent.mkdir(exist_ok=True)
     take(artefact, directory, run.parts.lab.artefact_files, sync=True)
     generation = replace(generation, artefact=digest_files(directory, run.parts.lab.artefact_files))
@@ -81,9 +83,23 @@ def install(run: Run, generation: Generation, artefact: Path, trained_on: Sequen
     run.generations.append(generation)
     run.stage(generation)
     run.commit()
+    show(run.artefact(generation))
     seal_in_ledger(run, generation)
     point(run)
     turn_over(run)
+
+
+def _hidden(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.next")
+
+
+def show(directory: Path) -> None:
+    """Give the files of a generation that is on record their own name; a restart does it where a crash came first."""
+    hidden = _hidden(directory)
+    if hidden.is_dir():
+        shutil.rmtree(directory, ignore_errors=True)
+        hidden.replace(directory)
+        sync_directory(directory.parent)
 
 
 def seal_in_ledger(run: Run, generation: Generation) -> None:

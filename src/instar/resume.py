@@ -8,6 +8,7 @@ transaction, so whatever a crash kept from it is appended here.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 from instar import schedule, trials
@@ -15,7 +16,7 @@ from instar.artefacts import digest_files, read_json
 from instar.errors import ArchiveError, LedgerError
 from instar.interfaces import Heritable, Verdict
 from instar.ledger.statement import promotion
-from instar.promotion import point, seal_in_ledger
+from instar.promotion import point, seal_in_ledger, show
 from instar.records import Experience, Generation, Observation, Proposal, Trial, TrialState
 from instar.state import Candidate, Run, Rung
 
@@ -34,7 +35,9 @@ def resume(run: Run) -> None:
     run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
     run.experience = list(archive.history(Experience))
     _begin_ledger(run)
+    _sweep(run)
     for generation in list(run.generations):
+        show(run.artefact(generation))
         _check(run, generation)
         if generation.ledger_index < 0:
             seal_in_ledger(run, generation)
@@ -65,6 +68,19 @@ def _begin_ledger(run: Run) -> None:
     )
     if ledger.prove(receipt.index)["entry"]["statement"]["seal"] != seal:
         raise LedgerError("the sealed key is not the one that this run committed to", _RESTORE)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what a crash left half-written; nobody has ever been told of it."""
+    for part in run.parts.home.glob("**/.*.part"):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+    recorded = {generation.number for generation in run.generations}
+    for hidden in (run.parts.home / "generations").glob(".*.next"):
+        if int(hidden.name[1:-5]) not in recorded:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _check_ledger(run: Run, generation: Generation) -> None:

@@ -138,9 +138,10 @@ class Staged:
     facts: list[Fact] = field(default_factory=list)
     settle: dict[str, Usage] = field(default_factory=dict)
     reserve: list[Reservation] = field(default_factory=list)
+    remove: list[Path] = field(default_factory=list)  # artefacts that nobody needs once it is written
 
     def __bool__(self) -> bool:
-        return bool(self.facts or self.settle or self.reserve)
+        return bool(self.facts or self.settle or self.reserve or self.remove)
 
 
 class Run:
@@ -283,10 +284,9 @@ class Run:
     # --- staging ----------------------------------------------------------------------------------------------------
 
     def remove_artefacts(self, candidate: Candidate) -> None:
-        """Remove what a candidate's trials have left in scratch."""
+        """Remove what a candidate's trials have left in scratch, once what ended it is durable."""
         directories = [self.trial_directory(trial) for trial in candidate.trials.values()]
-        for directory in [*directories, self.merged_directory(candidate.proposal)]:
-            shutil.rmtree(directory, ignore_errors=True)
+        self.staged.remove += [*directories, self.merged_directory(candidate.proposal)]
 
     def drop_ready(self, why: str) -> None:
         """Let what was planned but not begun end as cancelled, so that nothing stays open for it."""
@@ -308,6 +308,8 @@ class Run:
             for fact in staged.facts:
                 self.declare(fact)
             self.written += staged.facts
+            for directory in staged.remove:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def declare(self, fact: Fact) -> None:
         """Append what the ledger says of a durable fact, unless it stands there already."""
