@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ from instar.state import Run
 
 
 class Journal:
-    """Appends to `<home>/logs/run.jsonl`; a life of the run begins with the event `begin`."""
+    """Appends to `<home>/logs/run.jsonl`; a life of the run begins with the event `begin`.
+
+    Raises OSError where the disk fails; the run can go on without it, for the archive is the record.
+    """
 
     def __init__(self, home: Path) -> None:
-        (home / "logs").mkdir(exist_ok=True)
-        self._file = (home / "logs" / "run.jsonl").open("a", encoding="utf-8")
+        path = home / "logs" / "run.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        _cut_torn_end(path)
+        self._file = path.open("a", encoding="utf-8")
         self._log = structlog.wrap_logger(
             structlog.WriteLogger(self._file),
             processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
@@ -37,8 +43,26 @@ class Journal:
     def close(self, why: str = "") -> None:
         """Note the end of this life. Safe to call twice."""
         if not self._file.closed:
-            self._log.info("end", why=why)
-            self._file.close()
+            try:
+                self._log.info("end", why=why)
+            finally:
+                self._file.close()
+
+
+def _cut_torn_end(path: Path) -> None:
+    """Drop a last line that a former life could not finish: every line is to be one JSON object."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        while length:
+            start = max(0, length - 2**16)
+            file.seek(start)
+            newline = file.read(length - start).rfind(b"\n")
+            length = start + newline + 1 if newline >= 0 else start
+            if newline >= 0:
+                break
+        file.truncate(length)
 
 
 def _event(fact: Fact) -> tuple[str, dict[str, Any]]:

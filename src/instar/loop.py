@@ -10,18 +10,20 @@ follows from its outcome (`trials`, `teaching`, `examination`, `promotion`). Not
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from instar import schedule
 from instar.artefacts import read_bytes, write_bytes
-from instar.errors import ArtefactError, LabError
+from instar.errors import ArchiveError, ArtefactError, LabError
 from instar.executors import rooms
 from instar.interfaces import Fact
 from instar.records import Outcome, OutcomeState
 from instar.state import Run, Task
 
 _LOG_BYTES = 2**16
+_LEAST_BYTES = 2**20  # of scratch
 Watcher = Callable[[Run, Sequence[Fact]], None]
 
 
@@ -72,9 +74,20 @@ def finish(run: Run, outcome: Outcome) -> None:
         outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
     if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
         outcome = keep_log(run, outcome)
+        rooms.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
+        check_space(run)
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)
+
+
+def check_space(run: Run) -> None:
+    """Raise where there is no space for any job: a failure then is not the candidate's, and is not recorded as such."""
+    if shutil.disk_usage(run.parts.scratch).free < _LEAST_BYTES:
+        raise ArchiveError(
+            f"{run.parts.scratch}: the disk is full: no trial can run",
+            "Free some space and run the same command again: it goes on from the last record.",
+        )
 
 
 def keep_log(run: Run, outcome: Outcome) -> Outcome:
@@ -85,8 +98,11 @@ def keep_log(run: Run, outcome: Outcome) -> Outcome:
     except ArtefactError:
         return outcome
     kept = run.parts.home / "logs" / f"{log.parent.name}.txt"
-    kept.parent.mkdir(exist_ok=True)
-    write_bytes(kept, end, sync=False)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        write_bytes(kept, end, sync=False)
+    except OSError:
+        return outcome  # a convenience: the reason stands in the archive
     return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from instar.archive.diagnosis import diagnosed
 from instar.artefacts import digest_files, write_arrays
 from instar.assemble import Plan
 from instar.config import seconds
-from instar.errors import ArtefactError, InstarError
+from instar.errors import ArchiveError, ArtefactError, InstarError, LedgerError
 from instar.exams.figures import figures
 from instar.interfaces import Fact, Paper, Reservation, Stage
 from instar.journal import Journal
@@ -94,7 +94,7 @@ def disk_faults(home: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
             raise
-        with diagnosed(Path(error.filename or home)):
+        with diagnosed(Path(error.filename if isinstance(error.filename, str) else home)):
             raise
 
 
@@ -118,12 +118,13 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
     used_before = run.usage.cpu_seconds
     result.forget(run.parts.home)
     from instar.report.progress import ProgressFigure
-    from instar.report.tsv import ResultsTable
+    from instar.report.tsv import NAME, ResultsTable
 
     home = run.parts.home
     # The figure is drawn a last time when it closes.
-    with closing(ProgressFigure(home, view.say)) as figure, closing(Journal(home)) as journal:
-        watch = all_of([journal.watch, ResultsTable(home).watch, figure.watch, view.watch])
+    with closing(ProgressFigure(home, view.say)) as figure, closing(SparedJournal(home, view.say)) as journal:
+        table = ResultsTable(home)
+        watch = all_of([journal.watch, spared(table.watch, home / NAME, view.say), figure.watch, view.watch])
         resume(run)
         go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
         reason = go(run, watch)
@@ -133,6 +134,8 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
             _note(run, final)
         here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
         journal.close(reason)
+        with suppress(OSError):
+            table.mend(run)
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
     return result.Ending(
         status=result.INTERRUPTED if reason == "interrupted" else result.DONE,
@@ -152,6 +155,44 @@ def all_of(watchers: Sequence[Watcher]) -> Watcher:
             watcher(run, facts)
 
     return watch
+
+
+def spared(watch: Watcher, path: Path, say: Callable[[str], None]) -> Watcher:
+    """Return a watcher that ends, and says so, where the disk fails: its file is for eyes only."""
+    given_up = False
+
+    def spare(run: Run, facts: Sequence[Fact]) -> None:
+        nonlocal given_up
+        if given_up:
+            return
+        try:
+            watch(run, facts)
+        except OSError as error:
+            given_up = True
+            say(f"{path} is no longer written ({error.strerror or error}). The run goes on; the archive is the record.")
+
+    return spare
+
+
+class SparedJournal:
+    """The run's log for machines, as long as the disk lets it be written."""
+
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
+        self._journal: Journal | None = None
+
+        def begin(run: Run, facts: Sequence[Fact]) -> None:
+            if self._journal is None:
+                self._journal = Journal(home)
+            self._journal.watch(run, facts)
+
+        self.watch = spared(begin, home / "logs" / "run.jsonl", say)
+
+    def close(self, why: str = "") -> None:
+        """Note the end of this life. Safe to call twice."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            with suppress(OSError):  # told already, or of no use to anyone any more
+                journal.close(why)
 
 
 class Brake:
@@ -201,13 +242,16 @@ class Sitting:
 def final_exam(run: Run, watch: Watcher) -> dict[str, Any]:
     """Let the incumbent, and the founder beside it, sit the report's exam; return the figures for `final`.
 
-    A sitting that fails is told under `problem`: it never costs the result of the run.
+    A sitting that fails is told under `problem`: it never costs the result of the run. Where archive or ledger fail,
+    the run is not over: the same command sits the exam again.
     """
     sitters = {"incumbent": run.artefact(run.incumbent)}
     if run.incumbent.number > 0:
         sitters["founder"] = run.artefact(run.generations[0])
     try:
         sitting = examine(run, sitters, Stage.REPORT, watch)
+    except (ArchiveError, LedgerError):
+        raise
     except InstarError as error:
         return {"generation": run.incumbent.number, "problem": str(error), "questions": None, "founder": None}
     found = {name: _shown(score, sitting.seed) for name, score in sitting.scores.items()}

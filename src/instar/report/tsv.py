@@ -7,6 +7,7 @@ run begins or resumes, and only added to after that.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ class ResultsTable:
     def __init__(self, home: Path) -> None:
         self._path = home / NAME
         self._begun = False
+        self._whole = False  # whether all that was told stands in the file
         self._proposals: OrderedDict[int, Proposal] = OrderedDict()
 
     def watch(self, run: Run, facts: Sequence[Fact]) -> None:
@@ -55,11 +57,19 @@ class ResultsTable:
             return
         lines = "".join(_line(row) for row in self._rows(facts, top, f"{run.elapsed:.2f}"))
         if lines:
+            content, self._whole = lines.encode(), False
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)  # a tenth of what `open` costs
             try:
-                os.write(file, lines.encode())
+                if os.write(file, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             finally:
                 os.close(file)
+            self._whole = True
+
+    def mend(self, run: Run) -> None:
+        """Write the whole table anew if a line could not be written: at the end the disk may be sound again."""
+        if not self._whole:
+            self._rewrite(run.parts.archive, run.settings.rungs - 1)
 
     def _rewrite(self, archive: Archive, top_rung: int) -> None:
         """Write the whole table by rename."""
@@ -70,6 +80,7 @@ class ResultsTable:
             for row in self._rows(_in_order(archive), top_rung, ""):
                 file.write(_line([*row[:-1], seconds.get((row[0], row[1]), "")]))
         part.replace(self._path)
+        self._whole = True
 
     def _seconds(self) -> dict[tuple[str, str], str]:
         """Return when each line of the old file was written: the archive does not hold it."""
