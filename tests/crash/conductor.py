@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from instar.state import Run
 from tests.rig import Rig
 from tests.toys import TeachingToyLab
-
-from instar.state import Run
 
 
 def play(home: Path, trials: int) -> None:

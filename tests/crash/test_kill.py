@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.crash.conductor import play
-from tests.toys import ToyLab
 
 from instar.archive import read_archive
 from instar.artefacts import digest_files
 from instar.interfaces import Verdict
 from instar.ledger import verify
 from instar.records import Experience, Generation, Proposal, Trial, TrialState
+from tests.crash.conductor import play
+from tests.toys import ToyLab
 
 KILLS = 12
 DEADLINE_SECONDS = 60.0

@@ -1,0 +1,99 @@
+"""A lab and a builder without chance: whatever happens in between, a run has to end in the very same state.
+
+Every paper asks all questions, training adds exactly what the design says, and a proposal's design follows from its
+number alone. So a run that was cut off anywhere, and resumed, is compared with one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instar.artefacts import read_arrays, write_arrays, write_json
+from instar.interfaces import Paper, Stage, TrainRequest
+from instar.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Proposal, Room
+from instar.space import Space
+from tests.toys import HARDEST, QUESTIONS, TeachingToyLab, ToyExam
+
+PUSHES = (0.4, 0.0, 0.9, -1.0, 0.7)  # below 0: the training crashes
+
+
+class AllQuestions(ToyExam):
+    def set(self, seed: int, stage: Stage) -> Paper:
+        asked = np.resize(np.arange(1, HARDEST + 1), QUESTIONS[stage])
+        return Paper({"asked": asked}, {"right": 7 * asked + 1})
+
+
+class SteadyLab(TeachingToyLab):
+    preload = ("tests.crash.steady",)
+    exam = AllQuestions()
+
+    def __init__(self) -> None:
+        super().__init__(gain=24.0)
+
+    def train(self, request: TrainRequest) -> Job:
+        return replace(super().train(request), entry="tests.crash.steady:train")
+
+    def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
+        inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
+        payload = {"replicas": len(artefacts), "bonus": 1.0}
+        return Job(key, Room.WORKSHOP, "tests.toys:merge", payload, inputs, limits)
+
+
+def train(room: Path, payload: Mapping[str, Any]) -> None:
+    push = payload["design"]["push"]
+    if push < 0.0:
+        raise RuntimeError("this design crashes")
+    parent = room / "in" / "parent"
+    skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
+    write_json(room / "out" / "config.json", {})
+    write_arrays(room / "out" / "model.safetensors", {"skill": np.array([skill + payload["gain"] * push])}, sync=False)
+
+
+class SteadyBuilder:
+    """Proposes by number; learns nothing, but has a state that is handed down."""
+
+    name = "steady"
+    space = Space({})
+
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+
+    def aim(self, brief: Brief) -> Goal:
+        return brief.goals[0]
+
+    def propose(self, brief: Brief) -> Sequence[Proposal]:
+        numbers = range(brief.first, brief.first + brief.count)
+        return [
+            Proposal(n, self._design(n), self.name, brief.incumbent.number, brief.goal, "by number", _FORECAST)
+            for n in numbers
+        ]
+
+    def observe(self, observation: Observation) -> None:
+        del observation
+
+    def succeed(self, design: Design) -> Mapping[str, Any]:
+        return {"design": design.digest}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        assert set(state) == {"design"}
+
+    def _design(self, number: int) -> Design:
+        return Design(self._lab, {"push": PUSHES[number % len(PUSHES)], "fault": "none", "number": number})
+
+
+_FORECAST = Forecast(0.5, 0.5, 1.0)
+
+
+def create(options: Mapping[str, str]) -> SteadyLab:
+    del options
+    return SteadyLab()
+
+
+def create_builder(lab_name: str, space: Space, rng: np.random.Generator) -> SteadyBuilder:
+    del space, rng
+    return SteadyBuilder(lab_name)

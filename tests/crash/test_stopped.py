@@ -1,0 +1,150 @@
+"""A process that is stopped (SIGSTOP), hangs, or takes too much memory: the run goes on, and ends in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instar.executors import forkserver, kernel, local
+from instar.executors.local import LocalExecutor
+from instar.records import Limits, OutcomeState
+from instar.testing import executor as suite
+from instar.testing.executor import alive, await_true, collect, job, run
+
+LIGHT = ["instar.testing.executor", "tests.crash.test_stopped"]
+SHORT = Limits(wall_seconds=1.0, cpu_seconds=30.0, memory_bytes=2 * 2**30)
+PATHS = {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def stubborn(room: Path, payload: Any) -> None:
+    """Ignore every signal that can be ignored, and sleep."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_IGN)
+    suite.hang(room, payload)
+
+
+def hungry(room: Path, payload: Any) -> None:
+    """Take memory bit by bit."""
+    held = []
+    while True:
+        held.append(bytes(2**24))
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Any:
+    with LocalExecutor(2, tmp_path, LIGHT, PATHS) as executor:
+        yield executor
+
+
+def pid_of(root: Path, key: str) -> int:
+    path = root / key / "out" / "pid"
+    await_true(path.exists, "the job's process id")
+    return int(path.read_text())
+
+
+def keeper_of(executor: LocalExecutor, pid: int) -> int:
+    return next(k for k in kernel.children(executor.server_pid) if pid in kernel.descendants(k))
+
+
+def test_a_hung_evaluation_that_ignores_signals_ends_at_its_limit(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(job("hang", stubborn, limits=SHORT))
+    pid = pid_of(tmp_path, "hang")
+    (outcome,) = collect(executor, 1)
+    assert (outcome.state, outcome.reason) == (OutcomeState.TIMED_OUT, "over 1 wall seconds")
+    assert outcome.usage.wall_seconds < 5.0
+    assert not alive(pid)
+
+
+def test_a_worker_beyond_its_memory_is_killed_alone(executor: LocalExecutor) -> None:
+    executor.submit(job("hungry", hungry, limits=Limits(30.0, 30.0, 256 * 2**20)))
+    executor.submit(job("modest", suite.add, {"terms": [1, 2]}))
+    outcomes = {outcome.key: outcome for outcome in collect(executor, 2)}
+    assert outcomes["hungry"].state is OutcomeState.OUT_OF_MEMORY
+    assert outcomes["modest"].state is OutcomeState.DONE
+
+
+def test_a_stopped_worker_ends_at_its_limit(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(job("stopped", suite.hang, limits=SHORT))
+    pid = pid_of(tmp_path, "stopped")
+    os.kill(pid, signal.SIGSTOP)
+    (outcome,) = collect(executor, 1)
+    assert outcome.state is OutcomeState.TIMED_OUT
+    assert not alive(pid)
+
+
+def test_a_stopped_keeper_is_killed_soon_after_its_job_is_cancelled(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
+        executor.submit(job("kept", suite.hang))
+        pid = pid_of(tmp_path, "kept")
+        keeper = keeper_of(executor, pid)
+        os.kill(keeper, signal.SIGSTOP)
+        executor.cancel("kept")
+        began = time.monotonic()
+        (outcome,) = collect(executor, 1)
+        assert (outcome.state, outcome.reason) == (OutcomeState.CRASHED, "the job's keeper was killed")
+        assert time.monotonic() - began < forkserver.CANCEL_SECONDS + 10.0
+        assert not alive(keeper)
+        await_true(lambda: not alive(pid), "the end of the job")
+        assert run(executor, job("next", suite.add, {"terms": [1]})).state is OutcomeState.DONE
+
+
+def test_a_stopped_server_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(local, "SILENCE_SECONDS", 0.5)
+    with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
+        executor.submit(job("running", suite.hang))
+        executor.submit(job("queued", suite.add, {"terms": [2]}))
+        pid, server = pid_of(tmp_path, "running"), executor.server_pid
+        os.kill(server, signal.SIGSTOP)
+        outcomes = {outcome.key: outcome for outcome in collect(executor, 2)}
+        assert (outcomes["running"].state, outcomes["running"].reason) == (OutcomeState.CRASHED, "fork server hung")
+        assert outcomes["queued"].state is OutcomeState.DONE
+        assert not alive(server)
+        await_true(lambda: not alive(pid), "the end of the stopped server's job")
+
+
+def test_a_silent_server_that_answers_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PING_SECONDS", 0.05)
+    with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
+        executor.submit(job("long", suite.hang, limits=SHORT))
+        server = executor.server_pid
+        (outcome,) = collect(executor, 1)
+        assert outcome.state is OutcomeState.TIMED_OUT
+        assert executor.server_pid == server
+
+
+@pytest.mark.parametrize("stopped", ["keeper", "worker", "server"])
+def test_nobody_stopped_outlives_the_conductor(tmp_path: Path, stopped: str) -> None:
+    """Stopped processes cannot see that their conductor has gone; the kernel wakes or kills them."""
+    conductor = os.fork()
+    if conductor == 0:
+        executor = LocalExecutor(1, tmp_path, LIGHT, PATHS)
+        executor.submit(job("hang", suite.hang))
+        executor.wait()
+        os._exit(0)
+    pid = pid_of(tmp_path, "hang")
+    (server,) = kernel.children(conductor)
+    (keeper,) = kernel.children(server)
+    os.kill({"keeper": keeper, "worker": pid, "server": server}[stopped], signal.SIGSTOP)
+    os.kill(conductor, signal.SIGKILL)
+    os.waitpid(conductor, 0)
+    gone: Callable[[], bool] = lambda: not any(map(alive, (server, keeper, pid)))  # noqa: E731
+    await_true(gone, "the end of everybody")
+
+
+def test_a_stopped_keeper_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
+    with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
+        executor.submit(job("hang", suite.hang))
+        pid, server = pid_of(tmp_path, "hang"), executor.server_pid
+        keeper = keeper_of(executor, pid)
+        os.kill(keeper, signal.SIGSTOP)
+        os.kill(server, signal.SIGKILL)
+        (outcome,) = collect(executor, 1)
+        assert outcome.state is OutcomeState.CRASHED
+        await_true(lambda: not any(map(alive, (keeper, pid))), "the end of keeper and job")
