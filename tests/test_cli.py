@@ -216,6 +216,7 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(
     found = {check["name"]: check for check in json.loads(out)["checks"]}
     assert {"python", "packages", "torch", "cores", "memory", "disk", "fsync", "sqlite", "terminal"} <= found.keys()
     assert float(found["fsync"]["said"].split()[0]) > 0
+    assert "ended run" in found["scratch"]["said"]
     assert (code == 0) == json.loads(out)["works"]
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(doctor, "_version", lambda _: None)

@@ -301,3 +301,74 @@ def test_a_run_is_not_resumed_under_another_gate(tmp_path: Path) -> None:
     Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
     with pytest.raises(BadInput, match="alpha"):
         Rig(tmp_path, TeachingToyLab(), {"generations": 2, "alpha": 0.4}).play()
+
+
+def test_a_generation_shows_only_once_it_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash comes after the files and before the archive: nothing is to be seen, and it is made anew."""
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.promotion._describe", crash)
+        with pytest.raises(KeyboardInterrupt):
+            rig(tmp_path).play()
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == [".0000.next"]
+    (tmp_path / "generations" / ".0001.part").mkdir()
+    (tmp_path / ".aliases.json.part").write_text("half")
+    resumed(tmp_path)
+    assert not list((tmp_path / "generations").iterdir())
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_generation_on_record_is_shown_by_the_restart(played: Path) -> None:
+    shown = played / "generations" / "0001"
+    shown.replace(shown.with_name(".0001.next"))
+    resumed(played)
+    assert sorted(path.name for path in (played / "generations").iterdir()) == ["0000", "0001"]
+
+
+def test_artefacts_stay_until_their_end_is_durable(tmp_path: Path) -> None:
+    """A candidate is dropped, and the crash comes before that is written: its artefact is still there."""
+    finalist(tmp_path)
+    run = rig(tmp_path).open()
+    resume(run)
+    candidate = next(c for c in run.candidates.values() if (1, 0) in c.trials)
+    directory = run.trial_directory(candidate.trials[1, 0])
+    run.remove_artefacts(candidate)
+    assert directory.is_dir()
+    run.commit()
+    assert not directory.exists()
+    close(run)
+
+
+def test_without_space_a_failed_job_is_not_held_against_the_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> Any:
+        return shutil._ntuple_diskusage(2**30, 2**30, 0)  # type: ignore[attr-defined]
+
+    lab = ToyLab(faults=("crash",))
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.loop.shutil.disk_usage", full)
+        with pytest.raises(ArchiveError, match="the disk is full: no trial can run"):
+            Rig(tmp_path, lab, {"generations": 1}).play()
+    cut_off = history(tmp_path, Trial)[-1]
+    assert cut_off.state is TrialState.RUNNING
+    Rig(tmp_path, lab).play(until=lambda run: run.next_trial > cut_off.number + 1)
+    assert history(tmp_path, Trial)[cut_off.number - 1].state is TrialState.CRASHED
+
+
+def test_a_founder_that_crashes_is_made_again_and_then_is_the_labs_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def crash(room: Path, payload: Any) -> None:
+        calls.append(room.name)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("tests.toys.train", crash)
+    with pytest.raises(LabError, match="the founder was not made"):
+        rig(tmp_path).play()
+    assert len(calls) == 3
