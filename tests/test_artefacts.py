@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from instar.artefacts import (
+    Tensor,
     digest_files,
     encode_arrays,
     read_arrays,
@@ -184,3 +186,116 @@ def test_a_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"2")
     (tmp_path / "b").write_bytes(b"1")
     assert both != digest_files(tmp_path, ["a", "b"])
+
+
+# --- headers --------------------------------------------------------------------------------------------------------
+
+WANTED = {"a": Tensor("F32", (2, 3)), "b": Tensor("I8", (4,))}
+VALID = encode_arrays({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int8)})
+LENGTH = struct.unpack("<Q", VALID[:8])[0]
+
+
+def entry(kind: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"PK\x03\x04" + bytes(60), "zip archive"),
+        (pickle.dumps(list(range(50)), protocol=4), "a pickle"),
+        (b"GGUF" + bytes([3, 0, 0, 0]) + bytes(60), "a GGUF file"),
+        (struct.pack("<Q", 2**20 + 1) + b"{" + b" " * 2**20 + b"}", "a header of 1048577 bytes"),
+        (struct.pack("<Q", 3) + b"[1]", "does not begin with a brace"),
+        (raw(b'{"a":' + b'{"dtype":"U8","shape":[1],"data_offsets":[0,1]},' * 2 + b"}", bytes(1)), "not a valid"),
+        (raw(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],'
+             b'"data_offsets":[0,1]}}', bytes(1)), "a key stands twice"),
+        (raw({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, bytes(3)), "overlap"),
+        (raw({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 0, 2)}, bytes(2)), "overlap"),
+        (raw({"a": entry("U8", [2], 1, 3)}, bytes(3)), "leave a gap"),
+        (raw({"a": entry("U8", [1], 0, 1)}, bytes(2)), "accounts for 1"),
+        (raw({"a": entry("U8", [9], 0, 9)}, bytes(2)), "accounts for 9"),
+        (raw({"a": entry("F32", [2**40], 0, 4)}, bytes(4)), "lie about its size"),
+        (raw({"a": entry("F32", [2**47, 2**47], 0, 4)}, bytes(4)), "lie about its size"),
+        (raw({"a": entry("F32", [-1], 0, 4)}, bytes(4)), "its shape is none"),
+        (raw({"a": entry("F32", [True], 0, 4)}, bytes(4)), "its shape is none"),
+        (raw({"a": entry("F32", [1.0], 0, 4)}, bytes(4)), "its shape is none"),
+        (raw({"a": entry("BOOL", [1], 0, 1)}, b"\x02"), "truth values"),
+        (raw({"a": entry("object", [1], 0, 1)}, b"\x02"), "type object is not one of"),
+        (raw({"__metadata__": {"a": {}}}), "must map text to text"),
+        (raw({"a\n\x1b[31m": entry("U8", [9], 0, 1)}, bytes(1)), r"tensor 'a\?\?\[31m'"),
+    ],
+)  # fmt: skip
+def test_a_header_that_lies_is_refused_in_one_line(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    with pytest.raises(ArtefactError, match=why) as caught:
+        read_arrays(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_declared_shape_takes_no_memory_before_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(raw({"a": entry("F64", [2**40], 0, 8)}, bytes(8)))
+    tracemalloc.start()
+    with pytest.raises(ArtefactError):
+        read_arrays(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize(
+    ("arrays", "why"),
+    [
+        ({"a": np.zeros((2, 3), np.float32)}, "tensor 'b' is missing"),
+        ({"a": np.zeros((3, 2), np.float32), "b": np.zeros(4, np.int8)}, r"'a' is F32 \[3, 2\], the configuration"),
+        ({"a": np.zeros((2, 3)), "b": np.zeros(4, np.int8)}, r"'a' is F64 \[2, 3\], the configuration"),
+        ({"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.int8), "c": np.zeros(1)}, "'c' is not part"),
+    ],
+)
+def test_tensors_other_than_the_wanted_ones_are_refused(tmp_path: Path, arrays: dict[str, Any], why: str) -> None:
+    path = tmp_path / "a"
+    write_arrays(path, arrays, sync=False)
+    with pytest.raises(ArtefactError, match=why):
+        read_arrays(path, wanted=WANTED)
+    path.write_bytes(VALID)
+    assert read_arrays(path, wanted=WANTED).keys() == {"a", "b"}
+
+
+@relaxed
+@given(at=st.integers(0, len(VALID) - 1), byte=st.integers(0, 255), cut=st.integers(0, len(VALID)))
+def test_a_corrupted_file_is_refused_or_holds_what_its_header_says(
+    tmp_path: Path, at: int, byte: int, cut: int
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(VALID[:at] + bytes([byte]) + VALID[at + 1 :])
+    with suppress(ArtefactError):
+        found = read_arrays(path, wanted=WANTED)
+        assert {name: array.shape for name, array in found.items()} == {"a": (2, 3), "b": (4,)}
+        assert np.isfinite(found["a"]).all()
+    if cut < len(VALID):
+        path.write_bytes(VALID[:cut])
+        with pytest.raises(ArtefactError):
+            read_arrays(path)
+    path.write_bytes(VALID + bytes([byte]))
+    with pytest.raises(ArtefactError):
+        read_arrays(path)
+
+
+@relaxed
+@given(
+    begin=st.integers(-2, 30), end=st.integers(-2, 30), kind=st.sampled_from(["F32", "U8", "I64", "BOOL", "BF16"]),
+    shape=st.lists(st.integers(-1, 8), max_size=3),
+)  # fmt: skip
+def test_only_a_true_layout_passes(tmp_path: Path, begin: int, end: int, kind: str, shape: list[int]) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(raw({"a": entry(kind, shape, begin, end)}, bytes(24)))
+    width = {"F32": 4, "U8": 1, "I64": 8, "BOOL": 1}.get(kind, 0)
+    true = (begin, end) == (0, 24) and min(shape, default=0) >= 0 and width * int(np.prod(shape)) == 24
+    try:
+        assert read_arrays(path)["a"].shape == tuple(shape)
+    except ArtefactError:
+        assert not true
+    else:
+        assert true

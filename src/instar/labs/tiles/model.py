@@ -7,7 +7,7 @@ can. An artefact is `model.safetensors` and `config.json`: nothing in it execute
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +19,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own name for it)
 
-from instar.labs.tiles import rules
 from instar.labs.tiles.rules import Boards
+from instar.labs.tiles.shapes import PolicyConfig, read_config
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 ROWS = 1024
 """Boards that pass the network together: their activations stay in the core's own cache."""
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """The shape of a policy: board size, width, residual blocks, and whether it also rates the board."""
-
-    size: int = 3
-    width: int = 256
-    blocks: int = 1
-    value_head: bool = False
-
-    def __post_init__(self) -> None:
-        whole = all(type(n) is int for n in (self.size, self.width, self.blocks))
-        if not whole or type(self.value_head) is not bool:
-            raise ValueError("size, width and blocks are whole numbers, value_head is true or false")
-        if self.size not in rules.SIZES or not 8 <= self.width <= 4096 or not 0 <= self.blocks <= 16:
-            raise ValueError(f"size is 3, 4 or 5, width 8..4096, blocks 0..16; got {self}")
-
-    @property
-    def cells(self) -> int:
-        return self.size * self.size
-
-    @property
-    def outputs(self) -> int:
-        """Four moves, and one more number when boards are rated."""
-        return rules.MOVES + int(self.value_head)
 
 
 def native_bfloat16() -> bool:
@@ -170,7 +144,7 @@ def load(directory: Path) -> Policy:
             finite; the message names the file.
     """
     try:
-        config = _read_config((directory / CONFIG).read_text())
+        config = read_config((directory / CONFIG).read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{directory / CONFIG}: {error}") from error
     policy = Policy(config)
@@ -192,11 +166,3 @@ def load(directory: Path) -> Policy:
             raise ValueError(f"{path}: {name} holds a number that is not finite")
     policy.load_state_dict(tensors)
     return policy
-
-
-def _read_config(text: str) -> PolicyConfig:
-    read = json.loads(text)
-    names = {field.name for field in fields(PolicyConfig)}
-    if not isinstance(read, dict) or read.keys() != names:
-        raise ValueError(f"expected an object with exactly the keys {sorted(names)}")
-    return PolicyConfig(**read)

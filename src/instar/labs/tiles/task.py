@@ -19,6 +19,7 @@ from instar.errors import ArtefactError, BadInput
 from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, TrainRequest
 from instar.labs.tiles import oracle, rules
 from instar.labs.tiles.paper import TilesExam
+from instar.labs.tiles.shapes import parse_config
 from instar.records import Design, Experience, Goal, Job, Limits, Room
 from instar.space import Space, Value
 
@@ -77,10 +78,13 @@ class TilesLab:
 
     def check(self, artefact: Path) -> None:
         """Raise `ArtefactError` unless the artefact is a policy of this lab's size."""
-        config = read_json(artefact / "config.json", limit=4096)
-        if not isinstance(config, dict) or config.get("size") != self.size:
+        try:
+            config = parse_config(read_json(artefact / "config.json", limit=4096))
+        except ValueError as error:
+            raise ArtefactError(f"config.json: {error}") from None
+        if config.size != self.size:
             raise ArtefactError(f"config.json: not a policy for {self.size}x{self.size}")
-        read_arrays(artefact / "model.safetensors", limit=2**28)
+        read_arrays(artefact / "model.safetensors", limit=2**28, wanted=config.tensors)
 
     @property
     def arms(self) -> Mapping[str, Design]:

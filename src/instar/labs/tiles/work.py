@@ -19,8 +19,9 @@ from instar.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import rules
 from instar.labs.tiles.learn import Batch, Mixture, Pairs, Source, TrainConfig, Walks, join
 from instar.labs.tiles.learn import train as fit
-from instar.labs.tiles.model import Inference, Policy, PolicyConfig, load, native_bfloat16, save
+from instar.labs.tiles.model import Inference, Policy, load, native_bfloat16, save
 from instar.labs.tiles.search import beam, greedy
+from instar.labs.tiles.shapes import PolicyConfig
 
 _OVERHEAD = 75_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
 _CAREFUL = 0.97  # share of its time that a plain recipe uses: it must end by itself
