@@ -34,7 +34,7 @@ CONTRACT = {
     "loop_overhead_share",
     "run_directory",
 }
-COMMANDS = ["", "run", "status", "generations", "report", "solve", "rollback", "lab list", "doctor"]
+COMMANDS = ["", "run", "status", "generations", "report", "solve", "rollback", "lab list", "lab check", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -268,6 +268,7 @@ def test_the_page_on_json_names_every_key_and_no_other(home: Path, capsys: pytes
         "`instar report`": ("report", *place),
         "`instar rollback`": ("rollback", "--to", "1", *place),
         "`instar lab list`": ("lab", "list", "--json"),
+        "`instar lab check`": ("lab", "check", "tiles", "--json"),
         "`instar doctor`": ("doctor", "--json"),
     }
     for section, arguments in calls.items():

@@ -24,6 +24,8 @@ QUESTIONS = {Stage.SCREEN: 100, Stage.PROMOTION: 400, Stage.REPORT: 200}
 class ToyExam:
     """Question n (1..HARDEST) is answered rightly by 7n + 1."""
 
+    fixed, pool = True, HARDEST
+
     def set(self, seed: int, stage: Stage) -> Paper:
         asked = np.random.default_rng(seed).integers(1, HARDEST + 1, QUESTIONS[stage])
         return Paper({"asked": asked}, {"right": 7 * asked + 1})

@@ -298,6 +298,23 @@ def lab_list(as_json: Json = False) -> None:
     _emit({"labs": found}, as_json, overview.labs(found))
 
 
+@labs.command("check", context_settings={"ignore_unknown_options": True})
+def lab_check(
+    words: Annotated[list[str], typer.Argument(metavar="LAB|--OPTION VALUE", help="A lab, its own options.")],
+    executor: Annotated[str, typer.Option(metavar="NAME", help="Where a founder is made, if one is needed.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Let a lab's exam examine itself: planted cheats must fail, known-good answers must pass."""
+    from instar import assemble, checking
+
+    lab, options = lab_and_options(words)
+    if lab is None:
+        raise BadInput("no lab is given", "Name one: `instar lab list` shows them.")
+    found = checking.check(assemble.make_lab(lab, options), executor)
+    _emit(found, as_json, checking.words(found))
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
 @app.command()
 def doctor(home: NewHome = None, as_json: Json = False) -> None:
     """Say what this machine has, what is missing, and the exact fix."""

@@ -107,6 +107,38 @@ class Exam(Protocol):
         ...
 
 
+@runtime_checkable
+class Probing(Protocol):
+    """An exam that can test itself before anything is computed (see `exams.selftest`).
+
+    Attributes:
+        chance: the most that answers may score which do not depend on the questions, in [0, 1).
+    """
+
+    chance: float
+
+    def known_good(self, paper: Paper) -> Arrays:
+        """Return answers that must score above chance, made from the marker's side."""
+        ...
+
+    def cheats(self, paper: Paper) -> Mapping[str, Arrays]:
+        """Return answers by the name of their trick, none of which may score above chance."""
+        ...
+
+
+@runtime_checkable
+class FixedExam(Protocol):
+    """An exam whose questions are drawn from a finite pool and not made: every look at it is counted.
+
+    Attributes:
+        fixed: whether that is so.
+        pool: how many questions there are.
+    """
+
+    fixed: bool
+    pool: int
+
+
 class Lab(Protocol):
     """What is being improved: how a successor is trained, and how the world answers."""
 

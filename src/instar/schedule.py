@@ -9,7 +9,8 @@ from instar import merging, teaching, trials
 from instar.artefacts import digest_files, take, write_arrays
 from instar.errors import ArtefactError, LabError
 from instar.examination import Examination
-from instar.interfaces import Reservation, Stage, TrainRequest
+from instar.exams import selftest
+from instar.interfaces import Probing, Reservation, Stage, TrainRequest
 from instar.promotion import found
 from instar.records import Outcome, OutcomeState, Score, TrialState
 from instar.state import Candidate, Run, Screen
@@ -95,6 +96,7 @@ def _sit(run: Run, screen: Screen, artefact: Path, then: Callable[[Score], None]
         run.staged.settle[key] = outcome.usage
         try:
             score = run.mark(screen.paper, outcome)
+            _bend(run, screen, outcome)
         except ArtefactError as error:
             if outcome.state is OutcomeState.CANCELLED:
                 return
@@ -107,6 +109,13 @@ def _sit(run: Run, screen: Screen, artefact: Path, then: Callable[[Score], None]
         then(score)
 
     run.ready.append((run.parts.lab.exam.sit(key, artefact, screen.questions, run.limits()), "the incumbent sits", sat))
+
+
+def _bend(run: Run, screen: Screen, outcome: Outcome) -> None:
+    """Test the exam with the founder's answers, where it could not test itself before. Raises `LabError`."""
+    lab = run.parts.lab
+    if not run.generations and not isinstance(lab.exam, Probing):
+        selftest.demand_of(lab, screen.paper, run.answers(outcome))
 
 
 def _under_way(run: Run, *prefixes: str) -> bool:

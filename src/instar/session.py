@@ -17,6 +17,7 @@ from instar.artefacts import digest_files, write_arrays
 from instar.assemble import Plan
 from instar.config import seconds
 from instar.errors import ArchiveError, ArtefactError, InstarError, LedgerError
+from instar.exams import selftest
 from instar.exams.figures import figures
 from instar.interfaces import Fact, Paper, Reservation, Stage
 from instar.journal import Journal
@@ -115,6 +116,7 @@ def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
 
 def _through(run: Run, view: View, meter: Meter) -> result.Ending:
     """Resume, run and examine; take the measures before the executor is closed."""
+    selftest.demand(run.parts.lab)  # while the executor is still starting
     used_before = run.usage.cpu_seconds
     result.forget(run.parts.home)
     from instar.report.progress import ProgressFigure

@@ -22,6 +22,7 @@ from instar.errors import ArtefactError
 from instar.exams.seal import Seal
 from instar.interfaces import (
     Archive,
+    Arrays,
     Builder,
     Executor,
     Fact,
@@ -214,9 +215,13 @@ class Run:
 
     def mark(self, paper: Paper, outcome: Outcome) -> Score:
         """Read and mark what an exam room left. Raises `ArtefactError` where it left nothing that can be marked."""
+        return self.parts.lab.exam.mark(paper, self.answers(outcome))
+
+    def answers(self, outcome: Outcome) -> Arrays:
+        """Read what an exam room left. Raises `ArtefactError`."""
         if outcome.state is not OutcomeState.DONE:
             raise ArtefactError(outcome.reason or outcome.state.value)
-        return self.parts.lab.exam.mark(paper, read_arrays(outcome.output / "answers.safetensors"))
+        return read_arrays(outcome.output / "answers.safetensors")
 
     def merged_directory(self, proposal: Proposal) -> Path:
         """Directory of the artefact that was made of a finalist's replicas."""

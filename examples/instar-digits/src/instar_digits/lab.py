@@ -20,6 +20,14 @@ _QUESTIONS = {Stage.SCREEN: 200, Stage.PROMOTION: 500, Stage.REPORT: 500}
 class DigitsExam:
     """Images from the held-out third; drawn anew for every sitting, with replacement."""
 
+    chance = 0.15  # ten classes, one of them a little more frequent
+    fixed = True
+
+    @property
+    def pool(self) -> int:
+        """How many images there are to ask about."""
+        return len(exam_set()[0])
+
     def set(self, seed: int, stage: Stage) -> Paper:
         images, labels = exam_set()
         rows = np.random.default_rng(seed).integers(0, len(images), _QUESTIONS[stage])
@@ -40,6 +48,13 @@ class DigitsExam:
         bands = np.zeros(len(labels), dtype=np.int64)
         metrics = {"accuracy": float(right.mean())}
         return Score(right.astype(np.float64), right, lengths, bands, ("all digits",), metrics)
+
+    def known_good(self, paper: Paper) -> Arrays:
+        return {"classes": np.asarray(paper.answers["labels"]).astype(np.int64)}
+
+    def cheats(self, paper: Paper) -> Mapping[str, Arrays]:
+        labels = np.asarray(paper.answers["labels"]).astype(np.int64)
+        return {"classes off by one": {"classes": (labels + 1) % 10}, "classes past nine": {"classes": labels + 10}}
 
 
 class DigitsLab:

@@ -1,0 +1,263 @@
+"""The exam examines itself: planted cheats must fail and known-good answers must pass, or no run starts.
+
+A lab whose exam is `Probing` is tested before anything is computed. Of any other lab the papers are looked at then, and
+the cheats are made of the founder's own answers as soon as it has sat (`demand_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.artefacts import encode_arrays
+from instar.errors import ArtefactError, LabError
+from instar.exams.cheats import Cheat, Promise, planted
+from instar.interfaces import Arrays, Exam, FixedExam, Lab, Paper, Probing, Stage
+from instar.records import Score
+
+Array = npt.NDArray[Any]
+
+CHANCE = 0.5
+"""What answers that do not depend on the questions may score, where the exam does not say it itself."""
+FRESH = 0.5
+"""Largest share of a promotion paper's questions that may also stand in a visible one."""
+_SEEDS = (0x5E1F_7E57, 0x0DD5_EED5)  # of no exam that counts: those come from the sealed key
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried, whether the exam held, and what was seen."""
+
+    name: str
+    passed: bool
+    said: str
+
+
+def demand(lab: Lab) -> Sequence[Finding]:
+    """Test a lab's exam; return what was found. Raises `LabError` naming the first failures, at most three."""
+    return _demand(lab.name, examine(lab))
+
+
+def demand_of(lab: Lab, paper: Paper, answers: Arrays) -> Sequence[Finding]:
+    """Test a lab's exam with the founder's answers to a paper. Raises `LabError`."""
+    return _demand(lab.name, list(with_answers(lab.exam, paper, answers, None, good=False)))
+
+
+def examine(lab: Lab) -> list[Finding]:
+    """Return what can be found out about a lab's exam without any job: its papers, and with `Probing` all."""
+    exam = lab.exam
+    papers, findings = _papers(exam)
+    if not all(finding.passed for finding in findings):
+        return findings  # what is no paper can't be marked
+    first, promotion = papers
+    other = exam.set(_SEEDS[1], Stage.SCREEN)
+    findings += look_at(exam, first, other, promotion)
+    if isinstance(exam, Probing):
+        try:
+            answers, replayed = exam.known_good(first), exam.known_good(other)
+            own = exam.cheats(first)
+        except Exception as error:  # a plugin's edge: what it raises here is its finding
+            return [*findings, Finding("known-good answers", False, f"{type(error).__name__}: {error}")]
+        findings += with_answers(exam, first, answers, replayed, good=True)
+        findings += [_try(exam, first, Cheat(name, Promise.WORTHLESS, made), 0.0) for name, made in own.items()]
+    else:
+        findings.append(Finding("known-good answers", True, "it knows none: the founder's are bent later"))
+    return findings
+
+
+def _demand(name: str, findings: Sequence[Finding]) -> Sequence[Finding]:
+    failed = [f"{finding.name}: {finding.said}" for finding in findings if not finding.passed]
+    if failed:
+        more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
+        raise LabError(
+            f"lab '{name}': its exam does not hold: {'; '.join(failed[:3])}{more}",
+            f"Nothing was run. Mend the exam; `instar lab check {name}` shows all.",
+        )
+    return findings
+
+
+# --- papers ---------------------------------------------------------------------------------------------------------
+
+
+def _papers(exam: Exam) -> tuple[tuple[Paper, Paper], list[Finding]]:
+    """Set a screen and a promotion paper and look whether they are any."""
+    papers, findings = [], []
+    for seed, stage in zip(_SEEDS, (Stage.SCREEN, Stage.PROMOTION), strict=True):
+        try:
+            paper = exam.set(seed, stage)
+            problem = _no_paper(paper)
+        except Exception as error:  # a plugin's edge: what it raises here is its finding
+            paper, problem = Paper({}), f"{type(error).__name__}: {error}"
+        papers.append(paper)
+        findings.append(Finding(f"a {stage.value} paper has questions", not problem, problem or _size(paper)))
+    return (papers[0], papers[1]), findings
+
+
+def _no_paper(paper: Paper) -> str:
+    """Say why there is nothing to answer, or return ''."""
+    arrays = [np.asarray(array) for array in paper.questions.values()]
+    if not arrays:
+        return "there are no questions"
+    if not all(array.size for array in arrays):
+        return "an array of the questions is empty"
+    if any(array.dtype.kind not in "biuf" for array in [*arrays, *map(np.asarray, paper.answers.values())]):
+        return "questions and answers must be plain numbers"
+    return ""
+
+
+def _size(paper: Paper) -> str:
+    return ", ".join(f"{name} {list(np.shape(array))}" for name, array in sorted(paper.questions.items()))
+
+
+def look_at(exam: Exam, screen: Paper, fresh: Paper, promotion: Paper) -> Iterator[Finding]:
+    """Yield what the papers show: repeatable, fresh, and silent about their answers."""
+    again = exam.set(_SEEDS[0], Stage.SCREEN)
+    same = encode_arrays(again.questions) == encode_arrays(screen.questions)
+    same &= encode_arrays(again.answers) == encode_arrays(screen.answers)
+    yield Finding("the same seed sets the same paper", same, "it does" if same else "it sets another one")
+    other = encode_arrays(fresh.questions) != encode_arrays(screen.questions)
+    yield Finding("another seed sets another paper", other, "it does" if other else "the questions are the same")
+    shared = overlap(promotion, screen)
+    if isinstance(exam, FixedExam) and exam.fixed:
+        pool = f"a fixed pool of {exam.pool}: {shared:.0%} of the questions shared, looks are counted"
+        yield Finding("questions are fresh", exam.pool > 0, pool)
+    else:
+        said = f"{shared:.0%} of a promotion paper's questions stand in a visible one, {FRESH:.0%} are allowed"
+        yield Finding("questions are fresh", shared <= FRESH, said)
+    for paper, name in ((screen, "screen"), (promotion, "promotion")):
+        leak = told(paper)
+        yield Finding(
+            f"a {name} paper does not tell its answers", not leak, leak or "no answer stands in the questions"
+        )
+
+
+def overlap(paper: Paper, seen: Paper) -> float:
+    """Return the share of a paper's questions that also stand in another: the largest over arrays of many rows."""
+    shares = [0.0]
+    for name, array in paper.questions.items():
+        ours, theirs = np.asarray(array), np.asarray(seen.questions.get(name, ()))
+        if ours.ndim and theirs.ndim == ours.ndim and len(ours) == _count(paper) and ours.shape[1:] == theirs.shape[1:]:
+            known = {row.tobytes() for row in theirs}
+            shares.append(sum(row.tobytes() in known for row in ours) / len(ours))
+    return max(shares)
+
+
+def _count(paper: Paper) -> int:
+    """Return the number of rows of the longest array of questions."""
+    return max(len(array) if np.ndim(array) else 1 for array in paper.questions.values())
+
+
+def told(paper: Paper) -> str:
+    """Say which array of the answers stands in the questions or follows from a column of them at once, or return ''.
+
+    Tried are its very bytes, and every column of a question as it is, backwards, negated or shifted by a constant.
+    """
+    for name, answer in paper.answers.items():
+        wanted = np.asarray(answer)
+        if wanted.size < 2 or (wanted == wanted.flat[0]).all():
+            continue  # a constant tells nothing
+        for asked, question in paper.questions.items():
+            if name == asked or _follows(wanted, np.asarray(question)):
+                return f"'{name}' of the answers can be read off '{asked}' of the questions"
+    return ""
+
+
+def _follows(wanted: Array, question: Array) -> bool:
+    if wanted.nbytes >= 16 and wanted.tobytes() in question.tobytes():
+        return True
+    if wanted.ndim != 1 or not question.ndim or len(question) != len(wanted):
+        return False
+    columns = question.reshape(len(question), -1)[:, :4096].astype(np.float64)
+    target = np.nan_to_num(wanted.astype(np.float64), nan=-1.0)[:, None]
+    for side in (columns, columns[::-1]):
+        for shifted in (side - target, side + target):
+            if (np.ptp(shifted, axis=0) == 0).any():
+                return True
+    return False
+
+
+# --- marking --------------------------------------------------------------------------------------------------------
+
+
+def with_answers(exam: Exam, paper: Paper, answers: Arrays, other: Arrays | None, *, good: bool) -> Iterator[Finding]:
+    """Yield what marking does with answers of the right form, and with every cheat made of them.
+
+    Args:
+        exam: under test.
+        paper: what the answers are to.
+        answers: known to be good, or the founder's.
+        other: such answers to another paper.
+        good: whether they must pass.
+    """
+    score, why = _mark(exam, paper, answers)
+    if score is None:
+        yield Finding("known-good answers" if good else "the founder's answers", False, why)
+        return
+    least = _least(exam, score)
+    if good:
+        said = f"score {score.metric:.3f}; answers that know nothing may score {least:.3f}"
+        yield Finding("known-good answers", score.metric > least, said)
+    yield from _steady(exam, paper, answers, score)
+    ceiling = 0.0 if good else score.metric  # who bends the founder's answers may keep what the founder had
+    for cheat in planted(paper, answers, other, np.random.default_rng(_SEEDS[0])):
+        unbent = score.metric if cheat.promise is Promise.NO_GAIN else ceiling
+        yield _try(exam, paper, cheat, unbent)
+
+
+def _least(exam: Exam, score: Score) -> float:
+    """Return what chance may score: as stated, and three standard errors over so many questions."""
+    chance = exam.chance if isinstance(exam, Probing) else CHANCE
+    return chance + 3.0 * float(np.sqrt(chance * (1.0 - chance) / score.values.size))
+
+
+def _steady(exam: Exam, paper: Paper, answers: Arrays, score: Score) -> Iterator[Finding]:
+    """Yield whether marking again, and marking in another order, gives the same marks."""
+    again = _mark(exam, paper, answers)[0]
+    same = again is not None and np.array_equal(again.values, score.values)
+    yield Finding("marking is deterministic", same, "it is" if same else "other marks the second time")
+    count = score.values.size
+    order = np.random.default_rng(_SEEDS[1]).permutation(count)
+    asked = {name: _reordered(array, count, order) for name, array in paper.questions.items()}
+    if not any(moved for _, moved in asked.values()) or not all(
+        len(np.atleast_1d(a)) == count for a in answers.values()
+    ):
+        yield Finding("marking is the same in another order", True, "rows are not questions here: not tried")
+        return
+    held = {name: _reordered(array, count, order)[0] for name, array in paper.answers.items()}
+    given = {name: _reordered(array, count, order)[0] for name, array in answers.items()}
+    found, why = _mark(exam, Paper({name: array for name, (array, _) in asked.items()}, held), given)
+    same = found is not None and np.allclose(found.values, score.values[order])
+    yield Finding("marking is the same in another order", same, "it is" if same else why or "the marks differ")
+
+
+def _reordered(array: Any, count: int, order: npt.NDArray[np.int64]) -> tuple[Array, bool]:
+    plain = np.asarray(array)
+    moved = plain.ndim > 0 and len(plain) == count
+    return (plain[order] if moved else plain), moved
+
+
+def _try(exam: Exam, paper: Paper, cheat: Cheat, unbent: float) -> Finding:
+    """Return whether a cheat is refused or scores no more than it may."""
+    score, why = _mark(exam, paper, cheat.answers)
+    name = f"cheat: {cheat.name}"
+    if score is None:
+        return Finding(name, why.startswith("refused"), why)
+    most = unbent if cheat.promise is Promise.NO_GAIN else max(unbent, _least(exam, score))
+    said = f"scores {score.metric:.3f}, {most:.3f} is allowed ({cheat.promise.value})"
+    return Finding(name, score.metric <= most + 1e-9, said)
+
+
+def _mark(exam: Exam, paper: Paper, answers: Arrays) -> tuple[Score | None, str]:
+    """Return the score, or None and what happened: a refusal is as it should be, anything else is a fault."""
+    call: Callable[[Paper, Arrays], Score] = exam.mark
+    try:
+        score = call(paper, answers)
+    except ArtefactError as error:
+        return None, f"refused: {error}"
+    except Exception as error:  # a plugin's edge: the loop would have ended here
+        return None, f"the marker raised {type(error).__name__}: {error}"
+    return (score, "") if isinstance(score, Score) else (None, f"the marker returned a {type(score).__name__}")
