@@ -7,8 +7,9 @@ from pathlib import Path
 
 from instar.artefacts import write_arrays
 from instar.errors import ArtefactError
+from instar.exams import similarity
 from instar.exams.figures import figures
-from instar.interfaces import Paper, Reservation, Stage, Verdict
+from instar.interfaces import Paper, Referring, Reservation, Stage, Verdict
 from instar.promotion import promote
 from instar.records import Decision, Evidence, Outcome, OutcomeState, Reason, Score, Trial, Usage
 from instar.state import Candidate, Run
@@ -125,4 +126,13 @@ class Examination:
             test=self.test,
             successor=self.scores[self.successor],
         )
-        return self.run.parts.gate.judge(evidence)
+        decision = self.run.parts.gate.judge(evidence)
+        return Decision((*decision.reasons, self._similarity())) if decision.reasons else decision
+
+    def _similarity(self) -> Reason:
+        """Compare the weights that would be promoted with those that they must not be a copy of."""
+        run, sitters = self.run, self._sitters()
+        lab, candidate = run.parts.lab, sitters[self.successor]
+        ancestors = {name: path for name, path in sitters.items() if name in ("incumbent", "founder")}
+        references = lab.references() if isinstance(lab, Referring) else {}
+        return similarity.judge_files(candidate, lab.artefact_files, ancestors, references)

@@ -193,6 +193,15 @@ class CollectRequest:
 
 
 @runtime_checkable
+class Referring(Protocol):
+    """A lab that knows of weights which no candidate may copy, such as a published solution's."""
+
+    def references(self) -> Mapping[str, Path]:
+        """Return name -> directory with the lab's artefact files."""
+        ...
+
+
+@runtime_checkable
 class SelfTeaching(Protocol):
     """A lab whose incumbent makes its successor's training data, judged outside by rules or a verifier."""
 
