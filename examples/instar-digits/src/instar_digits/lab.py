@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from instar.artefacts import read_arrays, read_json
+from instar.checks import Form, formed
 from instar.errors import ArtefactError, BadInput
 from instar.interfaces import Arrays, Metric, Paper, Stage, TrainRequest
 from instar.records import Design, Job, Limits, Room, Score
@@ -39,9 +40,7 @@ class DigitsExam:
 
     def mark(self, paper: Paper, answers: Arrays) -> Score:
         labels = np.asarray(paper.answers["labels"])
-        classes = answers.get("classes")
-        if classes is None or classes.shape != labels.shape or classes.dtype != np.int64:
-            raise ArtefactError("answers: 'classes' must be one int64 per image")
+        classes = formed(answers, {"classes": Form("int64", labels.shape, low=0, high=9)})["classes"]
         right = classes == labels
         lengths = np.full(len(labels), np.nan)  # telling digits apart has no task length
         # One band: who always says "2" is perfect on twos, and no successor could be shown to keep that.

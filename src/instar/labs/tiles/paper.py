@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.errors import ArtefactError
+from instar.checks import Form, formed
 from instar.interfaces import Arrays, Paper, Stage
 from instar.labs.tiles import oracle, probe, rules
 from instar.records import Floats, Job, Limits, Room, Score
@@ -65,12 +65,14 @@ class TilesExam:
         """Replay every answer by the rules; the candidate's own claims are not read."""
         boards = np.asarray(paper.questions["boards"])
         lengths = np.asarray(paper.answers["lengths"], dtype=np.float64)
-        greedy_solved, greedy_used = _replay(boards, answers, "greedy")
+        moves = Form("int8", (len(boards), None), low=rules.PAD, high=rules.MOVES - 1, most=4096)
+        answers = formed(answers, dict.fromkeys(self._names, moves))
+        greedy_solved, greedy_used = rules.replay(boards, answers["greedy"])
         reference = np.where(np.isnan(lengths), oracle.lower_bound(boards) + self.sizes["gap"], lengths)
         value = self._value(reference, greedy_solved, greedy_used)
         metrics = _plain("greedy", paper, greedy_solved, greedy_used, lengths)
         if self.sizes["search_width"] > 1:
-            solved, used = _replay(boards, answers, "beam")
+            solved, used = rules.replay(boards, answers["beam"])
             value = self._value(reference, solved, used)
             metrics |= _plain("beam", paper, solved, used, lengths)
         bands = np.asarray(paper.answers["bands"], dtype=np.int64)
@@ -95,16 +97,6 @@ class TilesExam:
         slack = self.sizes["slack"]
         score = 1.0 - (used - reference) / slack if slack else reference / np.maximum(used, 1)
         return np.where(solved, np.clip(score, 0.0, 1.0), 0.0)
-
-
-def _replay(boards: rules.Boards, answers: Arrays, name: str) -> tuple[rules.Mask, npt.NDArray[np.int64]]:
-    sequences = answers.get(name)
-    if sequences is None or sequences.dtype != np.int8 or sequences.ndim != 2 or sequences.shape[1] > 4096:
-        raise ArtefactError(f"answers: '{name}' must be int8 moves of shape (questions, moves)")
-    try:
-        return rules.replay(boards, sequences)
-    except ValueError as error:
-        raise ArtefactError(f"answers: '{name}': {error}") from None
 
 
 def _plain(name: str, paper: Paper, solved: rules.Mask, used: npt.NDArray[np.int64], lengths: Floats) -> dict[str, Any]:
