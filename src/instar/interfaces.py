@@ -180,7 +180,10 @@ class Feedback(StrEnum):
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """All that a collecting job may know: who answers, at which goal, with which seed."""
+    """All that a collecting job may know: who answers, at which goal, with which seed.
+
+    `tasks` is the file with what a `TaskSetting` lab has set; it goes into the room as an input.
+    """
 
     key: str
     design: Design
@@ -190,6 +193,7 @@ class CollectRequest:
     seed: int
     limits: Limits
     feedback: Feedback = Feedback.VERIFIED
+    tasks: Path | None = None
 
 
 @runtime_checkable
@@ -215,6 +219,18 @@ class SelfTeaching(Protocol):
 
     def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
         """Judge untrusted answers; return the data to keep and its record (digest and usage still empty)."""
+        ...
+
+
+@runtime_checkable
+class TaskSetting(Protocol):
+    """A self-teaching lab whose tasks are set in the conductor, so that the maker does not choose what it is asked."""
+
+    def tasks(self, request: CollectRequest) -> Arrays:
+        """Draw the tasks from the request's seed and goal: the same request, the same tasks.
+
+        `verify` judges the answers as answers to these, and to no others.
+        """
         ...
 
 

@@ -223,6 +223,12 @@ class Run:
             raise ArtefactError(outcome.reason or outcome.state.value)
         return read_arrays(outcome.output / "answers.safetensors")
 
+    def scratch_file(self, name: str) -> Path:
+        """Where the conductor writes questions or tasks for a room to read."""
+        directory = self.parts.scratch / "papers"
+        directory.mkdir(exist_ok=True)
+        return directory / f"{name}.safetensors"
+
     def merged_directory(self, proposal: Proposal) -> Path:
         """Directory of the artefact that was made of a finalist's replicas."""
         return self.parts.scratch / "trials" / f"merged-{proposal.number}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from instar.artefacts import encode_arrays, read_arrays, write_bytes
+from instar.artefacts import encode_arrays, read_arrays, write_arrays, write_bytes
 from instar.errors import ArtefactError, LabError
-from instar.interfaces import CollectRequest, Reservation, SelfTeaching
+from instar.interfaces import CollectRequest, Reservation, SelfTeaching, TaskSetting
 from instar.records import Brief, Goal, Outcome, OutcomeState
 from instar.state import Run
 
@@ -64,9 +65,18 @@ def collect(run: Run) -> None:
         limits=run.limits(),
         feedback=run.settings.feedback,
     )
+    request = with_tasks(lab, request, run.scratch_file(f"tasks-{run.collects}"))
     run.collects += 1
     run.staged.reserve.append(Reservation(key, "experience", 1.0))
     run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
+
+
+def with_tasks(lab: SelfTeaching, request: CollectRequest, path: Path) -> CollectRequest:
+    """Set the request's tasks and write them to `path`, where the lab leaves them to the conductor."""
+    if not isinstance(lab, TaskSetting):
+        return request
+    write_arrays(path, lab.tasks(request), sync=False)
+    return replace(request, tasks=path)
 
 
 def _again(run: Run, error: ArtefactError) -> None:
@@ -80,6 +90,8 @@ def _again(run: Run, error: ArtefactError) -> None:
 def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Outcome) -> None:
     """Judge the answers, and keep what holds under the name of its content."""
     run.staged.settle[request.key] = outcome.usage
+    if request.tasks is not None:
+        request.tasks.unlink(missing_ok=True)
     if outcome.state is OutcomeState.CANCELLED:
         return
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,18 @@ import pytest
 from instar.artefacts import digest_files, encode_arrays, read_arrays, take, write_arrays
 from instar.errors import ArtefactError
 from instar.executors import inline
-from instar.interfaces import Arrays, CollectRequest, Executor, Feedback, Lab, Paper, SelfTeaching, Stage, TrainRequest
+from instar.interfaces import (
+    Arrays,
+    CollectRequest,
+    Executor,
+    Feedback,
+    Lab,
+    Paper,
+    SelfTeaching,
+    Stage,
+    TaskSetting,
+    TrainRequest,
+)
 from instar.records import Experience, Goal, Job, Limits, OutcomeState, Room, Score
 
 Array = npt.NDArray[Any]
@@ -277,7 +289,12 @@ class TeachingConformance(LabConformance):
         """Let a maker answer tasks at the easiest goal."""
         key, design = workplace.key("collect"), self.lab().seed_design()
         request = CollectRequest(key, design, maker, 0, self.goals()[0], 3, self.limits, Feedback.VERIFIED)
-        job = self.teaching_lab().collect(request)
+        lab = self.teaching_lab()
+        if isinstance(lab, TaskSetting):
+            path = workplace.directory / f"{key}.safetensors"
+            write_arrays(path, lab.tasks(request), sync=False)
+            request = replace(request, tasks=path)
+        job = lab.collect(request)
         assert job.room is Room.WORKSHOP
         return request, read_arrays(workplace.run(job) / "answers.safetensors")
 
@@ -313,6 +330,19 @@ class TeachingConformance(LabConformance):
         assert record.goal == request.goal
         assert record.verified_by not in ("none", "self")
         assert record.digest == ""
+
+    def test_tasks_are_set_and_not_chosen(self, workplace: Workplace) -> None:
+        """Where the conductor sets them, a request fixes them, its seed changes them, no answer replaces them."""
+        lab = self.teaching_lab()
+        if not isinstance(lab, TaskSetting):
+            pytest.skip("the maker draws its own tasks")
+        request, answers = self.collect(workplace, self.found(workplace))
+        tasks = lab.tasks(request)
+        assert encode_arrays(tasks) == encode_arrays(lab.tasks(request))
+        others = lab.tasks(replace(request, seed=request.seed + 1))
+        assert encode_arrays(tasks) != encode_arrays(others)
+        with pytest.raises(ArtefactError):
+            lab.verify(request, {**answers, **tasks})
 
     def test_wrong_answers_teach_nothing(self, workplace: Workplace) -> None:
         """Nothing that is wrong is kept, and none of it counts as mastery."""

@@ -8,42 +8,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instar.errors import ArtefactError, BadInput
+from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import CollectRequest, Feedback
-from instar.labs.tiles import rules, task
-from instar.records import Experience, Limits
+from instar.labs.tiles import oracle, probe, rules, task
+from instar.records import Experience, Goal, Limits
 
 LAB = task.create({"size": "3"})
 LIMITS = Limits(60.0, 60.0, 2**30)
 
 
-def request(feedback: Feedback = Feedback.VERIFIED) -> CollectRequest:
+def request(feedback: Feedback = Feedback.VERIFIED, count: int = 400, seed: int = 1) -> CollectRequest:
     design = LAB.seed_design()
-    return CollectRequest("c", design, Path("/"), 0, LAB.goals(design, ())[0], 1, LIMITS, feedback)
+    design = replace(design, parameters=dict(design.parameters) | {"attempts": count})
+    goal = Goal("scrambles", {"depth": 16, "uniform": False}, 16.0)
+    return CollectRequest("c", design, Path("/"), 0, goal, seed, LIMITS, feedback)
 
 
-def answers(count: int = 400, depth: int = 12) -> dict[str, np.ndarray]:
-    """Return scrambles with the walk played backwards; every second answer is spoilt by an early end."""
-    rng = np.random.default_rng(0)
-    boards = np.tile(rules.goal(3), (count, 1))
-    sequences = np.full((count, depth + 3), -1, np.int8)
-    for t in range(depth):
-        legal = rules.legal(boards)
-        moves = np.array([rng.choice(np.flatnonzero(row)) for row in legal], dtype=np.int8)
-        boards = rules.step(boards, moves)
-        sequences[:, depth - 1 - t] = moves ^ 1
+def answers(count: int = 400, seed: int = 1) -> dict[str, np.ndarray]:
+    """Return answers to the tasks set: every second one right, the others given up after a move."""
+    boards = LAB.tasks(request(count=count, seed=seed))["boards"]
+    sequences = np.concatenate([probe.solutions(boards), np.full((count, 3), -1, np.int8)], axis=1)
     sequences[::2, 1:] = -1
-    return {"boards": boards, "sequences": sequences, "confidence": rng.random(count).astype(np.float32)}
+    return {"sequences": sequences, "confidence": np.random.default_rng(0).random(count).astype(np.float32)}
 
 
 def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
     given = answers()
     data, record = LAB.verify(request(), given)
-    solved, _ = rules.replay(given["boards"], given["sequences"])
+    boards = LAB.tasks(request())["boards"]
+    solved, _ = rules.replay(boards, given["sequences"])
     assert (record.attempts, record.kept, record.verified_by) == (400, int(solved.sum()), "rules")
     assert record.mastery == pytest.approx(solved.mean())
     assert record.examples == len(data["moves"]) > 0
-    assert rules.held_out(given["boards"]).any()
+    assert rules.held_out(boards).any()
     assert not rules.held_out(data["boards"]).any()
     assert rules.legal(data["boards"])[np.arange(record.examples), data["moves"]].all()
     assert not rules.solved(data["boards"]).any()
@@ -52,7 +49,7 @@ def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
 def test_what_stands_after_the_goal_changes_nothing() -> None:
     given = answers()
     data, _ = LAB.verify(request(), given)
-    _, lengths = rules.replay(given["boards"], given["sequences"])
+    _, lengths = rules.replay(LAB.tasks(request())["boards"], given["sequences"])
     junk = {**given, "sequences": given["sequences"].copy()}
     for row in np.flatnonzero(lengths > 0):
         junk["sequences"][row, lengths[row] :] = 0
@@ -71,14 +68,36 @@ def test_the_ungrounded_arms_keep_what_is_wrong_but_measure_rightly(feedback: Fe
     assert not rules.held_out(data["boards"]).any()
 
 
-@pytest.mark.parametrize("name", ["boards", "sequences", "confidence"])
+@pytest.mark.parametrize("name", ["sequences", "confidence"])
 def test_malformed_answers_are_refused(name: str) -> None:
     given = answers(8)
     for bad in (np.zeros((), given[name].dtype), given[name][:3], given[name].astype(np.float64)):
         with pytest.raises(ArtefactError, match="answers"):
-            LAB.verify(request(), {**given, name: bad})
-    with pytest.raises(ArtefactError, match="permutation"):
-        LAB.verify(request(), {**given, "boards": np.zeros_like(given["boards"])})
+            LAB.verify(request(count=8), {**given, name: bad})
+    with pytest.raises(ArtefactError, match="'confidence'"):
+        LAB.verify(request(count=8), {**given, "confidence": np.full(8, np.nan, np.float32)})
+
+
+def test_a_maker_cannot_choose_its_own_boards() -> None:
+    """Solved boards of its own are no answers to the tasks that were set: refused, or worth nothing."""
+    easy = np.tile(np.array([1, 2, 3, 4, 5, 6, 7, 0, 8], np.uint8), (400, 1))
+    solved = {**answers(), "sequences": np.full((400, 1), 3, np.int8)}
+    with pytest.raises(ArtefactError, match="'boards'"):
+        LAB.verify(request(), {**solved, "boards": easy})
+    _, record = LAB.verify(request(), solved)
+    assert record.mastery < 0.1
+    _, other = LAB.verify(request(), answers(seed=2))
+    assert other.mastery < 0.2 < LAB.verify(request(), answers())[1].mastery
+
+
+def test_tasks_follow_from_the_seed_and_reach_the_goal_alone() -> None:
+    boards = LAB.tasks(request())["boards"]
+    assert len(boards) == 400
+    assert np.array_equal(boards, LAB.tasks(request())["boards"])
+    assert not np.array_equal(boards, LAB.tasks(request(seed=2))["boards"])
+    assert oracle.distances().of(boards).max() <= 16
+    with pytest.raises(LabError, match="without tasks"):
+        LAB.collect(request())
 
 
 def test_the_frontier_moves_as_goals_are_measured() -> None:

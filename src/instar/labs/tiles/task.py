@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.artefacts import read_arrays, read_json
+from instar.checks import Form, formed
 from instar.config import Manifest, read_manifest
-from instar.errors import ArtefactError, BadInput
+from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, TrainRequest
 from instar.labs.tiles import oracle, rules
 from instar.labs.tiles.paper import TilesExam
@@ -116,21 +118,28 @@ class TilesLab:
         depths = sorted({*sorted(measured)[-2:], float(following)})
         return [_goal(depth, depth >= last, tuple(measured.get(depth, ()))) for depth in depths]
 
+    def tasks(self, request: CollectRequest) -> Arrays:
+        """Draw scrambles at the goal, as many as the design attempts; the maker can't choose its own boards."""
+        goal, attempts = request.goal.parameters, int(request.design.parameters["attempts"])
+        return {"boards": _drawn(self.size, int(goal["depth"]), bool(goal["uniform"]), attempts, request.seed)}
+
     def collect(self, request: CollectRequest) -> Job:
-        """Describe a job in which the maker searches for solutions of fresh scrambles at the goal."""
+        """Describe a job in which the maker searches for solutions of the boards set for it."""
+        if request.tasks is None:
+            raise LabError("a collecting job without tasks", "Write `tasks(request)` to a file first.")
         payload: dict[str, Any] = {
             "size": self.size,
             "design": dict(request.design.parameters),
-            "seed": request.seed,
             "goal": dict(request.goal.parameters),
             "max_moves": self._exam.sizes["max_moves"],
         }
-        inputs = {"maker": request.artefact}
+        inputs = {"maker": request.artefact, "tasks.safetensors": request.tasks}
         return Job(request.key, Room.WORKSHOP, f"{_WORK}:collect", payload, inputs, request.limits)
 
     def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
         """Replay every answer by the rules, and keep the pairs of what holds; exam states are dropped."""
-        boards, sequences, confidence = self._answers(answers)
+        boards = self.tasks(request)["boards"]
+        sequences, confidence = self._answers(answers, len(boards))
         try:
             solved, lengths = rules.replay(boards, sequences)
         except ValueError as error:
@@ -150,21 +159,12 @@ class TilesLab:
         )
         return data, record
 
-    def _answers(self, answers: Arrays) -> tuple[rules.Boards, rules.Moves, npt.NDArray[np.float32]]:
-        try:
-            boards, sequences, confidence = answers["boards"], answers["sequences"], answers["confidence"]
-        except KeyError as error:
-            raise ArtefactError(f"answers: {error} is missing") from None
-        cells = self.size**2
-        if boards.ndim != 2 or sequences.ndim != 2:
-            raise ArtefactError("answers: 'boards' and 'sequences' must have two axes")
-        shapes = boards.shape == (len(boards), cells) and sequences.shape[:1] == confidence.shape == (len(boards),)
-        types = [a.dtype.name for a in (boards, sequences, confidence)] == ["uint8", "int8", "float32"]
-        if not (shapes and types and 0 < len(boards) <= 10**6 and sequences.shape[1] <= 4096):
-            raise ArtefactError("answers: wrong shapes or types")
-        if not (np.sort(boards, axis=1) == np.arange(cells, dtype=np.uint8)).all():
-            raise ArtefactError("answers: a board that is not a permutation of its tiles")
-        return boards, sequences, confidence
+    def _answers(self, answers: Arrays, count: int) -> tuple[rules.Moves, npt.NDArray[np.float32]]:
+        """Return the answers to `count` tasks. Raises `ArtefactError`."""
+        moves = Form("int8", (count, None), low=rules.PAD, high=rules.MOVES - 1, most=4096)
+        trust = Form("float32", (count,), low=0.0, high=1.0)
+        found = formed(answers, {"sequences": moves, "confidence": trust})
+        return found["sequences"], found["confidence"]
 
     # --- solving for people -----------------------------------------------------------------------------------------
 
@@ -204,6 +204,18 @@ class TilesLab:
             "shortest": shortest,
             "at_least": int(oracle.lower_bound(board)[0]),
         }
+
+
+@lru_cache(maxsize=4)
+def _drawn(size: int, depth: int, uniform: bool, attempts: int, seed: int) -> rules.Boards:
+    """Return the boards of a collecting job; kept in memory until its answers are judged."""
+    rng = np.random.default_rng(seed)
+    if uniform:
+        boards = rules.uniform(size, attempts, rng)
+    else:
+        boards = rules.scramble(size, rng.integers(1, depth + 1, attempts), rng)
+    boards.setflags(write=False)
+    return boards
 
 
 def _goal(depth: float, uniform: bool, mastery: tuple[float, ...]) -> Goal:

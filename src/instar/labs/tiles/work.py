@@ -125,14 +125,10 @@ def _clock(design: Mapping[str, Any]) -> Callable[[], float]:
 
 
 def collect(room: Path, payload: Mapping[str, Any]) -> None:
-    """Leave the maker's answers to fresh tasks at the goal; the rules will say which of them hold."""
+    """Leave the maker's answers to the tasks that were set; the rules will say which of them hold."""
     torch.set_num_threads(1)
-    design, goal, size = payload["design"], payload["goal"], payload["size"]
-    rng = np.random.default_rng(payload["seed"])
-    if goal["uniform"]:
-        boards = rules.uniform(size, design["attempts"], rng)
-    else:
-        boards = rules.scramble(size, rng.integers(1, goal["depth"] + 1, design["attempts"]), rng)
+    design, goal = payload["design"], payload["goal"]
+    boards = read_arrays((room / "in" / "tasks.safetensors").resolve())["boards"]
     evaluate = Inference(load(room / "in" / "maker"), bfloat16=native_bfloat16())
     longest = payload["max_moves"] if goal["uniform"] else min(payload["max_moves"], goal["depth"])
     sequences = beam(evaluate, boards, design["search_width"], longest)
@@ -142,7 +138,7 @@ def collect(room: Path, payload: Mapping[str, Any]) -> None:
     confidence = _confidence(evaluate, boards)
     write_arrays(
         room / "out" / "answers.safetensors",
-        {"boards": boards, "sequences": sequences, "confidence": confidence},
+        {"sequences": sequences, "confidence": confidence},
         sync=False,
     )
 
