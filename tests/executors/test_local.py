@@ -15,7 +15,7 @@ from instar.executors import local
 from instar.interfaces import Executor
 from instar.records import Limits, OutcomeState
 from instar.testing import executor as suite
-from instar.testing.executor import alive, await_true, collect, job, run
+from instar.testing.executor import alive, await_true, called, collect, job, run, unique_name
 
 LIGHT = ["instar.testing.executor"]
 
@@ -25,11 +25,9 @@ class TestContract(suite.IsolatingExecutorSuite):
         return local.create(slots, root, LIGHT)
 
 
-def hanging_pid(root: Path, key: str) -> int:
-    """Wait for a hanging job's process id."""
-    path = root / key / "out" / "pid"
-    await_true(path.exists, "the job's process id")
-    return int(path.read_text())
+class TestContractWithoutAWall(suite.IsolatingExecutorSuite):
+    def make(self, slots: int, root: Path) -> Executor:
+        return local.create(slots, root, LIGHT, unsafe_no_sandbox=True)
 
 
 # --- deaths ---------------------------------------------------------------------------------------------------------
@@ -40,10 +38,11 @@ from pathlib import Path
 from instar.executors import local
 from instar.testing.executor import daemonise, hang, job
 executor = local.create(2, Path(sys.argv[1]), ["instar.testing.executor"])
-executor.submit(job("hang", hang))
-executor.submit(job("daemon", daemonise, {"seconds": 0}))
-executor.submit(job("queued", hang))
-executor.submit(job("more", hang))
+name = {"name": sys.argv[2]}
+executor.submit(job("hang", hang, name))
+executor.submit(job("daemon", daemonise, {"seconds": 0, **name}))
+executor.submit(job("queued", hang, name))
+executor.submit(job("more", hang, name))
 executor.wait()
 print(executor.server_pid, flush=True)
 executor.wait()
@@ -51,20 +50,23 @@ executor.wait()
 
 
 def test_no_process_outlives_a_killed_conductor(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", CONDUCTOR, str(tmp_path)], stdout=subprocess.PIPE) as conductor:
+    name = unique_name()
+    command = [sys.executable, "-c", CONDUCTOR, str(tmp_path), name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as conductor:
         assert conductor.stdout is not None
         server = int(conductor.stdout.readline())
-        jobs = [hanging_pid(tmp_path, "hang"), hanging_pid(tmp_path, "queued")]
+        await_true(lambda: len(called(name)) == 2, "two hanging jobs")
         conductor.kill()
-    await_true(lambda: not any(map(alive, [server, *jobs])), "the end of server and jobs")
+    await_true(lambda: not alive(server) and not called(name), "the end of server and jobs")
 
 
 def test_a_killed_server_is_replaced(tmp_path: Path) -> None:
     with local.create(1, tmp_path, LIGHT) as executor:
-        executor.submit(job("running", suite.hang))
+        name = unique_name()
+        executor.submit(job("running", suite.hang, {"name": name}))
         executor.submit(job("queued", suite.add, {"terms": [2]}))
         executor.submit(job("dropped", suite.add, {"terms": [2]}))
-        pid = hanging_pid(tmp_path, "running")
+        await_true(lambda: len(called(name)) == 1, "the running job")
         os.kill(executor.server_pid, signal.SIGSTOP)
         executor.cancel("dropped")  # never heard: the server is stopped, then killed
         os.kill(executor.server_pid, signal.SIGKILL)
@@ -73,7 +75,7 @@ def test_a_killed_server_is_replaced(tmp_path: Path) -> None:
         assert outcomes["running"].reason == "fork server died"
         assert outcomes["queued"].state is OutcomeState.DONE
         assert outcomes["dropped"].state is OutcomeState.CANCELLED
-        await_true(lambda: not alive(pid), "the end of the dead server's job")
+        await_true(lambda: not called(name), "the end of the dead server's job")
 
 
 def test_an_idle_server_is_replaced(tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_an_idle_server_is_replaced(tmp_path: Path) -> None:
 
 def test_a_job_that_kills_its_keeper_frees_the_slot(tmp_path: Path) -> None:
     work = "import os, signal, time\nwhile time.process_time() < 0.2: pass\nos.kill(os.getppid(), signal.SIGKILL)"
-    with local.create(1, tmp_path, LIGHT) as executor:
+    with local.create(1, tmp_path / "walled", LIGHT) as executor:  # inside, its parent is the warden, and immune
+        assert run(executor, job("rebel", suite.execute, {"code": work})).state is OutcomeState.DONE
+    with local.create(1, tmp_path / "rooms", LIGHT, unsafe_no_sandbox=True) as executor:
         outcome = run(executor, job("rebel", suite.execute, {"code": work}))
         assert outcome.state is OutcomeState.CRASHED
         assert "keeper" in outcome.reason
@@ -132,7 +136,7 @@ def test_nothing_of_the_conductor_reaches_a_job(tmp_path: Path, monkeypatch: pyt
     log = (outcome.output.parent / "log.txt").read_text()
     assert "SECRET" not in log
     assert "[0, 1, 2, 3]" in log  # 3 lists the folder
-    assert str(outcome.output.parent) in log
+    assert log.rstrip().endswith("/room")
 
 
 def test_a_job_that_ignores_the_cpu_signal_is_ended(tmp_path: Path) -> None:

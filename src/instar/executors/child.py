@@ -1,4 +1,7 @@
-"""The forked child becomes the job: its own session, its limits, its log as standard output, then the entry."""
+"""The forked child becomes the job: its own session, its limits, its log as standard output, then the entry.
+
+Behind the wall `sandbox.wall` does this in its own order; `become` is for jobs without a wall.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,28 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def become(task: Task, keeper: int) -> NoReturn:
-    """Run the task in this process and exit: 0 for done, its own status after `sys.exit`, 1 after an exception."""
+    """Run the task in this process, without a wall, and exit as `work` does."""
+    try:
+        os.setsid()
+        kernel.die_with_parent(keeper)
+        open_log(task)
+        kernel.close_descriptors()
+        os.chdir(task.room)
+        os.environ.update(HOME=task.room, TMPDIR=task.room)
+        limit(task)
+    except BaseException:  # the executor's edge: nothing of the task has run
+        traceback.print_exc()
+        _leave(1)
+    work(task, Path(task.room))
+
+
+def work(task: Task, room: Path) -> NoReturn:
+    """Call the task's entry and exit: 0 for done, its own status after `sys.exit`, 1 after an exception."""
     status = 1
     try:
-        _move_in(task, keeper)
-        rooms.call(task.entry, Path(task.room), task.payload)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _set_threads(task.threads)
+        rooms.call(task.entry, room, task.payload)
         status = 0
     except SystemExit as request:
         status = rooms.exit_code(request)
@@ -36,25 +56,15 @@ def become(task: Task, keeper: int) -> NoReturn:
         _leave(status)
 
 
-def _move_in(task: Task, keeper: int) -> None:
-    """Cut the ties to the server, then take on the limits."""
-    os.setsid()
-    kernel.die_with_parent(keeper)
-    _redirect(os.path.join(task.room, rooms.LOG))
-    kernel.close_descriptors()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(task.room)
-    os.environ.update(HOME=task.room, TMPDIR=task.room)
-    _set_threads(task.threads)
-    _limit(task)
-
-
-def _redirect(log: str) -> None:
+def open_log(task: Task) -> None:
     """Read nothing, write to the log, line by line so that a killed job's last words are there."""
+    log = os.path.join(task.room, rooms.LOG)
     null = os.open(os.devnull, os.O_RDONLY)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     for source, target in ((null, 0), (file, 1), (file, 2)):
         os.dup2(source, target)
+    os.close(null)
+    os.close(file)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
@@ -69,7 +79,7 @@ def _set_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-def _limit(task: Task) -> None:
+def limit(task: Task) -> None:
     """Set hard limits that hold between two looks of the keeper, which does the exact accounting.
 
     RLIMIT_DATA also counts memory that is reserved and never touched, and what the job inherited.

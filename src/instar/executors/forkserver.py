@@ -28,6 +28,7 @@ from instar.executors import kernel
 from instar.executors.keeper import keep
 from instar.executors.protocol import Ending, Message, Task, Wire
 from instar.records import OutcomeState
+from instar.sandbox import Policy, visible_here
 
 CLOSE_SECONDS = 0.7  # how long keepers may take to end their jobs when everything ends
 CANCEL_SECONDS = 5.0  # the same after its job was cancelled
@@ -49,9 +50,10 @@ class Slot:
 class Server:
     """Slots and queue. One selector waits for the conductor and for every keeper."""
 
-    def __init__(self, wire: Wire, slots: int, conductor: int) -> None:
+    def __init__(self, wire: Wire, slots: int, conductor: int, view: Policy | None) -> None:
         self.wire = wire
         self.slots = slots
+        self.view = view
         self.queue: deque[Task] = deque()
         self.taken: dict[str, Slot] = {}
         self.selector = selectors.DefaultSelector()
@@ -112,10 +114,17 @@ class Server:
         keeper = os.fork()
         if keeper == 0:
             kernel.wake_when_orphaned()
-            keep(task, theirs)
+            self._forget()
+            keep(task, theirs, self.view)
         theirs.close()
         slot = self.taken[task.key] = Slot(task, keeper, ours, began, began + task.wall_seconds + GRACE_SECONDS)
         self.selector.register(ours, selectors.EVENT_READ, slot)
+
+    def _forget(self) -> None:
+        """In a fork, drop all that is known of other jobs: the job inherits this memory."""
+        self.queue.clear()
+        self.taken.clear()
+        self.wire.forget()
 
     def _hear(self, slot: Slot) -> None:
         """Take in a part of a keeper's report; its end frees the slot."""
@@ -192,21 +201,32 @@ def preload(modules: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve until the conductor goes. Arguments: socket, conductor's pid, slots, then the modules to preload."""
+    """Serve until the conductor goes.
+
+    Arguments: socket, conductor's pid, slots, the directories that no job may see (a JSON list; null: no wall), then
+    the modules to preload.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the conductor to decide on
     kernel.adopt_orphans()
     kernel.wake_when_orphaned()
     descriptor, conductor, slots = map(int, arguments[:3])
     wire = Wire(socket.socket(fileno=descriptor))
     try:
-        preload(arguments[3:])
+        preload(arguments[4:])
     except ImportError as error:
         wire.send(_missing(error))
         sys.exit(2)
     sys.stdout.flush()  # or every fork would print again what a preloaded module printed
     if os.getppid() == conductor:
-        Server(wire, slots, conductor).serve()
+        Server(wire, slots, conductor, _view(json.loads(arguments[3]))).serve()
     os._exit(0)
+
+
+def _view(hidden: Sequence[str] | None) -> Policy | None:
+    """Return what every job may see, made once: the room and the inputs differ by job."""
+    if hidden is None:
+        return None
+    return Policy("", visible_here(), hidden=tuple(hidden), environment=dict(os.environ))
 
 
 def _missing(error: ImportError) -> Message:

@@ -14,28 +14,53 @@ import signal
 import socket
 import time
 import traceback
+from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from instar import sandbox
+from instar.errors import MissingPart
 from instar.executors import child, kernel, rooms
 from instar.executors.protocol import Ending, Task
-from instar.records import OutcomeState
+from instar.records import Incident, OutcomeState
+from instar.sandbox import Inmate, Policy, seccomp
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
-MEASURE_SECONDS = 1.0  # between two looks at the output, which cost a walk through the room
+MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the room
+MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
+EMPTY_SECONDS = 1.0  # after which a room that goes on making processes is brought down at once
+DENIED_PER_SECOND = (
+    1000  # more denied calls than this end the job: answering them costs time that nobody is charged for
+)
 _MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
 
-Verdict = tuple[OutcomeState, str]
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a job ends, and the limit that it hit, if that is why."""
+
+    state: OutcomeState
+    reason: str = ""
+    limit: str = ""
 
 
-def keep(task: Task, channel: socket.socket) -> NoReturn:
-    """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit."""
+def keep(task: Task, channel: socket.socket, view: Policy | None) -> NoReturn:
+    """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit.
+
+    Args:
+        task: what to run.
+        channel: to the fork server.
+        view: what every job may see, still without its room and inputs; None runs the task without a wall.
+    """
     try:
         kernel.close_descriptors(keep=channel.fileno())
         kernel.adopt_orphans()
-        ending = Watch(task, channel).run()
+        try:
+            ending = Watch(task, channel, view).run()
+        except MissingPart as error:
+            ending = Ending(OutcomeState.CRASHED, str(error))
         with suppress(OSError):  # a server that died meanwhile
             channel.sendall(json.dumps(asdict(ending)).encode())
     except BaseException:  # the executor's edge: the server reports a keeper that fell silent
@@ -47,30 +72,53 @@ def keep(task: Task, channel: socket.socket) -> NoReturn:
 class Watch:
     """One job from its fork to the death of its last process, by the keeper's monotonic clock."""
 
-    def __init__(self, task: Task, channel: socket.socket) -> None:
+    def __init__(self, task: Task, channel: socket.socket, view: Policy | None) -> None:
         self.task = task
         self.room = Path(task.room)
         self.log = self.room / rooms.LOG
         self.channel = channel
         self.began = time.monotonic()
+        self.next_look = self.began + LOOK_SECONDS
         self.next_measure = self.began + MEASURE_SECONDS
         self.peak_memory_bytes = 0
         self.cpu_seconds = 0.0
         self.status: int | None = None  # of the job's first process, once it ended
-        keeper = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            child.become(task, keeper)
+        self.denied: Counter[str] = Counter()
+        self.processes = 0  # how many are allowed; 0: uncounted
+        self.inmate: Inmate | None = None
+        if view is None:
+            keeper = os.getpid()
+            self.pid = os.fork()
+            if self.pid == 0:
+                child.become(task, keeper)
+        else:
+            self.inmate = self._walled(view)
+            self.pid = self.inmate.warden
+
+    def _walled(self, view: Policy) -> Inmate:
+        """Start the task behind a wall of its own."""
+        task = self.task
+        self.processes = view.processes + 2 * task.threads
+        policy = replace(view, workspace=task.room, inputs=task.inputs, processes=self.processes)
+        return sandbox.start(
+            policy,
+            outside=lambda: child.open_log(task),
+            inside=lambda: child.limit(task),
+            work=lambda: child.work(task, Path(sandbox.ROOM)),
+        )
 
     def run(self) -> Ending:
         """Watch until the job ends or has to, end every process, and judge what is left."""
         verdict = self._until_over()
         self._end_all()
         wall_seconds = time.monotonic() - self.began
-        state, reason = verdict or self._after(wall_seconds) or self._by_status()
+        verdict = verdict or self._after(wall_seconds) or self._by_status()
         if rooms.length(self.log) > rooms.LOG_BYTES:
             os.truncate(self.log, rooms.LOG_BYTES)
-        return Ending(state, reason, self.cpu_seconds, wall_seconds, self.peak_memory_bytes)
+        return Ending(
+            verdict.state, verdict.reason, self.cpu_seconds, wall_seconds, self.peak_memory_bytes,
+            self._incidents(verdict),
+        )  # fmt: skip
 
     def _until_over(self) -> Verdict | None:
         """Wait for the job; return why it has to end, or None where it ended by itself."""
@@ -78,44 +126,89 @@ class Watch:
         poll.register(self.channel, select.POLLIN)
         if hasattr(os, "pidfd_open"):  # without it (macOS) the end shows at the next look
             poll.register(os.pidfd_open(self.pid), select.POLLIN)
+        listener = -1
+        if self.inmate is not None:
+            poll.register(self.inmate.channel, select.POLLIN)
+            if self.inmate.listener is not None:
+                listener = self.inmate.listener
+                poll.register(listener, select.POLLIN)
         while True:
-            ready = poll.poll(LOOK_SECONDS * 1000)
-            if any(descriptor == self.channel.fileno() for descriptor, _ in ready):
-                return OutcomeState.CANCELLED, "cancelled"
-            self._reap()
+            left = self.next_look - time.monotonic()
+            ready = {descriptor for descriptor, _ in poll.poll(max(0.0, left * 1000))}
+            if self.channel.fileno() in ready:
+                return Verdict(OutcomeState.CANCELLED, "cancelled")
+            if listener in ready:
+                self.denied[seccomp.refuse_next(listener)] += 1
+            if verdict := self._ended():
+                return verdict
             if self.status is not None:
                 return None
-            if verdict := self._look():
+            if time.monotonic() >= self.next_look and (verdict := self._look()):
                 return verdict
+
+    def _ended(self) -> Verdict | None:
+        """Notice the end of the job's first process; return a verdict only where its room was brought down."""
+        self._reap()
+        if self.inmate is None:
+            return None
+        room_is_down = self.status is not None
+        self.status = self.inmate.status()
+        if room_is_down and self.status is None:
+            return Verdict(OutcomeState.CRASHED, "its room was brought down from inside")
+        return None
 
     def _look(self) -> Verdict | None:
         """Compare what the living processes use with the limits."""
         task, now = self.task, time.monotonic()
+        self.next_look = now + LOOK_SECONDS
         living = self._account()
         if living.memory_bytes > task.memory_bytes:
-            return OutcomeState.OUT_OF_MEMORY, f"{living.memory_bytes} of {task.memory_bytes} bytes of memory used"
+            return self._over_memory(living.memory_bytes)
         if self.cpu_seconds > task.cpu_seconds:
-            return OutcomeState.TIMED_OUT, f"over {task.cpu_seconds:g} CPU seconds"
+            return self._over_cpu()
         if now - self.began > task.wall_seconds:
-            return OutcomeState.TIMED_OUT, f"over {task.wall_seconds:g} wall seconds"
+            return self._over_wall()
+        if self.processes and living.threads >= self.processes:
+            said = f"over {self.processes} processes and threads"
+            return Verdict(OutcomeState.CRASHED, said, "processes")
+        if self.denied.total() > DENIED_PER_SECOND * (1.0 + now - self.began):
+            return Verdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
         if rooms.length(self.log) > rooms.LOG_BYTES:
-            return OutcomeState.CRASHED, f"log over {rooms.LOG_BYTES} bytes"
+            return self._over_log()
         if now > self.next_measure:
-            self.next_measure = now + MEASURE_SECONDS
-            if excess := rooms.overfull(self.room, task.output_bytes):
-                return OutcomeState.CRASHED, excess
+            excess = rooms.overfull(self.room, task.output_bytes)
+            took = time.monotonic() - now
+            self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
+            if excess:
+                return Verdict(OutcomeState.CRASHED, excess, "output")
         return None
+
+    def _over_memory(self, used: int) -> Verdict:
+        said = f"{used} of {self.task.memory_bytes} bytes of memory used"
+        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+
+    def _over_cpu(self) -> Verdict:
+        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.cpu_seconds:g} CPU seconds", "CPU time")
+
+    def _over_wall(self) -> Verdict:
+        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.wall_seconds:g} wall seconds", "wall time")
+
+    def _over_log(self) -> Verdict:
+        return Verdict(OutcomeState.CRASHED, f"log over {rooms.LOG_BYTES} bytes", "log")
 
     def _account(self) -> kernel.Sample:
         """Bring the figures up to date and return what is used by the living.
 
-        Both figures only grow: a child of a parent that ignores SIGCHLD vanishes from getrusage, not from here.
+        Both figures only grow: a child of a parent that ignores SIGCHLD vanishes from getrusage, not from here. The
+        warden's memory is the fork server's own and shared with it: it counts for nobody.
         """
-        living = kernel.sample(kernel.descendants(os.getpid()))
+        pids = kernel.descendants(os.getpid())
+        warden = [pid for pid in pids if self.inmate is not None and pid == self.inmate.warden]
+        inside, idle = kernel.sample(pid for pid in pids if pid not in warden), kernel.sample(warden)
         ended = kernel.reaped_use()
-        self.peak_memory_bytes = max(self.peak_memory_bytes, living.memory_bytes, ended.memory_bytes)
-        self.cpu_seconds = max(self.cpu_seconds, living.cpu_seconds + ended.cpu_seconds)
-        return living
+        self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes)
+        self.cpu_seconds = max(self.cpu_seconds, inside.cpu_seconds + idle.cpu_seconds + ended.cpu_seconds)
+        return replace(inside, threads=inside.threads + idle.threads)
 
     def _reap(self) -> bool:
         """Take in the processes that ended, and return whether any child is left."""
@@ -129,12 +222,14 @@ class Watch:
             return False
 
     def _note(self, pid: int, status: int) -> None:
-        if pid == self.pid:
+        if pid == self.pid and (self.inmate is None or self.status is None):
             self.status = status
 
     def _end_all(self) -> None:
         """Kill all descendants until none is left, then take their usage."""
         self._account()
+        if self.inmate is not None:
+            self._empty_room(self.inmate)
         while self._reap():
             found = kernel.descendants(os.getpid())
             for pid in found:
@@ -145,27 +240,52 @@ class Watch:
                     self._note(*os.waitpid(-1, 0))  # sleep until the next one has ended
         self._account()
 
+    def _empty_room(self, inmate: Inmate) -> None:
+        """Kill what lives inside, for the warden to reap: what dies together with the warden is charged to nobody."""
+        seccomp.close(inmate.listener)
+        deadline = time.monotonic() + EMPTY_SECONDS
+        while others := [pid for pid in kernel.descendants(os.getpid()) if pid != inmate.warden]:
+            if time.monotonic() > deadline:
+                return
+            for pid in others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._account()
+            time.sleep(0.0005)
+
     def _after(self, wall_seconds: float) -> Verdict | None:
         """Find limits that were passed between two looks, and output that is too large."""
         task, seen = self.task, rooms.last_line(self.log)
         if self.peak_memory_bytes > task.memory_bytes:
-            return OutcomeState.OUT_OF_MEMORY, f"{self.peak_memory_bytes} of {task.memory_bytes} bytes of memory used"
+            return self._over_memory(self.peak_memory_bytes)
         if self.status != 0 and any(word in seen for word in _MEMORY_WORDS):
-            return OutcomeState.OUT_OF_MEMORY, rooms.crash_reason("refused more memory", self.log)
+            said = rooms.crash_reason("refused more memory", self.log)
+            return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
         if self.cpu_seconds > task.cpu_seconds or self.status == signal.SIGXCPU:
-            return OutcomeState.TIMED_OUT, f"over {task.cpu_seconds:g} CPU seconds"
+            return self._over_cpu()
         if wall_seconds > task.wall_seconds:
-            return OutcomeState.TIMED_OUT, f"over {task.wall_seconds:g} wall seconds"
+            return self._over_wall()
         if rooms.length(self.log) > rooms.LOG_BYTES:
-            return OutcomeState.CRASHED, f"log over {rooms.LOG_BYTES} bytes"
+            return self._over_log()
         if excess := rooms.overfull(self.room, task.output_bytes):
-            return OutcomeState.CRASHED, excess
+            return Verdict(OutcomeState.CRASHED, excess, "output")
         return None
 
     def _by_status(self) -> Verdict:
         """Read the exit status of the job's first process."""
-        code = os.waitstatus_to_exitcode(self.status or 0)
+        if self.status is None:
+            return Verdict(OutcomeState.CRASHED, "nobody knows how it ended")
+        code = os.waitstatus_to_exitcode(self.status)
         if code == 0:
-            return OutcomeState.DONE, ""
+            return Verdict(OutcomeState.DONE)
         what = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        return OutcomeState.CRASHED, rooms.crash_reason(what, self.log)
+        return Verdict(OutcomeState.CRASHED, rooms.crash_reason(what, self.log))
+
+    def _incidents(self, verdict: Verdict) -> tuple[Incident, ...]:
+        """Return what the job did without leave."""
+        found = [Incident("denied call", name, count) for name, count in sorted(self.denied.items()) if name]
+        if self.inmate is not None and self.status == signal.SIGSYS:
+            found.append(Incident("denied call", "another architecture's"))
+        if verdict.limit:
+            found.append(Incident("limit", verdict.limit))
+        return tuple(found)

@@ -73,16 +73,18 @@ def descendants(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What living processes use: resident memory (shared pages count for each), and CPU since they began."""
+    """What living processes use: resident memory (shared pages count for each), CPU since they began, and threads."""
 
     memory_bytes: int
     cpu_seconds: float
+    threads: int = 0
 
 
 def sample(pids: Iterable[int]) -> Sample:
     """Add up what the processes use now; those that are gone count nothing."""
     each = [_sample(pid) for pid in pids]
-    return Sample(sum(one.memory_bytes for one in each), sum(one.cpu_seconds for one in each))
+    memory, cpu = sum(one.memory_bytes for one in each), sum(one.cpu_seconds for one in each)
+    return Sample(memory, cpu, sum(one.threads for one in each))
 
 
 def _sample(pid: int) -> Sample:
@@ -92,8 +94,8 @@ def _sample(pid: int) -> Sample:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return Sample(0, 0.0)
-    # proc(5): after the name come state (3) ...; utime, stime, cutime, cstime are 14-17, rss is 24.
-    return Sample(int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) * _TICK)
+    # proc(5): after the name come state (3) ...; utime, stime, cutime, cstime are 14-17, threads 20, rss 24.
+    return Sample(int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) * _TICK, int(fields[17]))
 
 
 def _sample_elsewhere(pid: int) -> Sample:

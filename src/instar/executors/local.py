@@ -6,6 +6,7 @@ Not for use from several threads. Linux first; see `forkserver` for what macOS l
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import socket
@@ -30,15 +31,19 @@ PRELOAD_SECONDS = 600.0  # the same while it imports, when it hears nothing
 SERVER_LOG = "~forkserver.log"  # no room is called so: see `rooms.safe_name`
 
 
-def create(slots: int, root: Path, preload: Sequence[str]) -> LocalExecutor:
+def create(
+    slots: int, root: Path, preload: Sequence[str], *, hidden: Sequence[Path] = (), unsafe_no_sandbox: bool = False
+) -> LocalExecutor:
     """Make the executor and start its server, which imports `preload` while the conductor goes on.
 
     Args:
         slots: how many jobs run at once; more are queued in the server.
         root: directory in which every job gets its room.
         preload: modules to import once, before any fork.
+        hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
+        unsafe_no_sandbox: whether jobs run without a wall.
     """
-    return LocalExecutor(slots, root, preload)
+    return LocalExecutor(slots, root, preload, hidden=hidden, unsafe_no_sandbox=unsafe_no_sandbox)
 
 
 @dataclass
@@ -62,8 +67,9 @@ class LocalExecutor:
     """
 
     def __init__(
-        self, slots: int, root: Path, preload: Sequence[str], environment: Mapping[str, str] | None = None
-    ) -> None:
+        self, slots: int, root: Path, preload: Sequence[str], environment: Mapping[str, str] | None = None,
+        *, hidden: Sequence[Path] = (), unsafe_no_sandbox: bool = False,
+    ) -> None:  # fmt: skip
         """Start the server; see `create`. `environment` adds to the minimal one (CUDA_VISIBLE_DEVICES, say)."""
         if slots < 1:
             raise BadInput(f"an executor with {slots} slots runs nothing", "Give at least 1 slot.")
@@ -73,6 +79,8 @@ class LocalExecutor:
         self._root = root.absolute()
         self._root.mkdir(parents=True, exist_ok=True)
         self._preload = list(preload)
+        self._walled = not unsafe_no_sandbox
+        self._hidden = _places([self._root, *hidden])
         self._environment = _minimal_environment(self._root) | dict(environment or {})
         self._jobs: dict[str, _Entrusted] = {}
         self._outcomes: list[Outcome] = []
@@ -101,8 +109,9 @@ class LocalExecutor:
         if job.key in self._jobs or any(outcome.key == job.key for outcome in self._outcomes):
             raise BadInput(f"job {job.key!r} is already under way", "Give every job of a run its own key.")
         payload = rooms.check(job)
-        room = rooms.furnish(self._root, job)
-        task = Task(job.key, job.entry, str(room), payload, threads=job.threads, **asdict(job.limits))
+        room = rooms.furnish(self._root, job, linked=not self._walled)
+        inputs = {name: str(path.absolute()) for name, path in job.inputs.items()}
+        task = Task(job.key, job.entry, str(room), payload, threads=job.threads, inputs=inputs, **asdict(job.limits))
         self._jobs[job.key] = _Entrusted(task)
         self._wire.send({"run": asdict(task)})
 
@@ -149,6 +158,7 @@ class LocalExecutor:
         ours, theirs = socket.socketpair()
         with theirs, (self._root / SERVER_LOG).open("wb") as log:
             arguments = [str(number) for number in (theirs.fileno(), os.getpid(), self.slots)]
+            arguments.append(json.dumps(self._hidden if self._walled else None))
             self._server = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
                 # Not -I: it would take away PYTHONHASHSEED, and the environment is ours from end to end.
                 [sys.executable, "-P", "-s", "-m", "instar.executors.forkserver", *arguments, *self._preload],
@@ -221,7 +231,9 @@ class LocalExecutor:
     def _finish(self, key: str, ending: Ending) -> None:
         task = self._jobs.pop(key).task
         usage = Usage(ending.cpu_seconds, ending.wall_seconds, ending.peak_memory_bytes)
-        self._outcomes.append(Outcome(key, ending.state, usage, Path(task.room, "out"), ending.reason))
+        self._outcomes.append(
+            Outcome(key, ending.state, usage, Path(task.room, "out"), ending.reason, ending.incidents)
+        )
 
     def _recover(self, why: str = "fork server died") -> None:
         """After the server's death: running jobs have crashed, queued ones go to a new server."""
@@ -242,6 +254,11 @@ class LocalExecutor:
         """Give up: every later call raises the same error."""
         self._failure = error
         raise error
+
+
+def _places(directories: Sequence[Path]) -> list[str]:
+    """Return the directories as they are called and as they really are."""
+    return sorted({str(place) for path in directories for place in (path.absolute(), path.resolve())})
 
 
 def _minimal_environment(root: Path) -> dict[str, str]:

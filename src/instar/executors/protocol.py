@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import selectors
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from instar.records import OutcomeState
+from instar.records import Incident, OutcomeState
 
 Message = dict[str, Any]
 
@@ -31,6 +31,7 @@ class Task:
     memory_bytes: int
     output_bytes: int
     threads: int
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Ending:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    incidents: tuple[Incident, ...] = ()
 
     @classmethod
     def from_json(cls, fields: Message) -> Ending:
         """Read what `dataclasses.asdict` and JSON made of an ending."""
-        return cls(**{**fields, "state": OutcomeState(fields["state"])})
+        incidents = tuple(Incident(**incident) for incident in fields["incidents"])
+        return cls(**{**fields, "state": OutcomeState(fields["state"]), "incidents": incidents})
 
 
 class Wire:
@@ -92,6 +95,11 @@ class Wire:
         *lines, rest = self._incoming.split(b"\n")
         self._incoming = bytearray(rest)
         return [json.loads(line) for line in lines], is_open
+
+    def forget(self) -> None:
+        """Drop what is waiting either way."""
+        self._outgoing.clear()
+        self._incoming.clear()
 
     def close(self) -> None:
         """Close this end."""

@@ -55,8 +55,11 @@ def check(job: Job) -> dict[str, Any]:
     return payload
 
 
-def furnish(root: Path, job: Job) -> Path:
-    """Make the job's empty room under `root` and return its path; a former life's room is removed first."""
+def furnish(root: Path, job: Job, *, linked: bool = True) -> Path:
+    """Make the job's empty room under `root` and return its path; a former life's room is removed first.
+
+    `linked` inputs are links to the trusted paths; others are left to the sandbox, which shows them there itself.
+    """
     room = root / safe_name(job.key)
     try:
         room.mkdir(mode=0o700)
@@ -65,7 +68,7 @@ def furnish(root: Path, job: Job) -> Path:
         room.mkdir(mode=0o700)
     os.mkdir(room / "in")
     os.mkdir(room / "out")
-    for name, path in job.inputs.items():
+    for name, path in job.inputs.items() if linked else ():
         (room / "in" / name).symlink_to(path.absolute())
     return room
 
