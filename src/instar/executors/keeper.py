@@ -31,9 +31,7 @@ LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
 MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the room
 MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
 EMPTY_SECONDS = 1.0  # after which a room that goes on making processes is brought down at once
-DENIED_PER_SECOND = (
-    1000  # more denied calls than this end the job: answering them costs time that nobody is charged for
-)
+DENIED_PER_SECOND = 1000  # more end the job: answering them takes time that nobody is charged for
 _MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
 
 

@@ -31,18 +31,18 @@ def call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> in
 
 
 def prctl(option: int, second: int = 0, third: int = 0, fourth: int = 0, fifth: int = 0) -> int:
-    """Call prctl(2). Raises OSError."""
+    """Operate on this process; see the manual's section 2. Raises OSError."""
     rest = [ctypes.c_ulong(value) for value in (second, third, fourth, fifth)]
     return checked("prctl", _LIBC.prctl(ctypes.c_int(option), *rest))
 
 
 def unshare(flags: int) -> None:
-    """Call unshare(2). Raises OSError."""
+    """Leave namespaces for new ones; see the manual's section 2. Raises OSError."""
     checked("unshare", _LIBC.unshare(ctypes.c_int(flags)))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
-    """Call mount(2). Raises OSError."""
+    """Attach a file system; see the manual's section 2. Raises OSError."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind, data)]
     checked(f"mount {target}", _LIBC.mount(*words[:3], ctypes.c_ulong(flags), words[3]))
 
@@ -53,7 +53,7 @@ def detach(target: str) -> None:
 
 
 def set_host_name(name: str) -> None:
-    """Call sethostname(2). Raises OSError."""
+    """Name this UTS namespace by sethostname(2). Raises OSError."""
     checked("sethostname", _LIBC.sethostname(name.encode(), len(name.encode())))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Mapping
 
 from instar.sandbox import calls
 from instar.sandbox.policy import ROOM
@@ -39,17 +40,18 @@ def abi() -> int:
         return 0
 
 
-def restrict() -> None:
+def restrict(rules: Mapping[str, int] = _RULES) -> None:
     """Restrict this process and its children for ever, with the newest rights that the kernel knows.
 
-    To be called inside the private root and with no new privileges. Raises OSError.
+    To be called inside the private root, for which the rules (path -> rights beneath it) are made, and with no new
+    privileges. Raises OSError.
     """
     version = abi()
     handled = _FILES_BY_ABI[max(known for known in _FILES_BY_ABI if known <= version)]
     attributes = struct.pack("QQQ", handled, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
     length = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = calls.call("landlock_create_ruleset", ctypes.create_string_buffer(attributes, 24), length, 0)
-    for path, rights in _RULES.items():
+    for path, rights in rules.items():
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & handled, place))
         calls.call("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)

@@ -121,14 +121,14 @@ class _Root:
         inputs = {name: self._input(path) for name, path in policy.inputs.items()}
         devices = {name: _hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
         room = _hold(self.base, _NOSUID | _NODEV)
-        tmp = _hold(f"{self.base}/tmp", _NOSUID | _NODEV)
+        private_tmp = _hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the inmate's own
         calls.mount("root", self.base, "tmpfs", _NOSUID | _NODEV, f"mode=755,size={_ROOT_BYTES}")
+        self._put(room, ROOM, directory=True)
+        self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the inmate's own; before what lies in /tmp outside
         for path, held in visible.items():
             self._put(held, path)
         self._devices(devices)
         self._proc()
-        self._put(room, ROOM, directory=True)
-        self._put(tmp, "/tmp", directory=True)  # noqa: S108 - the inmate's own
         self._inputs(inputs)
         self._hide()
         self._etc()
@@ -210,7 +210,10 @@ class _Root:
 
 def _hold(path: str, attributes: int) -> int:
     """Return a descriptor of a detached copy of the mount at `path`, with everything below it, and its rights cut."""
-    held = calls.call("open_tree", calls.AT_FDCWD, os.fsencode(path), _CLONE | _CLOEXEC | _RECURSIVE)
+    try:
+        held = calls.call("open_tree", calls.AT_FDCWD, os.fsencode(path), _CLONE | _CLOEXEC | _RECURSIVE)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be shown inside ({os.strerror(error.errno or 0)})") from None
     _restrict(held, "", attributes, _EMPTY_PATH | _RECURSIVE)
     return held
 

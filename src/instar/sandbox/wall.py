@@ -2,10 +2,10 @@
 
     keeper ── fork ──► warden (PID 1 inside) ── fork ──► inmate (runs the work)
 
-The warden builds the wall around itself, hands the listener for denied calls to the keeper, and forks the inmate when the
-keeper says so. From then on it only waits for processes to end, so that each is charged to it and through it to the keeper,
-and tells how the inmate ended. It is behind the wall itself: should the inmate take it over, nothing is gained. When
-it ends, the kernel ends every process inside.
+The warden builds the wall around itself, hands the listener for denied calls to the keeper, and forks the inmate when
+the keeper says so. From then on it only waits for processes to end, so that each is charged to it and through it to the
+keeper, and tells how the inmate ended. It is behind the wall itself: should the inmate take it over, nothing is gained.
+When it ends, the kernel ends every process inside.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Inmate:
     listener: int | None
 
     def status(self) -> int | None:
-        """Return the wait status of the inmate, or None while it lives or where the warden died before it could tell."""
+        """Return the inmate's wait status, or None while it lives (or if the warden died before it)."""
         try:
             told = self.channel.recv(_STATUS.size, socket.MSG_DONTWAIT)
         except OSError:
@@ -129,8 +129,10 @@ def _warden(
         os._exit(1)
     if channel.recv(len(_GO)) != _GO:
         os._exit(1)
+    calls.prctl(_SET_DUMPABLE, 0)  # nobody inside reads the warden through /proc
     inmate = os.fork()
     if inmate == 0:
+        calls.prctl(_SET_DUMPABLE, 1)
         channel.close()
         os.setsid()
         work()
@@ -170,7 +172,6 @@ def _watch_over(inmate: int, channel: socket.socket) -> NoReturn:
     """Reap whatever ends, tell the keeper how the inmate ended, and stay until killed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
-    calls.prctl(_SET_DUMPABLE, 0)  # nobody inside reads this process through /proc
     for descriptor in (0, 1, 2):
         os.close(descriptor)
     while True:

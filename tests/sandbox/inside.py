@@ -1,0 +1,96 @@
+"""Runs a function behind the wall, as root in either way or as an ordinary user, and tells what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from instar import sandbox
+from instar.sandbox import Policy, seccomp
+
+USER = 54321  # an id that nobody has
+SECONDS = 20.0
+WAYS = ["root", "root in a user namespace", "user"] if os.getuid() == 0 else ["user"]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the wall is Linux's")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the function returned (or the error's class and errno), its wait status, and what was denied."""
+
+    value: Any
+    status: int | None
+    denied: Mapping[str, int]
+
+
+def inside(function: Callable[[], Any], place: Path, way: str = WAYS[0], also: str = "", **policy: Any) -> Found:
+    """Run `function` in a room made below `place`; its result has to be plain JSON."""
+    room = place / "room"
+    room.mkdir(exist_ok=True)
+    (room / "out").mkdir(exist_ok=True)
+    closed = place / "closed"
+    closed.mkdir(exist_ok=True, mode=0o700)
+    if way == "user" and os.getuid() == 0:
+        for path in (place, room, room / "out", closed):
+            os.chown(path, USER, USER)
+    theirs, ours = os.pipe()
+    keeper = os.fork()
+    if keeper == 0:
+        os.close(theirs)
+        try:
+            if way == "user" and os.getuid() == 0:
+                os.setgroups([])
+                os.setresgid(USER, USER, USER)
+                os.setresuid(USER, USER, USER)
+                sandbox.wall.calls.prctl(4, 1)
+            extra = (str(closed),) if way == "root in a user namespace" else ()  # what is closed to others forces it
+            base = Policy(str(room), (*sandbox.visible_here(), *extra, *([also] if also else [])))
+            found = _keep(function, replace(base, **policy), room)
+        except BaseException:
+            found = {"value": traceback.format_exc(), "status": None, "denied": {}}
+        os.write(ours, json.dumps(found).encode())
+        os._exit(0)
+    os.close(ours)
+    with os.fdopen(theirs, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(keeper, 0)
+    return Found(**json.loads(told))
+
+
+def _keep(function: Callable[[], Any], policy: Policy, room: Path) -> dict[str, Any]:
+    def work() -> NoReturn:
+        try:
+            value = function()
+        except OSError as error:
+            value = f"{type(error).__name__} {error.errno}"
+        except Exception:
+            value = traceback.format_exc()
+        Path("out/value.json").write_text(json.dumps(value))
+        os._exit(0)
+
+    inmate = sandbox.start(policy, outside=lambda: None, inside=lambda: None, work=work)
+    denied: Counter[str] = Counter()
+    status, deadline = None, time.monotonic() + SECONDS
+    while status is None and time.monotonic() < deadline:
+        listeners = [] if inmate.listener is None else [inmate.listener]
+        ready = select.select([inmate.channel, *listeners], [], [], 1.0)[0]
+        if inmate.listener in ready:
+            denied[seccomp.refuse_next(inmate.listener)] += 1
+        status = inmate.status()
+    os.kill(inmate.warden, signal.SIGKILL)
+    os.waitpid(inmate.warden, 0)
+    file = room / "out" / "value.json"
+    value = json.loads(file.read_text()) if file.is_file() else None
+    return {"value": value, "status": status, "denied": dict(denied)}
