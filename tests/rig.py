@@ -40,7 +40,9 @@ class Rig:
         return self.home / "scratch"
 
     def open(self) -> Run:
-        settings = Settings(**{"lab": self.lab.name, "executor": "inline", "budget": "1h", "workers": 1} | self.given)
+        plain = {"lab": self.lab.name, "executor": "inline", "budget": "1h", "workers": 1}
+        plain["unsafe_no_sandbox"] = self.given.get("executor", "inline") == "inline"
+        settings = Settings(**plain | self.given)
         self.home.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(settings.seed)
         gates = [

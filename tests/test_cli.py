@@ -48,6 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     directory = tmp_path_factory.mktemp("cli") / "instar-runs" / "toy"
     command = ["run", "toy", "--home", str(directory), "--generations", "1", "--executor", "inline", "--workers", "1"]
+    command += ["--unsafe-no-sandbox"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.toy_command", *command, "--json"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
@@ -95,6 +96,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("run tiles --builder nobody", "unknown builder 'nobody'. Installed: incumbent, random."),
         ("run tiles --feedback praise", "'verified', 'self' or 'none'"),
         ("run tiles --executor moon", "unknown executor 'moon'"),
+        ("run tiles --executor inline", "without any sandbox. Use --executor local, or say --unsafe-no-sandbox"),
         ("status --home nowhere", "there is no archive at nowhere/archive.db"),
         ("status --colour", "No such option"),
         ("dance", "No such command"),
@@ -124,7 +126,9 @@ def test_run_prints_its_one_object_and_status_the_same(home: Path, capsys: pytes
     assert code == 0
     assert json.loads(out) == printed
     assert printed.keys() >= CONTRACT
-    code, out, err = said(capsys, "run", "toy", "--home", str(home), *["--generations", "1", "--json"])
+    code, out, err = said(
+        capsys, "run", "toy", "--home", str(home), "--generations", "1", "--unsafe-no-sandbox", "--json"
+    )
     assert code == 0
     assert json.loads(out) == printed
     assert "complete" in err

@@ -61,7 +61,17 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(home: Path, **given: Any) -> Any:
-    return load({"lab": "toy", "home": home, "executor": "inline", "workers": 1, "budget": "1h", **given})
+    return load(
+        {
+            "lab": "toy",
+            "home": home,
+            "executor": "inline",
+            "workers": 1,
+            "budget": "1h",
+            "unsafe_no_sandbox": True,
+            **given,
+        }
+    )
 
 
 def play(home: Path, view: Any = None, **given: Any) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def test_the_second_ctrl_c_stops_at_once_and_loses_no_trial(tmp_path: Path) -> N
 def test_a_killed_run_resumes(tmp_path: Path) -> None:
     home = tmp_path / "run"
     command = [sys.executable, "-m", "tests.toy_command", "run", "toy", "--home", str(home), "--json"]
-    command += ["--generations", "3", "--executor", "inline", "--workers", "1"]
+    command += ["--generations", "3", "--executor", "inline", "--workers", "1", "--unsafe-no-sandbox"]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stderr
         assert any(re.match(r"trial 9 ", line) for line in child.stderr)

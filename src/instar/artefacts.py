@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shutil
-import stat
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instar.errors import ArtefactError
+from instar.sandbox.output import open_regular
 
 Array = npt.NDArray[Any]
 
@@ -112,17 +112,19 @@ def read_bytes(path: Path, limit: int) -> bytes:
         ArtefactError: missing, a link, a FIFO or device, or too large.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        # The directory's own name may be a link (an input in a room without a wall); the file may not.
+        descriptor = open_regular(path.parent.resolve(), path.name)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):  # before `fdopen`, which does not take a directory
-        os.close(descriptor)
-        raise ArtefactError(f"{path.name}: not a regular file")
+    return _whole(descriptor, path.name, limit)
+
+
+def _whole(descriptor: int, name: str, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
-        if found.st_size > limit:
-            raise ArtefactError(f"{path.name}: {found.st_size} bytes, {limit} are allowed")
-        return file.read(min(limit, found.st_size))  # reading `limit` would set that much memory aside
+        size = os.fstat(descriptor).st_size
+        if size > limit:
+            raise ArtefactError(f"{name}: {size} bytes, {limit} are allowed")
+        return file.read(min(limit, size))  # reading `limit` would set that much memory aside
 
 
 def read_arrays(path: Path, limit: int = 2**30, wanted: Mapping[str, Tensor] | None = None) -> dict[str, Array]:
@@ -272,7 +274,11 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for name in names:
-        write_bytes(part / name, read_bytes(source / name, limit), sync=sync)
+        try:
+            descriptor = open_regular(source, name)
+        except OSError as error:
+            raise ArtefactError(f"{name}: cannot be read ({error.strerror})") from None
+        write_bytes(part / name, _whole(descriptor, name, limit), sync=sync)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
     if sync:

@@ -7,7 +7,7 @@ import inspect
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ from instar.archive import open_archive
 from instar.config import Manifest, Settings, read_manifest
 from instar.errors import BadInput
 from instar.exams.seal import open_seal
+from instar.executors import inline
 from instar.gates.compose import AllOf
-from instar.interfaces import Builder, Gate, Lab
+from instar.interfaces import Builder, Executor, Gate, Lab
 from instar.ledger import open_ledger
+from instar.sandbox import probe
 from instar.scratch import held
 from instar.state import Parts, Run
 
@@ -131,10 +133,39 @@ def opened(plan: Plan) -> Iterator[Run]:
         scratch = stack.enter_context(held(home))
         shutil.rmtree(scratch / "rooms", ignore_errors=True)  # of a former life
         rooms = scratch / "rooms" / secrets.token_hex(4)  # out of reach of its jobs that are only just dying
-        executor = plugins.find("executors", settings.executor)(settings.workers, rooms, list(plan.lab.preload))
+        executor = make_executor(
+            settings.executor, settings.workers, rooms, list(plan.lab.preload),
+            hidden=(home, scratch), unsafe_no_sandbox=settings.unsafe_no_sandbox,
+        )  # fmt: skip
         stack.callback(shutil.rmtree, rooms.parent, ignore_errors=True)
         stack.callback(executor.close)
         yield Run(Parts(plan.lab, builder, executor, gate, archive, ledger, seal, home, scratch), settings)
+
+
+def make_executor(
+    name: str, slots: int, rooms: Path, preload: Sequence[str], *, hidden: Sequence[Path], unsafe_no_sandbox: bool
+) -> Executor:
+    """Make an executor; one whose plugin knows nothing of hidden directories and sandboxes is asked for neither.
+
+    Raises:
+        MissingPart: it needs a sandbox, which can't be built here.
+        BadInput: it can't offer one at all.
+    """
+    factory = plugins.find("executors", name)
+    told = {"hidden": hidden, "unsafe_no_sandbox": unsafe_no_sandbox}
+    known = inspect.signature(factory).parameters
+    executor: Executor = factory(slots, rooms, preload, **{key: value for key, value in told.items() if key in known})
+    return executor
+
+
+def check_wall(settings: Settings) -> None:
+    """Refuse before anything is written what `make_executor` would refuse later. Raises `MissingPart` or `BadInput`."""
+    if settings.unsafe_no_sandbox:
+        return
+    if settings.executor == "inline":
+        inline.create(1, Path(), (), unsafe_no_sandbox=False)
+    elif settings.executor == "local":
+        probe.require()
 
 
 def _is_file(lab: str) -> bool:

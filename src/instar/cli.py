@@ -119,6 +119,9 @@ def run(
     ] = None,
     arm: Annotated[str | None, typer.Option(metavar="ARM", help="loop, or a plain recipe of the lab (walks).")] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = None,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run untrusted code without the wall; every result is marked.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the closed loop, or resume it: the same command goes on where it was cut off."""
@@ -128,6 +131,7 @@ def run(
         "lab": lab, "options": options or None, "generations": generations, "budget": budget, "budget_cpu": budget_cpu,
         "budget_disk": budget_disk, "workers": workers, "seed": seed, "home": home, "builder": builder,
         "builder_frozen_at": builder_frozen_at, "feedback": feedback, "arm": arm, "executor": executor,
+        "unsafe_no_sandbox": unsafe_no_sandbox or None,
     }  # fmt: skip
     plan = _plan(given)
     from instar import session

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     home: Path | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    unsafe_no_sandbox: Annotated[bool, Field(description="run untrusted code without the wall")] = False
 
     generations: Annotated[int | None, Field(ge=1)] = None
     budget: Annotated[str, Field(description="wall time of the whole run")] = "3m"
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
             "replicas": self.replicas,
             "rungs": self.rungs,
             "eta": self.eta,
+            "unsafe_no_sandbox": self.unsafe_no_sandbox,
         }
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from instar.sandbox.probe import layers
 from instar.scratch import MEMORY, sweep
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
@@ -41,7 +42,7 @@ def examine(directory: Path) -> list[Check]:
     """
     place = _nearest(directory)
     checks = [_python(), _packages(), _torch(), _sqlite(), _cores(), _memory(), _free(place), _fsync(place)]
-    return [*checks, _scratch(), _system(), _terminal(), *_labs()]
+    return [*checks, _scratch(), _system(), *_sandbox(), _terminal(), *_labs()]
 
 
 def _nearest(directory: Path) -> Path:
@@ -170,6 +171,13 @@ def _system() -> Check:
         return Check("system", OK, f"Linux {platform.release()}")
     fix = "Use Linux for runs that must hold their limits."
     return Check("system", WARNING, f"{name}: limits on trials are weaker here", fix)
+
+
+def _sandbox() -> Iterator[Check]:
+    """Try every layer of the wall around untrusted code."""
+    for layer in layers():
+        state = OK if layer.holds else MISSING if layer.needed else WARNING
+        yield Check(layer.name, state, layer.said, layer.fix)
 
 
 def _terminal() -> Check:

@@ -9,6 +9,7 @@ from instar import plugins
 from instar.assemble import manifest_of
 from instar.errors import InstarError
 from instar.narration import clock_time, estimate
+from instar.sandbox import UNSAFE
 
 
 def status(result: Mapping[str, Any]) -> str:
@@ -25,6 +26,8 @@ def status(result: Mapping[str, Any]) -> str:
         f"trials       {trials or 'none yet'}",
         f"experience   {result['experience']['kept']:,} of {result['experience']['attempts']:,} attempts kept",
     ]
+    if settings.get("unsafe_no_sandbox"):
+        lines.append(f"WARNING      {UNSAFE}")
     if result["slots_busy_share"] is not None:
         lines.append(f"slots busy   {result['slots_busy_share']:.1%}, the loop's own cost {_share(result)}")
     lines += [_final(result["final"])] if result["final"] else []

@@ -15,6 +15,7 @@ from instar.exams.figures import figures
 from instar.interfaces import Heritable, Verdict
 from instar.ledger.statement import promotion
 from instar.records import Generation, Score
+from instar.sandbox import UNSAFE
 from instar.state import Candidate, Run, Rung
 
 
@@ -148,6 +149,7 @@ def _describe(run: Run, generation: Generation, directory: Path, trained_on: Seq
         "experience": list(trained_on),
         "grounded_share": grounded_share(run, trained_on),
         "experience_before": len(run.experience),
+        "sandboxed": not run.settings.unsafe_no_sandbox,
     }
     write_json(directory / "lineage.json", lineage)
     write_bytes(directory / "README.md", card(run, generation).encode())
@@ -167,8 +169,9 @@ def card(run: Run, generation: Generation) -> str:
         f"| {name} | {_number(e['value'])} | {_number(e['low'])} to {_number(e['high'])} | {e['n']} | {e['status']} |"
         for name, e in generation.estimates.items()
     )
+    unsafe = "" if not run.settings.unsafe_no_sandbox else f"\n**{UNSAFE}**\n"
     return f"""# {run.parts.lab.name}, generation {generation.number}
-
+{unsafe}
 Built by {generation.author} from generation {generation.parent}; design `{generation.design.digest[:12]}`.
 
 {generation.why}

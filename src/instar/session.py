@@ -25,6 +25,7 @@ from instar.loop import Watcher, finish, run_loop, tell
 from instar.meter import Meter, slots_busy_share
 from instar.records import Limits, Outcome, Score
 from instar.resume import resume
+from instar.sandbox import UNSAFE
 from instar.scratch import remove_scratch
 from instar.state import Run, Task
 
@@ -68,6 +69,7 @@ def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
                 "Give a larger --budget to go on, or another --home to start anew."
             )
             return earlier
+        assemble.check_wall(plan.settings)
         view.say(terms(plan))
         ending = _live(plan, view, meter)
         return result.write(plan.home, replace(ending, limits=allowed))
@@ -79,7 +81,8 @@ def terms(plan: Plan) -> str:
     wall = seconds(settings.budget)
     cpu = settings.budget_cpu or f"{wall * settings.workers / 60:.3g} min at most"
     goal = f"; ends at generation {settings.generations}" if settings.generations else ""
-    return (
+    warning = f"WARNING: {UNSAFE}\n" if settings.unsafe_no_sandbox else ""
+    return warning + (
         f"Budget: {settings.budget} of wall time on {settings.workers} workers (CPU: {cpu}), "
         f"disk {settings.budget_disk}, memory {settings.trial_memory} a trial{goal}.\n"
         f"Run directory: {plan.home}. Ctrl-C once: finish what was begun; twice: stop at once. "

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from instar import plugins
 from instar.artefacts import read_arrays
-from instar.assemble import lab_of
+from instar.assemble import lab_of, make_executor
 from instar.errors import ArtefactError, BadInput
 from instar.interfaces import Arrays, Lab
 from instar.records import Job, Limits, OutcomeState
@@ -57,7 +56,8 @@ def solve(home: Path, identity: Mapping[str, Any], text: str, executor: str = "l
     task = lab.parse_task(text)
     number = champion(home)
     artefact = home / "generations" / f"{number:04d}"
-    answers = _attempt(lab, lab.solve_job("solve", artefact, task, _LIMITS), executor)
+    unsafe = bool(identity.get("unsafe_no_sandbox", False))
+    answers = _attempt(home, lab, lab.solve_job("solve", artefact, task, _LIMITS), executor, unsafe)
     return {"generation": number, **lab.read_solution(task, answers)}
 
 
@@ -73,9 +73,9 @@ def champion(home: Path) -> int:
         ) from None
 
 
-def _attempt(lab: Lab, job: Job, executor: str) -> Arrays:
+def _attempt(home: Path, lab: Lab, job: Job, executor: str, unsafe: bool) -> Arrays:
     with tempfile.TemporaryDirectory(prefix="instar-solve-") as directory:
-        rooms = plugins.find("executors", executor)(1, Path(directory), list(lab.preload))
+        rooms = make_executor(executor, 1, Path(directory), list(lab.preload), hidden=[home], unsafe_no_sandbox=unsafe)
         try:
             rooms.submit(job)
             (outcome,) = rooms.wait(None)

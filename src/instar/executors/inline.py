@@ -19,9 +19,18 @@ from instar.executors import rooms
 from instar.records import Job, Outcome, OutcomeState, Usage
 
 
-def create(slots: int, root: Path, preload: Sequence[str]) -> InlineExecutor:
-    """Make the executor. `preload` is ignored: this process imports what a job needs when it needs it."""
-    del preload
+def create(
+    slots: int, root: Path, preload: Sequence[str], *, hidden: Sequence[Path] = (), unsafe_no_sandbox: bool = True
+) -> InlineExecutor:
+    """Make the executor. `preload` and `hidden` are ignored: this very process imports and sees everything.
+
+    Raises:
+        BadInput: a sandbox is asked for, which there is none of in one process.
+    """
+    del preload, hidden
+    if not unsafe_no_sandbox:
+        fix = "Use --executor local, or say --unsafe-no-sandbox: it is for debugging code that you trust."
+        raise BadInput("the inline executor runs jobs in the conductor's own process, without any sandbox", fix)
     return InlineExecutor(slots, root)
 
 

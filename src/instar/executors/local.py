@@ -23,6 +23,7 @@ from instar.executors import rooms
 from instar.executors.child import THREAD_VARIABLES
 from instar.executors.protocol import Ending, Message, Task, Wire
 from instar.records import Job, Outcome, OutcomeState, Usage
+from instar.sandbox.probe import require
 
 STARTS = 3  # a server that ends this often without beginning a job is given up
 PING_SECONDS = 5.0  # of silence, after which the server is asked whether it is there
@@ -42,6 +43,9 @@ def create(
         preload: modules to import once, before any fork.
         hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
         unsafe_no_sandbox: whether jobs run without a wall.
+
+    Raises:
+        MissingPart: the wall can't be built on this machine.
     """
     return LocalExecutor(slots, root, preload, hidden=hidden, unsafe_no_sandbox=unsafe_no_sandbox)
 
@@ -80,6 +84,8 @@ class LocalExecutor:
         self._root.mkdir(parents=True, exist_ok=True)
         self._preload = list(preload)
         self._walled = not unsafe_no_sandbox
+        if self._walled:
+            require()
         self._hidden = _places([self._root, *hidden])
         self._environment = _minimal_environment(self._root) | dict(environment or {})
         self._jobs: dict[str, _Entrusted] = {}

@@ -164,6 +164,8 @@ def command(identity: Mapping[str, Any], **instead: str) -> str:
         value = identity.get(key, standard)
         if value != standard and value is not None:
             words += [f"--{key.replace('_', '-')}", str(value)]
+    if identity.get("unsafe_no_sandbox"):
+        words.append("--unsafe-no-sandbox")
     return plain(" ".join(shlex.quote(word) for word in words))
 
 

@@ -11,6 +11,7 @@ from instar.interfaces import Archive
 from instar.report import findings, sections
 from instar.report.history import History, read
 from instar.report.wording import count, duration, interval, number, plain, share
+from instar.sandbox import UNSAFE
 
 LINES, COLUMNS = 24, 100
 _LABEL = 10  # columns of the labels on the left
@@ -47,7 +48,9 @@ def _options(history: History) -> list[str]:
 def _entries(
     history: History, result: Mapping[str, Any], status: str, unit: str, metric: str
 ) -> Iterator[tuple[str, str, int]]:
-    """Yield label, text and the most lines that it may take; together at most 23 lines."""
+    """Yield label, text and the most lines that it may take; together at most 25 lines, of which the last may go."""
+    if history.identity.get("unsafe_no_sandbox"):
+        yield "warning", UNSAFE, 2
     yield from _improved(history, result, unit, metric)
     yield "cost", _cost(history, result), 2
     yield "tried", _tried(history), 2

@@ -12,6 +12,7 @@ from instar.report import figures, sections
 from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown
 from instar.report.history import History, read
 from instar.report.wording import plain
+from instar.sandbox import UNSAFE
 
 
 def write(home: Path, *, result: Mapping[str, Any] | None = None, unit: str = "steps", metric: str = "metric") -> Path:
@@ -45,6 +46,8 @@ def compose(
 ) -> Iterator[Block]:
     """Yield the report's blocks, most important first."""
     yield Heading(_title(history), 1)
+    if history.identity.get("unsafe_no_sandbox"):
+        yield Paragraph(UNSAFE, strong=True)
     yield from sections.headline(history, result, unit, metric)
     if not history.generations:
         yield Paragraph("There is no generation yet, so there is nothing to show beyond how the run was begun.")

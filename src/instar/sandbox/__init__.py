@@ -1,9 +1,10 @@
 """The wall around untrusted code: it sees what a `Policy` names, and nothing else of this machine.
 
 Read `wall` first (what happens when), then `namespaces`, `capabilities`, `landlock` and `seccomp`, one layer each.
+`probe` says what holds on this machine.
 """
 
-from instar.sandbox.policy import ROOM, Policy, visible_here
+from instar.sandbox.policy import ROOM, UNSAFE, Policy, visible_here
 from instar.sandbox.wall import Inmate, start
 
-__all__ = ["ROOM", "Inmate", "Policy", "start", "visible_here"]
+__all__ = ["ROOM", "UNSAFE", "Inmate", "Policy", "start", "visible_here"]

@@ -117,11 +117,11 @@ class _Root:
             for name in ("", "out", "tmp", "log.txt"):
                 if (workspace / name).exists():
                     os.chown(workspace / name, NOBODY, NOBODY, follow_symlinks=False)
-        visible = {path: _hold(path, _RDONLY | _NOSUID | _NODEV) for path in policy.visible}
+        visible = {path: hold(path, _RDONLY | _NOSUID | _NODEV) for path in policy.visible}
         inputs = {name: self._input(path) for name, path in policy.inputs.items()}
-        devices = {name: _hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
-        room = _hold(self.base, _NOSUID | _NODEV)
-        private_tmp = _hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the inmate's own
+        devices = {name: hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
+        room = hold(self.base, _NOSUID | _NODEV)
+        private_tmp = hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the inmate's own
         calls.mount("root", self.base, "tmpfs", _NOSUID | _NODEV, f"mode=755,size={_ROOT_BYTES}")
         self._put(room, ROOM, directory=True)
         self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the inmate's own; before what lies in /tmp outside
@@ -138,7 +138,7 @@ class _Root:
         """Take hold of an input; one that nobody may read is copied instead."""
         if self.privileged and not _readable_by_all(path):
             return path
-        return _hold(path, _RDONLY | _NOSUID | _NODEV | _NOEXEC)
+        return hold(path, _RDONLY | _NOSUID | _NODEV | _NOEXEC)
 
     def _put(self, held: int, path: str, directory: bool | None = None) -> None:
         """Attach what is held at its place below the new root."""
@@ -166,7 +166,7 @@ class _Root:
         calls.mount("proc", target, "proc", _NOSUID | _NODEV | _NOEXEC)
         for name in _MASKED:
             if os.path.exists(f"{target}/{name}"):
-                held = _hold("/dev/null", _RDONLY | _NOSUID | _NOEXEC)
+                held = hold("/dev/null", _RDONLY | _NOSUID | _NOEXEC)
                 calls.call("move_mount", held, b"", calls.AT_FDCWD, os.fsencode(f"{target}/{name}"), _FROM_EMPTY_PATH)
                 os.close(held)
         _restrict(calls.AT_FDCWD, target, _RDONLY)
@@ -208,7 +208,7 @@ class _Root:
         _restrict(calls.AT_FDCWD, "/", _RDONLY)
 
 
-def _hold(path: str, attributes: int) -> int:
+def hold(path: str, attributes: int) -> int:
     """Return a descriptor of a detached copy of the mount at `path`, with everything below it, and its rights cut."""
     try:
         held = calls.call("open_tree", calls.AT_FDCWD, os.fsencode(path), _CLONE | _CLOEXEC | _RECURSIVE)

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOM = "/room"  # where the workspace lies inside
+UNSAFE = (
+    "Made without a sandbox (--unsafe-no-sandbox): a hostile design could have read the exam or changed this record, "
+    "so no figure here holds against one."
+)
 PROCESSES = 256  # processes and threads of one room together
 
 _SYSTEM = (

@@ -1,0 +1,181 @@
+"""Says which layers of the wall hold on this machine, and how to get what is missing.
+
+It tries each layer in processes of its own, so it runs as a program: `python -m instar.sandbox.probe` prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from instar.errors import MissingPart
+from instar.sandbox import calls, landlock, namespaces, seccomp, wall
+from instar.sandbox.policy import Policy, visible_here
+
+_CONTAINER = (
+    "In a container, give it the right to unshare: docker run --security-opt seccomp=unconfined "
+    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined."
+)
+_PROBE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: whether it holds here, what was found, how to get it, and whether the wall stands without it."""
+
+    name: str
+    holds: bool
+    said: str
+    fix: str = ""
+    needed: bool = True
+
+
+@cache
+def layers() -> tuple[Layer, ...]:
+    """Return all layers, tried in a new process; what was found once holds for this process's life."""
+    if not calls.LINUX:
+        said = f"{platform.system()} has no namespaces: jobs can't be walled in"
+        return (Layer("sandbox", False, said, "Use Linux, in a virtual machine if need be."),)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-s", "-m", "instar.sandbox.probe"],
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"}, capture_output=True, timeout=_PROBE_SECONDS, check=True,
+        )  # fmt: skip
+        return tuple(Layer(**fields) for fields in json.loads(done.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        return (Layer("sandbox", False, f"it cannot be tried ({error})", "Run `python -m instar.sandbox.probe`."),)
+
+
+def require() -> None:
+    """Raise `MissingPart`, which names the layer and the fix, unless the wall can be built here."""
+    absent = [layer for layer in layers() if layer.needed and not layer.holds]
+    if absent:
+        fix = f"{absent[0].fix} Or run without any protection: --unsafe-no-sandbox."
+        raise MissingPart(f"no sandbox can be built here: {absent[0].name}: {absent[0].said}", fix.strip())
+
+
+def _examine() -> Iterator[Layer]:
+    yield _tried("namespaces", _unshare, _namespace_fix())
+    yield _tried("root", _mounts, f"{_apparmor_fix()}A kernel of at least 5.12 is needed. {_CONTAINER}")
+    yield _landlock()
+    yield _seccomp()
+    yield _counting()
+    yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job in a room of its own")
+    said = (
+        "RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the keeper's watch every 50 ms; no cgroups are used"
+    )
+    yield Layer("limits", True, said)
+    found = shutil.which("bwrap")
+    said = "commands run through it" if found else "not installed: commands run behind our own wall"
+    yield Layer("bubblewrap", found is not None, said, "" if found else "apt install bubblewrap", needed=False)
+
+
+def _tried(name: str, attempt: Callable[[], None], fix: str, said: str = "available") -> Layer:
+    """Try a layer in a fork."""
+    theirs, ours = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        problem = ""
+        try:
+            attempt()
+        except BaseException as error:  # whatever it is: the layer doesn't hold
+            problem = str(error) or type(error).__name__
+        os.write(ours, problem.encode()[:4000])
+        os._exit(0)
+    os.close(ours)
+    with os.fdopen(theirs, "rb") as pipe:
+        problem = pipe.read().decode("utf-8", "replace")
+    _, status = os.waitpid(pid, 0)
+    problem = problem or ("" if status == 0 else "the attempt was killed")
+    return Layer(name, not problem, problem or said, fix if problem else "")
+
+
+def _unshare() -> None:
+    calls.unshare(namespaces.NEW_USER | namespaces.NEW_PID | namespaces.NEW_NET | namespaces.NEW_IPC)
+
+
+def _mounts() -> None:
+    if os.geteuid() != 0:
+        calls.unshare(namespaces.NEW_USER)
+    calls.unshare(namespaces.NEW_MOUNT)
+    calls.mount("none", "/", None, 0x44000)  # MS_REC | MS_PRIVATE
+    namespaces.hold("/usr", 1)
+
+
+def _namespace_fix() -> str:
+    for path, command in (
+        ("/proc/sys/user/max_user_namespaces", "sysctl -w user.max_user_namespaces=15000"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "sysctl -w kernel.unprivileged_userns_clone=1"),
+    ):
+        if _read(path) == "0":
+            return f"As root: {command}."
+    return f"The kernel needs CONFIG_USER_NS. {_apparmor_fix()}{_CONTAINER}"
+
+
+def _apparmor_fix() -> str:
+    if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "As root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0. "
+    return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _landlock() -> Layer:
+    version = landlock.abi()
+    if version:
+        return Layer("landlock", True, f"ABI {version}")
+    fix = "A kernel of at least 5.13 with CONFIG_SECURITY_LANDLOCK, and `landlock` in its lsm= parameter, is needed."
+    return Layer("landlock", False, "the kernel has none", fix)
+
+
+def _seccomp() -> Layer:
+    if calls.MACHINE and "errno" in seccomp.actions():
+        return Layer("seccomp", True, f"filters for {calls.MACHINE}")
+    said = "the kernel has no filters" if calls.MACHINE else f"no list of calls for {platform.machine()}"
+    return Layer("seccomp", False, said, "Use x86_64 or aarch64, and a kernel with CONFIG_SECCOMP_FILTER.")
+
+
+def _counting() -> Layer:
+    """Whether denied calls can be counted: not where somebody above us listens already."""
+
+    def listen() -> None:
+        calls.prctl(38, 1)
+        if seccomp.install() is None:
+            raise OSError("another listener is in force: denied calls fail, but are not counted as incidents")
+
+    layer = _tried(
+        "incidents", listen, "Run outside of the other sandbox.", "denied calls are counted by user notification"
+    )
+    return Layer(layer.name, layer.holds, layer.said, layer.fix, needed=False)
+
+
+def _whole() -> None:
+    """Wall in a job that does nothing."""
+    with tempfile.TemporaryDirectory(prefix="instar-probe-") as room:
+        policy = Policy(room, visible_here())
+        inmate = wall.start(policy, outside=lambda: None, inside=lambda: None, work=lambda: os._exit(0))
+        inmate.channel.settimeout(wall.BUILD_SECONDS)
+        told = inmate.channel.recv(4)
+        os.kill(inmate.warden, signal.SIGKILL)
+        os.waitpid(inmate.warden, 0)
+        if told != bytes(4):
+            raise OSError("a job that does nothing does not end well")
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(layer) for layer in _examine()]))  # noqa: T201
