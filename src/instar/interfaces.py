@@ -46,11 +46,56 @@ class Metric:
         name: such as "path efficiency".
         unit_of_length: what task length is counted in, such as "moves".
         headline: name of the figure in `Score.metrics` that people look at first.
+        also: names of further goal metrics, which the marker puts into `Score.also`.
+        every: whether every goal metric must improve, or any (with Holm's correction).
     """
 
     name: str
     unit_of_length: str
     headline: str
+    also: tuple[str, ...] = ()
+    every: bool = True
+
+
+@dataclass(frozen=True)
+class Safeguard:
+    """A figure that must not get lost while the metric rises; the marker puts it into `Score.safeguards`.
+
+    Attributes:
+        name: such as "entropy of the answers".
+        margin: loss that counts as none, in the figure's own unit; 0 or more (above 0 for figures per question).
+        against: whose figure must be kept: "incumbent", "founder", or "both".
+        higher_is_better: False where a rise is the loss.
+    """
+
+    name: str
+    margin: float
+    against: str = "both"
+    higher_is_better: bool = True
+
+
+@runtime_checkable
+class Safeguarded(Protocol):
+    """A lab that declares safeguards, which the collapse gate holds."""
+
+    safeguards: Sequence[Safeguard]
+
+
+@runtime_checkable
+class Outlining(Protocol):
+    """An exam that can say what a paper asks before anyone has sat it, so that no run begins that no one could pass."""
+
+    def outline(self, paper: Paper) -> Score:
+        """Return the score of one who answers nothing: with the lengths and bands of every question."""
+        ...
+
+
+class Outlined(Protocol):
+    """A gate that can say before a run whether this exam could show anything at all. Optional for gates."""
+
+    def impossible(self, outline: Score) -> str | None:
+        """Return why no candidate could pass (or none could fail) on such a paper, or None."""
+        ...
 
 
 @dataclass(frozen=True)

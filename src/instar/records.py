@@ -188,6 +188,8 @@ class Score:
         bands: (N,) index of the question's band of lengths, for retention.
         band_names: name of each band, easiest first.
         metrics: further figures for people, by name.
+        also: (N,) further goal metrics per question in [0, 1], by name; the lab's `Metric.also` says how they count.
+        safeguards: what must not get lost, by name: (N,) per question in [0, 1], or one figure of all the answers.
     """
 
     values: Floats
@@ -196,6 +198,8 @@ class Score:
     bands: npt.NDArray[np.int64]
     band_names: tuple[str, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    also: Mapping[str, Floats] = field(default_factory=dict)
+    safeguards: Mapping[str, Floats | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = self.values.shape
@@ -212,9 +216,55 @@ class Score:
         return float(self.values.mean())
 
 
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that untrusted code did and had no leave to do, as it was seen from outside.
+
+    Attributes:
+        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers".
+        detail: which call, path, limit or task; printable and short.
+        count: how often in the job.
+        cause: what explains it (a known habit of a library, say); "" while it is unexplained.
+    """
+
+    kind: str
+    detail: str
+    count: int = 1
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a model weighs and costs, measured by the conductor; never what it says of itself.
+
+    Attributes:
+        artefact_bytes: size of its files.
+        exam_cpu_seconds: what answering this paper took.
+        train_cpu_seconds: mean over its training seeds, the screening exam included; None where it was not trained
+            for promotion (the founder).
+    """
+
+    artefact_bytes: int
+    exam_cpu_seconds: float
+    train_cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Whose work a candidate was trained on.
+
+    Attributes:
+        pieces: of training data on record, such as answers that were kept; 0 without any.
+        ungrounded: how many of them a model made and nothing but a model has judged.
+    """
+
+    pieces: int
+    ungrounded: int
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a gate sees: everyone's scores on the same fresh questions.
+    """What a gate sees: everyone's scores on the same fresh questions, and what was measured beside them.
 
     Attributes:
         candidate: one score per training seed of the design.
@@ -223,6 +273,12 @@ class Evidence:
         incumbent: the incumbent's score.
         founder: frozen generation 0's score.
         test: how many candidates have been judged in this run, this one included (for alpha spending).
+        attempt: how many of them against this incumbent, this one included.
+        siblings: one score per training seed of the incumbent's own design; () for the founder, which was trained
+            once. None where they should be there and are not.
+        footprint, incumbent_footprint: of the successor and of the incumbent; None where nothing was measured.
+        provenance: of the candidate's training data; None where it is unknown.
+        incidents: in the candidate's training and exam jobs; None where nobody looked.
     """
 
     candidate: tuple[Score, ...]
@@ -230,6 +286,12 @@ class Evidence:
     founder: Score
     test: int
     successor: Score | None = None
+    attempt: int = 1
+    siblings: tuple[Score, ...] | None = None
+    footprint: Footprint | None = None
+    incumbent_footprint: Footprint | None = None
+    provenance: Provenance | None = None
+    incidents: tuple[Incident, ...] | None = None
 
     @property
     def judged(self) -> tuple[Score, ...]:
@@ -353,23 +415,6 @@ class OutcomeState(StrEnum):
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """Something that untrusted code did and had no leave to do, as it was seen from outside.
-
-    Attributes:
-        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers".
-        detail: which call, path, limit or task; printable and short.
-        count: how often in the job.
-        cause: what explains it (a known habit of a library, say); "" while it is unexplained.
-    """
-
-    kind: str
-    detail: str
-    count: int = 1
-    cause: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from instar.errors import BadInput
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
-from instar.records import Decision, Estimate, Evidence, Floats, Reason
+from instar.records import Decision, Estimate, Evidence, Floats, Reason, Score
 from instar.stats.evalues import in_words, log_e_process, spent_alpha
 from instar.stats.intervals import paired_difference
 
@@ -61,6 +61,17 @@ class Improvement:
         gains = np.array([score.metric - evidence.incumbent.metric for score in evidence.candidate])
         gain = paired_difference(mean, reference)
         return Decision((self._reason(gain, log_e, spent_alpha(self.alpha, evidence.test), gains),))
+
+    def impossible(self, outline: Score) -> str | None:
+        """Say that even a candidate that wins every question could not pass on this paper, or None."""
+        won = np.ones_like(outline.values)
+        log_e, alpha = float(log_e_process(won, 0.0, -1.0, 1.0).max()), spent_alpha(self.alpha, 1)
+        if log_e >= -math.log(alpha):
+            return None
+        return (
+            f"alpha {self.alpha:g} asks for an e-value of {in_words(-math.log(alpha))}, "
+            f"and a candidate that wins every question reaches {in_words(log_e)}"
+        )
 
     def _reason(self, gain: Estimate, log_e: float, alpha: float, gains: Floats) -> Reason:
         """Put the verdict in words and finite numbers; `gains` (S,) is each seed's mean gain."""

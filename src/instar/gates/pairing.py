@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,16 @@ def problem(evidence: Evidence) -> str | None:
     The records check themselves when they are made, but arrays can be changed afterwards and a plugin can hand
     over anything: so a gate looks again.
     """
-    if isinstance(evidence.test, bool) or not isinstance(evidence.test, int) or evidence.test < 1:
-        return f"the count of tests must be a whole number from 1, not {evidence.test!r}"
+    for name, count in (("tests", evidence.test), ("attempts", evidence.attempt)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            return f"the count of {name} must be a whole number from 1, not {count!r}"
     if len(evidence.candidate) == 0:
         return "the candidate has no scores"
     named: dict[str, object] = {"the incumbent": evidence.incumbent, "the founder": evidence.founder}
     named |= {f"the candidate's seed {i + 1}": score for i, score in enumerate(evidence.candidate)}
     if evidence.successor is not None:
         named["the successor"] = evidence.successor
+    named |= {f"the incumbent's sibling {i + 1}": score for i, score in enumerate(evidence.siblings or ())}
     for name, score in named.items():
         if not isinstance(score, Score):
             return f"{name} has no score"
@@ -75,6 +78,11 @@ def _malformed(score: Score) -> str | None:
         return "solved must be true or false, and bands whole numbers"
     if score.bands.min() < 0 or score.bands.max() >= len(score.band_names):
         return "a question's band has no name"
+    for name, figure in (*score.also.items(), *score.safeguards.items()):
+        if isinstance(figure, np.ndarray) and (figure.shape != shape or not ((figure >= 0.0) & (figure <= 1.0)).all()):
+            return f"'{name}' needs one figure in [0, 1] per question"
+        if not isinstance(figure, np.ndarray) and not math.isfinite(figure):
+            return f"'{name}' is not a finite number"
     return None
 
 

@@ -22,7 +22,7 @@ from scipy import special
 
 from instar.errors import BadInput
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
-from instar.records import Decision, Evidence, Floats, Reason
+from instar.records import Decision, Evidence, Floats, Reason, Score
 from instar.stats.evalues import STAKES, STARTS, in_words, log_e_process
 from instar.stats.intervals import paired_difference
 
@@ -80,6 +80,18 @@ class Retention:
             chosen = order[score.bands[order] == band]
             reasons.append(self._judge_band(name, kept[chosen], had[chosen]))
         return Decision(tuple(reasons))
+
+    def impossible(self, outline: Score) -> str | None:
+        """Say which band has too few questions for an unchanged candidate to pass on this paper, or None."""
+        for band, name in enumerate(outline.band_names):
+            count = int((outline.bands == band).sum())
+            if not count or self._log_e(np.zeros(count)) < -math.log(self.alpha):
+                needed = questions_needed(self.margin, self.alpha, discordant=0.0)
+                return (
+                    f"band {name} has {count} questions, and an unchanged candidate needs about {needed} to be shown "
+                    f"within {100 * self.margin:g} points"
+                )
+        return None
 
     def _judge_band(self, band: str, kept: Floats, had: Floats) -> Reason:
         """Judge one band from the success per question (M,), in random order, of the seeds' mean and the reference."""

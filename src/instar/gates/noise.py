@@ -1,0 +1,150 @@
+"""The noise floor: the candidate must be better than what the incumbent's own design gives under other seeds.
+
+The incumbent's siblings are its design retrained under new seeds (they were trained for its own promotion anyway) and
+sit the candidate's fresh paper, as do the candidate's training seeds. H0: all these models come from one distribution,
+that is, nothing but the seed has changed. Under H0, with normal means, the difference of the two groups' means over
+its pooled standard error is Student's t with S + K - 2 degrees of freedom (S seeds, K siblings): the gate passes when
+t is past the one-sided critical value. Rejecting says that the candidate's models are better than a retraining of the
+incumbent would be; not by what: a new design, fresh data and further training all count.
+
+The founder was trained once. The candidate's own spread then stands for both (S - 1 degrees of freedom).
+
+Two or three seeds can agree by chance. The spread is taken to be at least `floor`, and at least what the questions
+alone give: seeds that answer differently on many questions have means that differ. Both only make the test stricter,
+so its level holds.
+
+The k-th candidate that is judged against one incumbent may spend 6 alpha / (pi^2 k^2): the chance that an incumbent is
+ever succeeded by its own retraining is at most alpha, whatever the number of candidates, and so is that of a whole run
+in which nothing but seeds change. A promotion opens a new account: with g true promotions at most (1 + g) alpha false
+ones are expected (as in alpha-investing, Foster & Stine, JRSS B 70:429, 2008). Spending over the whole run would ask
+14 standard errors of the twentieth candidate: no three seeds show that.
+
+What does not hold exactly: a finalist's first seed was chosen by the visible screen, so its group is a little above
+its design's mean. So is that of the siblings, who were finalists too. `bench/gates.py` simulates it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from instar.errors import BadInput
+from instar.gates import options as check
+from instar.gates.pairing import problem, refuse
+from instar.records import Decision, Evidence, Floats, Reason, Score
+from instar.stats.evalues import spent_alpha
+
+
+@dataclass
+class NoiseFloor:
+    """Passes a candidate that is better than a change of seed alone.
+
+    Attributes:
+        alpha: chance that an incumbent is ever succeeded by its own retraining; inside (0, 0.5).
+        seeds: how many training seeds must have sat the exam, at least 2.
+        floor: least spread between seeds that is believed, in shares of the score; inside (0, 1).
+    """
+
+    alpha: float = 0.05
+    seeds: int = 3
+    floor: float = 0.001
+    name: str = "noise floor"
+
+    def __post_init__(self) -> None:
+        check.between(self.name, "alpha", self.alpha, 0.0, 0.5, 0.05)
+        check.between(self.name, "floor", self.floor, 0.0, 1.0, 0.001)
+        if self.seeds < 2:
+            raise BadInput(
+                f"{self.name} gate: {self.seeds} seed shows no spread, so no candidate could pass",
+                "Set replicas to 2 or more (3 is usual), or leave the gate 'noise' out.",
+            )
+
+    def judge(self, evidence: Evidence) -> Decision:
+        """Return whether the seeds' means are above the siblings' by more than seeds explain."""
+        fault = problem(evidence)
+        if fault:
+            return refuse(self.name, fault)
+        if len(evidence.candidate) < self.seeds:
+            return refuse(self.name, f"{len(evidence.candidate)} training seeds were examined, {self.seeds} are needed")
+        if evidence.siblings is None:
+            return refuse(self.name, "the incumbent's siblings, its design under other seeds, are missing")
+        if len(evidence.siblings) == 1:
+            return refuse(self.name, "the incumbent has one sibling: its design was not retrained under other seeds")
+        return Decision((self._reason(evidence, spent_alpha(self.alpha, evidence.attempt)),))
+
+    def _reason(self, evidence: Evidence, alpha: float) -> Reason:
+        """Compare the means of two groups of models, in words and numbers."""
+        siblings = evidence.siblings or (evidence.incumbent,)
+        groups = [_means(evidence.candidate), _means(siblings)]
+        freedom = sum(group.size - 1 for group in groups)
+        seen = math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom)
+        spread = max(seen, self.floor, _question_noise(evidence.candidate, evidence.siblings or ()))
+        gain = float(groups[0].mean() - groups[1].mean())
+        needed = self.needed(alpha, spread, groups[0].size, groups[1].size, freedom)
+        passed = gain > needed
+        numbers = {
+            "gain": gain,
+            "needed": needed,
+            "seed_spread": seen,
+            "spread_used": spread,
+            "degrees_of_freedom": float(freedom),
+            "alpha": alpha,
+            "seeds": float(groups[0].size),
+            "siblings": float(len(evidence.siblings or ())),
+        }
+        numbers |= {f"seed_{i + 1}": float(mean) for i, mean in enumerate(groups[0])}
+        numbers |= {f"sibling_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.siblings}
+        return Reason(self.name, passed, _words(passed, numbers), numbers)
+
+    def needed(self, alpha: float, spread: float, seeds: int, siblings: int, freedom: int) -> float:
+        """Return the gain past which a change of seed is no explanation, in shares of the score."""
+        critical = float(special.stdtrit(freedom, 1.0 - alpha))
+        return critical * spread * math.sqrt(1.0 / seeds + 1.0 / siblings)
+
+    def impossible(self, outline: Score) -> str | None:
+        """Say that even a perfect candidate could not pass on this paper, or None."""
+        del outline
+        freedom = 2 * (self.seeds - 1)
+        needed = self.needed(spent_alpha(self.alpha, 1), self.floor, self.seeds, self.seeds, freedom)
+        if needed < 1.0:
+            return None
+        return f"alpha {self.alpha:g} with {self.seeds} seeds asks for a gain of {100 * needed:.0f} points"
+
+
+def _means(scores: tuple[Score, ...]) -> Floats:
+    """Return each model's metric, (S,)."""
+    return np.array([score.metric for score in scores])
+
+
+def _question_noise(*groups: tuple[Score, ...]) -> float:
+    """Return the spread of means that the questions alone give, as models of one group differ on them."""
+    variances = [np.stack([score.values for score in group]).var(axis=0, ddof=1) for group in groups if len(group) > 1]
+    count = variances[0].size
+    return math.sqrt(float(np.mean([variance.mean() for variance in variances])) / count)
+
+
+def _words(passed: bool, numbers: Mapping[str, float]) -> str:
+    seeds, siblings = int(numbers["seeds"]), int(numbers["siblings"])
+    whom = f"{siblings} siblings of the incumbent" if siblings else "founder, which was trained once (no siblings)"
+    verdict = "more than a change of seed" if passed else "no more than a change of seed may give"
+    least = f", {100 * numbers['spread_used']:.2f} used" if numbers["spread_used"] > numbers["seed_spread"] else ""
+    return (
+        f"{verdict}: {seeds} seeds are {100 * numbers['gain']:+.1f} points from the {whom}, more than "
+        f"{100 * numbers['needed']:.1f} were needed (seed spread {100 * numbers['seed_spread']:.2f} points{least}, "
+        f"{numbers['degrees_of_freedom']:.0f} degrees of freedom, alpha {numbers['alpha']:.2g})"
+    )
+
+
+def create(options: Mapping[str, object]) -> NoiseFloor:
+    """Make the gate from `alpha`, `seeds` and `floor`. Raises `BadInput` for any other, or one out of range."""
+    name = NoiseFloor.name
+    check.known(name, options, "alpha", "seeds", "floor")
+    return NoiseFloor(
+        alpha=check.number(name, options, "alpha", 0.05),
+        seeds=check.count(name, options, "seeds", 3),
+        floor=check.number(name, options, "floor", 0.001),
+    )

@@ -1,0 +1,104 @@
+"""The resources gate: the successor may not be much bigger, slower or dearer to train than the incumbent.
+
+All three are the conductor's own measures: the size of the artefact's files, the CPU seconds of the exam room that
+answered this very paper, and the mean CPU seconds of the candidate's training seeds, by the operating system's
+accounting. Each must be within a ratio of the incumbent's, plus a slack that keeps the noise of short timings out of
+it, and within an absolute limit where one is set. The null is not a statistical one: timings are single measurements,
+so the ratios are wide.
+
+The founder was hardly trained: against it no ratio is asked of the cost of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from instar.errors import BadInput
+from instar.gates import options as check
+from instar.gates.pairing import problem, refuse
+from instar.records import Decision, Evidence, Footprint, Reason
+
+_MEBIBYTE = 2**20
+
+
+@dataclass
+class Resources:
+    """Passes a successor that stays within what it may use.
+
+    Attributes:
+        size_ratio, exam_ratio, train_ratio: allowed multiples of the incumbent's size, exam time and training time;
+            above 0 and finite.
+        slack_bytes, slack_seconds: what is added to the allowed size and times.
+        most_bytes, most_exam_seconds, most_train_seconds: absolute limits; 0 sets none.
+    """
+
+    size_ratio: float = 4.0
+    exam_ratio: float = 3.0
+    train_ratio: float = 10.0
+    slack_bytes: float = 65536.0
+    slack_seconds: float = 1.0
+    most_bytes: float = 0.0
+    most_exam_seconds: float = 0.0
+    most_train_seconds: float = 0.0
+    name: str = field(init=False, default="resources")
+
+    def __post_init__(self) -> None:
+        for key in ("size_ratio", "exam_ratio", "train_ratio"):
+            check.between(self.name, key, getattr(self, key), 0.0, math.inf, 4.0)
+        for key in ("slack_bytes", "slack_seconds", "most_bytes", "most_exam_seconds", "most_train_seconds"):
+            if not 0.0 <= getattr(self, key) < math.inf:
+                raise BadInput(f"{self.name} gate: {key} {getattr(self, key):g} is no limit", "Give 0 or more.")
+
+    def judge(self, evidence: Evidence) -> Decision:
+        """Return one reason each for size, exam time and cost of training."""
+        fault = problem(evidence)
+        if fault:
+            return refuse(self.name, fault)
+        new, old = evidence.footprint, evidence.incumbent_footprint
+        if new is None or old is None or not (_measured(new) and _measured(old)):
+            return refuse(self.name, "size and times of the successor or the incumbent were not measured")
+        if new.train_cpu_seconds is None:
+            return refuse(self.name, "the candidate's training was not measured")
+        scale = _MEBIBYTE
+        return Decision(
+            (
+                self._judge("size", "MiB", new.artefact_bytes / scale, old.artefact_bytes / scale, self.size_ratio,
+                            self.slack_bytes / scale, self.most_bytes / scale),
+                self._judge("exam time", "CPU s", new.exam_cpu_seconds, old.exam_cpu_seconds, self.exam_ratio,
+                            self.slack_seconds, self.most_exam_seconds),
+                self._judge("training", "CPU s", new.train_cpu_seconds, old.train_cpu_seconds, self.train_ratio,
+                            self.slack_seconds, self.most_train_seconds),
+            )
+        )  # fmt: skip
+
+    def _judge(
+        self, what: str, unit: str, new: float, old: float | None, ratio: float, slack: float, most: float
+    ) -> Reason:
+        """Compare one measure with what the incumbent's allows."""
+        bounds = [] if old is None else [ratio * old + slack]
+        bounds += [most] if most > 0.0 else []
+        numbers = {"candidate": new} | ({} if old is None else {"incumbent": old, "ratio": ratio})
+        if not bounds:
+            text = f"{what} {new:.3g} {unit}: nothing to compare with (the founder was hardly trained), no limit set"
+            return Reason(self.name, True, text, numbers)
+        allowed = min(bounds)
+        passed = new <= allowed
+        against = "" if old is None else f" (the incumbent's is {old:.3g}, {ratio:g} times that and {slack:.2g} are)"
+        verdict = "within" if passed else "past"
+        text = f"{what} {new:.3g} {unit}, {verdict} the {allowed:.3g} that are allowed{against}"
+        return Reason(self.name, passed, text, numbers | {"allowed": allowed})
+
+
+def _measured(footprint: Footprint) -> bool:
+    """Whether the figures are possible ones."""
+    figures = (footprint.artefact_bytes, footprint.exam_cpu_seconds, footprint.train_cpu_seconds or 0.0)
+    return all(math.isfinite(figure) and figure >= 0.0 for figure in figures)
+
+
+def create(options: Mapping[str, object]) -> Resources:
+    """Make the gate from its options, as `Resources` names them. Raises `BadInput` for any other, or a bad one."""
+    defaults = {key: value for key, value in vars(Resources()).items() if key != "name"}
+    check.known(Resources.name, options, *defaults)
+    return Resources(**{key: check.number(Resources.name, options, key, value) for key, value in defaults.items()})

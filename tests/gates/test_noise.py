@@ -1,0 +1,147 @@
+"""The noise floor: a change of seed is no gain, by simulation with a known truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from instar.errors import BadInput
+from instar.gates.noise import NoiseFloor, create
+from instar.records import Evidence, Score
+from instar.stats.evalues import spent_alpha
+from instar.testing.gate import GateConformance, draw_evidence
+
+QUESTIONS = 400
+
+
+class TestConformance(GateConformance):
+    def gate(self):
+        return NoiseFloor()
+
+
+def scored(values):
+    count = len(values)
+    return Score(values, values > 0.5, np.full(count, np.nan), np.zeros(count, dtype=np.int64), ("all",))
+
+
+def drawn(rng, gain, spread, seeds=3, siblings=3, attempt=1, noise=0.05):
+    """Evidence in which each model's quality is normal with this spread, and answers add noise per question."""
+    base = rng.uniform(0.4, 0.6, QUESTIONS)
+
+    def sit(mean):
+        return scored(np.clip(base + mean + rng.normal(0.0, spread) + rng.normal(0.0, noise, QUESTIONS), 0.0, 1.0))
+
+    candidate = tuple(sit(gain) for _ in range(seeds))
+    family = tuple(sit(0.0) for _ in range(siblings))
+    incumbent = max(family, key=lambda score: score.metric) if siblings else sit(0.0)
+    return Evidence(candidate, incumbent, incumbent, attempt, attempt=attempt, siblings=family)
+
+
+def rate(rng, runs=400, gate=None, **truth):
+    gate = gate or NoiseFloor()
+    return np.mean([gate.judge(drawn(rng, **truth)).promote for _ in range(runs)])
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.005, 0.03])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_change_of_seed_alone_passes_no_more_often_than_alpha(spread, seeds):
+    # At alpha 0.2 the first attempt may spend 0.12: 400 runs tell 0.12 from 0.17 (three standard errors).
+    gate = NoiseFloor(alpha=0.2, seeds=seeds)
+    allowed = spent_alpha(0.2, 1)
+    found = rate(np.random.default_rng(1), gate=gate, gain=0.0, spread=spread, seeds=seeds, siblings=seeds)
+    assert found <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / 400)
+
+
+def test_the_level_is_met_and_not_only_kept():
+    """With a spread well above the floor the test is exact: it passes a tenth of the nulls at a level of a tenth."""
+    alpha = 0.1 * np.pi**2 / 6
+    found = rate(np.random.default_rng(2), runs=1000, gate=NoiseFloor(alpha=alpha), gain=0.0, spread=0.03)
+    assert 0.07 <= found <= 0.13
+
+
+def test_forty_candidates_against_one_incumbent_pass_at_most_one_time_in_twenty():
+    rng = np.random.default_rng(3)
+    ever = [any(NoiseFloor().judge(drawn(rng, 0.0, 0.02, attempt=k)).promote for k in range(1, 41)) for _ in range(100)]
+    assert np.mean(ever) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_two_points_are_found_with_three_seeds_that_differ_by_half_a_point():
+    assert rate(np.random.default_rng(4), runs=200, gain=0.02, spread=0.005) >= 0.9
+
+
+def test_a_gain_that_seeds_explain_is_refused_with_words_and_numbers():
+    decision = NoiseFloor().judge(drawn(np.random.default_rng(5), gain=0.01, spread=0.03))
+    assert not decision.promote
+    reason = decision.reasons[0]
+    assert reason.text.startswith("no more than a change of seed may give: 3 seeds are ")
+    assert "4 degrees of freedom" in reason.text
+    assert reason.numbers["gain"] < reason.numbers["needed"]
+    means = [reason.numbers[f"seed_{i}"] for i in (1, 2, 3)], [reason.numbers[f"sibling_{i}"] for i in (1, 2, 3)]
+    assert reason.numbers["gain"] == pytest.approx(np.mean(means[0]) - np.mean(means[1]))
+    assert reason.numbers["seed_spread"] ** 2 == pytest.approx(np.mean([np.var(group, ddof=1) for group in means]))
+
+
+def test_seeds_that_agree_by_chance_do_not_make_any_gain_significant():
+    """All means are equal to the last digit but for a hair's gain; the floor stands in for the missing spread."""
+    base = np.linspace(0.3, 0.7, QUESTIONS)
+    same, hair = scored(base), scored(base + 1e-5)
+    evidence = Evidence((hair,) * 3, same, same, 1, siblings=(same,) * 3)
+    reason = NoiseFloor().judge(evidence).reasons[0]
+    assert not reason.passed
+    assert reason.numbers["seed_spread"] == pytest.approx(0.0)
+    assert reason.numbers["spread_used"] == 0.001
+    assert NoiseFloor(floor=1e-7).judge(evidence).promote
+
+
+def test_answers_that_differ_widely_raise_the_floor():
+    """The three means agree exactly, but the answers differ on every question: the means agree by chance alone."""
+    rows = [np.roll(np.tile([0.0, 0.5, 1.0], 100), shift) for shift in range(3)]
+    seeds = tuple(scored(row) for row in rows)
+    reason = NoiseFloor().judge(Evidence(seeds, seeds[0], seeds[0], 1, siblings=seeds)).reasons[0]
+    assert reason.numbers["seed_spread"] == pytest.approx(0.0)
+    assert reason.numbers["spread_used"] == pytest.approx(0.5 / np.sqrt(300))
+
+
+def test_the_founder_has_no_siblings_and_that_is_said():
+    rng = np.random.default_rng(6)
+    reason = NoiseFloor().judge(drawn(rng, gain=0.2, spread=0.01, siblings=0)).reasons[0]
+    assert reason.passed
+    assert "founder, which was trained once (no siblings)" in reason.text
+    assert reason.numbers["degrees_of_freedom"] == 2
+    # One retraining of the founder against three seeds, the spread taken from these: exact as well.
+    allowed = spent_alpha(0.2, 1)
+    found = rate(rng, gate=NoiseFloor(alpha=0.2), gain=0.0, spread=0.03, siblings=0)
+    assert found <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / 400)
+
+
+def test_siblings_that_are_missing_mean_no():
+    evidence = draw_evidence(np.random.default_rng(7))
+    assert NoiseFloor().judge(evidence).promote
+    assert (
+        "siblings, its design under other seeds, are missing"
+        in NoiseFloor().judge(replace(evidence, siblings=None)).summary
+    )
+    one = replace(evidence, siblings=(evidence.siblings or ())[:1])
+    assert "the incumbent has one sibling" in NoiseFloor().judge(one).summary
+
+
+def test_too_few_seeds_are_refused():
+    evidence = draw_evidence(np.random.default_rng(8), seeds=2)
+    assert "2 training seeds were examined, 3 are needed" in NoiseFloor().judge(evidence).summary
+
+
+def test_options_are_checked():
+    assert create({}) == NoiseFloor()
+    assert create({"alpha": 0.01, "seeds": 5, "floor": 0.01}) == NoiseFloor(0.01, 5, 0.01)
+    bad = ({"alpha": 0}, {"alpha": 0.5}, {"seeds": 1}, {"seeds": 2.5}, {"floor": 0}, {"floor": True}, {"level": 1})
+    for options in bad:
+        with pytest.raises(BadInput, match="noise floor gate"):
+            create(options)
+
+
+def test_an_alpha_that_three_seeds_can_never_show_is_said_to_be_impossible():
+    outline = draw_evidence(np.random.default_rng(9)).incumbent
+    assert NoiseFloor().impossible(outline) is None
+    assert "asks for a gain of" in (NoiseFloor(alpha=1e-14).impossible(outline) or "")
