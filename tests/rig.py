@@ -14,8 +14,7 @@ from instar.builders import incumbent, uniform
 from instar.config import Settings
 from instar.exams.seal import open_seal
 from instar.executors import inline, local
-from instar.gates import improvement, retention
-from instar.gates.compose import AllOf
+from instar.gating import make_gates
 from instar.interfaces import Executor, Fact, Lab
 from instar.ledger import open_ledger
 from instar.loop import run_loop
@@ -45,16 +44,11 @@ class Rig:
         settings = Settings(**plain | self.given)
         self.home.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(settings.seed)
-        gates = [
-            improvement.create({"alpha": settings.alpha, "seeds": settings.replicas}),
-            retention.create({"against": "incumbent"}),
-            retention.create({"against": "founder"}),
-        ]
         parts = Parts(
             lab=self.lab,
             builder=BUILDERS[settings.builder].create(self.lab.name, self.lab.design_space(), rng),
             executor=self.executor(settings),
-            gate=AllOf(gates),
+            gate=make_gates(settings, self.lab),
             archive=open_archive(self.home / "archive.db", settings.identity),
             ledger=open_ledger(self.home / "ledger"),
             seal=open_seal(self.home / "sealed.key"),

@@ -42,6 +42,9 @@ class ToyExam:
         bands = (asked > HARDEST // 2).astype(np.int64)
         return Score(right.astype(float), right, asked.astype(float), bands, ("easy", "hard"), {"share": right.mean()})
 
+    def outline(self, paper: Paper) -> Score:
+        return self.mark(paper, {"given": np.zeros_like(np.asarray(paper.questions["asked"]))})
+
 
 class ToyLab:
     """The design's `push` in [0, 1] is how much skill a successor gains; `fault` makes a job go wrong."""

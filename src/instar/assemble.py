@@ -21,8 +21,8 @@ from instar.config import Manifest, Settings, read_manifest
 from instar.errors import BadInput
 from instar.exams.seal import open_seal
 from instar.executors import inline
-from instar.gates.compose import AllOf
-from instar.interfaces import Builder, Executor, Gate, Lab
+from instar.gating import check_gates, make_gates
+from instar.interfaces import Builder, Executor, Lab
 from instar.ledger import open_ledger
 from instar.sandbox import probe
 from instar.scratch import held
@@ -70,6 +70,8 @@ def plan(settings: Settings) -> Plan:
     if _is_file(path):
         identity["lab_toml"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     _check_home(settings.directory)
+    if settings.arm == arms.LOOP:
+        check_gates(settings, lab)
     return Plan(settings, lab, identity)
 
 
@@ -129,7 +131,7 @@ def opened(plan: Plan) -> Iterator[Run]:
         archive = stack.enter_context(open_archive(home / "archive.db", plan.identity))
         ledger = stack.enter_context(open_ledger(home / "ledger"))
         builder = _builder(plan, lives_before=sum(archive.counts().values()))
-        gate, seal = _gate(settings), open_seal(home / "seal.key")
+        gate, seal = make_gates(settings, plan.lab), open_seal(home / "seal.key")
         scratch = stack.enter_context(held(home))
         shutil.rmtree(scratch / "rooms", ignore_errors=True)  # of a former life
         rooms = scratch / "rooms" / secrets.token_hex(4)  # out of reach of its jobs that are only just dying
@@ -191,15 +193,3 @@ def _builder(plan: Plan, lives_before: int) -> Builder:
     rng = np.random.default_rng([plan.settings.seed, lives_before])
     builder: Builder = plugins.find("builders", plan.settings.builder)(plan.lab.name, plan.lab.design_space(), rng)
     return builder
-
-
-def _gate(settings: Settings) -> Gate:
-    """Return superiority over the incumbent, and nothing forgotten against the incumbent and generation 0."""
-    improvement, retention = plugins.find("gates", "improvement"), plugins.find("gates", "retention")
-    return AllOf(
-        [
-            improvement({"alpha": settings.alpha, "seeds": settings.replicas}),
-            retention({"margin": settings.margin, "against": "incumbent"}),
-            retention({"margin": settings.margin, "against": "founder"}),
-        ]
-    )

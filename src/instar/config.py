@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from instar.errors import BadInput
 from instar.interfaces import Feedback
+from instar.records import digest
 from instar.space import Choice, Integer, Real, Space, Value
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -51,6 +52,10 @@ def size(text: str) -> int:
     if not 1 <= number < 2**62:
         raise ValueError(f"'{text}' is not between one byte and what a disk can hold")
     return int(number)
+
+
+GATES = ("improvement", "noise", "retention", "collapse", "resources", "conduct")
+"""The gates of every run, unless its settings say otherwise."""
 
 
 class Settings(BaseSettings):
@@ -83,6 +88,10 @@ class Settings(BaseSettings):
     alpha: Annotated[float, Field(gt=0.0, lt=0.5, description="chance of any false promotion in the run")] = 0.05
     margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of success per band that counts as none")] = 0.05
     patience: Annotated[int, Field(ge=1, description="failed finalists before an exhausted lab ends the run")] = 3
+    gates: Annotated[
+        list[str] | dict[str, dict[str, Any] | Literal[False]] | None,
+        Field(description="these gates alone; or a table: a gate's options, or false to leave it out"),
+    ] = None
 
     @field_validator("budget", "budget_cpu", "trial_limit")
     @classmethod
@@ -111,6 +120,15 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
+    def chosen_gates(self) -> dict[str, dict[str, Any]]:
+        """The gates' names with the options that a person gave, in the order in which they are asked."""
+        if isinstance(self.gates, list):
+            return {name: {} for name in self.gates}
+        given = self.gates or {}
+        named = dict.fromkeys([*GATES, *given])
+        return {name: dict(given.get(name) or {}) for name in named if given.get(name) is not False}
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must agree when the same run directory is used again."""
         return {
@@ -127,6 +145,7 @@ class Settings(BaseSettings):
             "rungs": self.rungs,
             "eta": self.eta,
             "unsafe_no_sandbox": self.unsafe_no_sandbox,
+            "gates": self.chosen_gates,
         }
 
     @property
@@ -136,6 +155,8 @@ class Settings(BaseSettings):
             return self.home
         standard = Settings.model_construct().identity | {"lab": self.lab, "options": {}}
         own = {key: value for key, value in self.identity.items() if key != "options" and value != standard[key]}
+        if "gates" in own:
+            own["gates"] = digest(own["gates"])[:6]
         parts = [Path(self.lab).stem, *(f"{k}{v}" for k, v in sorted((self.options | own).items()))]
         return Path("instar-runs") / re.sub(r"[^A-Za-z0-9._-]+", "", "-".join(map(str, parts)))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from instar import siblings
 from instar.artefacts import write_arrays
 from instar.errors import ArtefactError
 from instar.exams import similarity
 from instar.exams.figures import figures
 from instar.interfaces import Paper, Referring, Reservation, Stage, Verdict
-from instar.promotion import promote
-from instar.records import Decision, Evidence, Outcome, OutcomeState, Reason, Score, Trial, Usage
+from instar.promotion import promote, provenance
+from instar.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
 from instar.state import Candidate, Run
 from instar.trials import close
 
@@ -36,7 +37,8 @@ class Examination:
         self.scores: dict[str, Score] = {}
         self.problems: list[str] = []
         self.cut_off = False
-        self.usage = Usage()
+        self.usages: dict[str, Usage] = {}
+        self.siblings = siblings.of_incumbent(run)
         self.paper, self.questions = self._set()
         self.open = self._sitters()
 
@@ -73,12 +75,17 @@ class Examination:
         sitters["incumbent"] = run.artefact(run.incumbent)
         if run.incumbent.number > 0:
             sitters["founder"] = run.artefact(run.generations[0])
+        for digest, place in (self.siblings or {}).items():
+            if digest != run.incumbent.artefact:  # where one of them was promoted, it sits as the incumbent
+                sitters[f"sibling {digest[:12]}"] = place
         return sitters
 
     def _sat(self, name: str, outcome: Outcome) -> None:
         """Mark one sitting; judge when the last one is in."""
         run = self.run
-        self.usage += outcome.usage
+        self.usages[name] = outcome.usage
+        if name == self.successor or name in map(_name, self.trials):
+            self.candidate.incidents += outcome.incidents
         run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
         try:
             self.scores[name] = run.mark(self.paper, outcome)
@@ -91,10 +98,11 @@ class Examination:
 
     def _judge(self) -> None:
         run, candidate = self.run, self.candidate
-        run.staged.settle[self._key] = self.usage
+        run.staged.settle[self._key] = sum(self.usages.values(), Usage())
         self.questions.unlink(missing_ok=True)
         if candidate.proposal.parent != run.incumbent.number or self.cut_off:
             return  # another candidate was promoted meanwhile, or the run was ended: a restart examines it again
+        run.judged += 1
         decision = self._decide()
         seen = self.scores.get(self.successor)
         estimates = figures(seen, seed=self.test) if seen else {}
@@ -125,6 +133,12 @@ class Examination:
             founder=self.scores.get("founder", incumbent),
             test=self.test,
             successor=self.scores[self.successor],
+            attempt=self.run.judged,
+            siblings=self._sibling_scores(),
+            footprint=self._footprint(),
+            incumbent_footprint=siblings.incumbent_footprint(self.run, self.usages["incumbent"]),
+            provenance=provenance(self.run, self.candidate.experience),
+            incidents=self.candidate.incidents,
         )
         decision = self.run.parts.gate.judge(evidence)
         return Decision((*decision.reasons, self._similarity())) if decision.reasons else decision
@@ -136,3 +150,17 @@ class Examination:
         ancestors = {name: path for name, path in sitters.items() if name in ("incumbent", "founder")}
         references = lab.references() if isinstance(lab, Referring) else {}
         return similarity.judge_files(candidate, lab.artefact_files, ancestors, references)
+
+        return self.run.parts.gate.judge(evidence)
+
+    def _sibling_scores(self) -> tuple[Score, ...] | None:
+        if self.siblings is None:
+            return None
+        incumbent = self.scores["incumbent"]
+        return tuple(self.scores.get(f"sibling {digest[:12]}", incumbent) for digest in self.siblings)
+
+    def _footprint(self) -> Footprint:
+        """Return what the successor weighs and costs, by the conductor's own measures."""
+        trained = [trial.usage.cpu_seconds for trial in self.trials]
+        size = siblings.artefact_bytes(self.run, self._sitters()[self.successor])
+        return Footprint(size, self.usages[self.successor].cpu_seconds, sum(trained) / len(trained))

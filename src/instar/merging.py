@@ -35,6 +35,7 @@ def merge(run: Run, candidate: Candidate) -> None:
 
 
 def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
+    candidate.incidents += outcome.incidents
     run.staged.settle[outcome.key] = outcome.usage
     directory, lab = run.merged_directory(candidate.proposal), run.parts.lab
     screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
@@ -54,6 +55,7 @@ def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
 
 
 def _screened(run: Run, candidate: Candidate, outcome: Outcome) -> None:
+    candidate.incidents += outcome.incidents
     run.staged.settle[outcome.key] = outcome.usage
     screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
     metric, artefact = None, candidate.merged.artefact if candidate.merged else ""

@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from instar import siblings
 from instar.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.errors import BadInput
 from instar.exams.figures import figures
 from instar.interfaces import Heritable, Verdict
 from instar.ledger.statement import promotion
-from instar.records import Generation, Score
+from instar.records import Generation, Provenance, Score, Trial
 from instar.sandbox import UNSAFE
 from instar.state import Candidate, Run, Rung
 
@@ -36,7 +37,9 @@ def promote(run: Run, candidate: Candidate, artefact: Path, score: Score, verdic
         ledger_index=-1,
         why=f"{proposal.why} | {verdict.decision.summary}",
     )
-    install(run, generation, artefact, candidate.experience)
+    top = run.settings.rungs - 1
+    replicas = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
+    install(run, generation, artefact, candidate.experience, replicas)
 
 
 def found(run: Run, artefact: Path, score: Score) -> None:
@@ -66,11 +69,18 @@ def founding_settings(run: Run) -> dict[str, Any]:
             for name, allowed in run.parts.builder.space.ranges.items()}  # fmt: skip
 
 
-def install(run: Run, generation: Generation, artefact: Path, trained_on: Sequence[str] = ()) -> None:
+def install(
+    run: Run,
+    generation: Generation,
+    artefact: Path,
+    trained_on: Sequence[str] = (),
+    replicas: Sequence[Trial] = (),
+) -> None:
     """Write the generation's files out of sight, then the archive, then show them, then the ledger.
 
     Every step can be repeated, and no directory of a generation is ever seen that the archive does not hold.
-    `trained_on` holds the digests of the data files that its training was given.
+    `trained_on` holds the digests of the data files that its training was given; `replicas` are the trials of its
+    design under every training seed.
     """
     directory = _hidden(run.artefact(generation))
     directory.parent.mkdir(exist_ok=True)
@@ -80,7 +90,7 @@ def install(run: Run, generation: Generation, artefact: Path, trained_on: Sequen
     frozen = run.settings.builder_frozen_at
     if isinstance(heir, Heritable) and (frozen is None or generation.number <= frozen):
         write_json(directory / "designer.json", heir.succeed(generation.design))
-    _describe(run, generation, directory, trained_on)
+    _describe(run, generation, directory, trained_on, siblings.keep(run, generation, replicas, directory))
     run.generations.append(generation)
     run.stage(generation)
     run.commit()
@@ -130,7 +140,7 @@ def turn_over(run: Run) -> None:
     """Open a new generation: what was begun for the old incumbent ends."""
     waiting, run.candidates = run.candidates, {}
     run.rungs = [Rung() for _ in run.rungs]
-    run.screen, run.collects, run.failures = None, 0, 0
+    run.screen, run.collects, run.failures, run.judged = None, 0, 0, 0
     for key in run.tasks:
         run.parts.executor.cancel(key)
     run.drop_ready("its parent was succeeded")
@@ -138,7 +148,9 @@ def turn_over(run: Run) -> None:
         run.remove_artefacts(candidate)
 
 
-def _describe(run: Run, generation: Generation, directory: Path, trained_on: Sequence[str]) -> None:
+def _describe(
+    run: Run, generation: Generation, directory: Path, trained_on: Sequence[str], kept: Mapping[str, Any]
+) -> None:
     """Write design, lineage and card beside the weights."""
     write_json(directory / "design.json", asdict(generation.design))
     lineage: Mapping[str, Any] = {
@@ -150,6 +162,7 @@ def _describe(run: Run, generation: Generation, directory: Path, trained_on: Seq
         "grounded_share": grounded_share(run, trained_on),
         "experience_before": len(run.experience),
         "sandboxed": not run.settings.unsafe_no_sandbox,
+        **kept,
     }
     write_json(directory / "lineage.json", lineage)
     write_bytes(directory / "README.md", card(run, generation).encode())
@@ -157,10 +170,15 @@ def _describe(run: Run, generation: Generation, directory: Path, trained_on: Seq
 
 def grounded_share(run: Run, trained_on: Sequence[str]) -> float | None:
     """Return the share of these files' answers that rules or a verifier judged, or None without any."""
+    data = provenance(run, trained_on)
+    return 1.0 - data.ungrounded / data.pieces if data.pieces else None
+
+
+def provenance(run: Run, trained_on: Sequence[str]) -> Provenance:
+    """Return how many answers these files hold, and how many of them only a model has judged."""
     records = [record for record in run.experience if record.digest in set(trained_on)]
-    kept = sum(record.kept for record in records)
-    grounded = sum(record.kept for record in records if record.verified_by not in ("none", "self"))
-    return grounded / kept if kept else None
+    ungrounded = sum(record.kept for record in records if record.verified_by in ("none", "self"))
+    return Provenance(sum(record.kept for record in records), ungrounded)
 
 
 def card(run: Run, generation: Generation) -> str:

@@ -49,7 +49,7 @@ def resume(run: Run) -> None:
     run.next_verdict = 1 + max((verdict.number for verdict in verdicts.values()), default=0)
     if run.generations:
         run.collects = _collected(run)
-        run.failures = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
+        run.failures = run.judged = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
     if run.settings.arm == "loop":
         schedule.baseline(run)  # first of all: without it no trial can be marked
     _reopen(run, verdicts)
@@ -120,7 +120,8 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
         run.next_trial = trial.number + 1
         run.declare(trial)
         if trial.proposal in proposals:
-            candidate = run.candidates.setdefault(trial.proposal, Candidate(proposals[trial.proposal]))
+            known = Candidate(proposals[trial.proposal], experience=run.data())  # all that it may have been trained on
+            candidate = run.candidates.setdefault(trial.proposal, known)
             candidate.trials[trial.rung, trial.replica] = trial
             if trial.usage.cpu_seconds:
                 run.remember_seconds(trial)

@@ -33,7 +33,19 @@ from instar.interfaces import (
     Reservation,
 )
 from instar.ledger.statement import statement
-from instar.records import Experience, Generation, Job, Limits, Outcome, OutcomeState, Proposal, Score, Trial, Usage
+from instar.records import (
+    Experience,
+    Generation,
+    Incident,
+    Job,
+    Limits,
+    Outcome,
+    OutcomeState,
+    Proposal,
+    Score,
+    Trial,
+    Usage,
+)
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
 _DISK_EVERY_SECONDS = 5.0
@@ -84,6 +96,7 @@ class Candidate:
     trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
     merged: Merged | None = None
     experience: tuple[str, ...] = ()  # digests of the data that its newest training began with
+    incidents: tuple[Incident, ...] = ()  # in its jobs so far
     under_exam: bool = False
 
 
@@ -163,6 +176,7 @@ class Run:
         self.collects = 0  # jobs begun in this generation, for keys and seeds
         self.failed_collects = 0  # in a row
         self.failures = 0  # finalists since the last promotion that came to nothing
+        self.judged = 0  # candidates since the last promotion that the gates have judged
         self.stopping: str | None = None
         self.began = clock()
         self.earlier_seconds = 0.0  # wall seconds of the run's former lives

@@ -60,6 +60,7 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
 def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
     """Take over the artefact and send it to the screening exam."""
     trial = replace(trial, usage=outcome.usage)
+    candidate.incidents += outcome.incidents
     if outcome.state is not OutcomeState.DONE:
         return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
     if candidate.proposal.parent != run.incumbent.number or run.screen is None:
@@ -85,6 +86,7 @@ def _sit(run: Run, candidate: Candidate, trial: Trial) -> None:
 def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
     """Mark the screening exam against the incumbent's answers to the same questions."""
     trial = replace(trial, usage=trial.usage + outcome.usage)
+    candidate.incidents += outcome.incidents
     screen = run.screen
     waits = candidate.proposal.parent == run.incumbent.number and screen is not None and screen.baseline is None
     if waits and outcome.state is OutcomeState.DONE:

@@ -92,6 +92,11 @@ class TilesExam:
     def _names(self) -> tuple[str, ...]:
         return ("greedy", "beam") if self.sizes["search_width"] > 1 else ("greedy",)
 
+    def outline(self, paper: Paper) -> Score:
+        """Return the score of one who moves nothing: with the lengths and bands of every board."""
+        still = np.full((len(paper.questions["boards"]), 1), -1, dtype=np.int8)
+        return self.mark(paper, {"greedy": still, "beam": still})
+
     def _value(self, reference: Floats, solved: rules.Mask, used: npt.NDArray[np.int64]) -> Floats:
         """Return each question's score in [0, 1], (N,)."""
         slack = self.sizes["slack"]

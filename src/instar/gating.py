@@ -1,0 +1,79 @@
+"""Which gates a run has, and whether they can decide anything on its lab's exam: asked before any compute is spent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from instar import plugins
+from instar.config import Settings
+from instar.errors import BadInput
+from instar.gates.compose import AllOf
+from instar.interfaces import Feedback, Gate, Lab, Outlining, Paper, Safeguarded, Stage
+from instar.records import Score
+
+_SEED = 20261122  # of the paper that is only looked at; the sealed ones are drawn from the run's own key
+
+
+def make_gates(settings: Settings, lab: Lab) -> AllOf:
+    """Make all gates of a run, each with what the settings and the lab say of it.
+
+    Raises:
+        BadInput: an unknown gate or option, a value that would pass nothing or everything, or no gate at all.
+    """
+    gates = [gate for name in settings.chosen_gates for gate in _make(name, settings, lab)]
+    if not gates:
+        raise BadInput("'gates' is empty, so no candidate could ever be promoted", "Leave it out for the usual gates.")
+    return AllOf(gates)
+
+
+def _make(name: str, settings: Settings, lab: Lab) -> list[Gate]:
+    """Make the gate of that name; retention stands for two, against the incumbent and against the founder."""
+    factory = plugins.find("gates", name)
+    options = _usual(name, settings, lab) | settings.chosen_gates[name]
+    if name == "retention" and "against" not in options:
+        return [factory(options | {"against": whom}) for whom in ("incumbent", "founder")]
+    return [factory(options)]
+
+
+def _usual(name: str, settings: Settings, lab: Lab) -> dict[str, object]:
+    """Return the options that a built-in gate gets from elsewhere."""
+    control = settings.feedback is not Feedback.VERIFIED  # it is there to show what ungrounded data do
+    usual: dict[str, dict[str, object]] = {
+        "improvement": {"alpha": settings.alpha, "seeds": settings.replicas},
+        "noise": {"seeds": settings.replicas},
+        "retention": {"margin": settings.margin},
+        "collapse": {"safeguards": tuple(lab.safeguards) if isinstance(lab, Safeguarded) else ()}
+        | ({"ungrounded": 1.0} if control else {}),
+    }
+    return usual.get(name, {})
+
+
+def check_gates(settings: Settings, lab: Lab) -> None:
+    """Set a promotion paper as the run will set them, and ask every gate whether it could decide on it.
+
+    Raises:
+        BadInput: naming the gate, and why no candidate could pass it or none could fail.
+    """
+    gates = make_gates(settings, lab)
+    paper = lab.exam.set(_SEED, Stage.PROMOTION)
+    outline = lab.exam.outline(paper) if isinstance(lab.exam, Outlining) else _guess(paper)
+    if outline is None:
+        raise BadInput(f"lab '{lab.name}': its promotion exam has no questions", "Set one question at least.")
+    for gate in gates.gates:
+        ask = getattr(gate, "impossible", None)
+        why = ask(outline) if ask is not None else None
+        if why:
+            raise BadInput(
+                f"{gate.name} gate: {why}, on the {outline.values.size} questions of lab '{lab.name}'",
+                "Change the gate's settings or the exam's size.",
+            )
+
+
+def _guess(paper: Paper) -> Score | None:
+    """Return the outline of a paper whose exam states none: its arrays tell the number of questions, not the bands."""
+    arrays = [np.asarray(array) for array in (*paper.answers.values(), *paper.questions.values())]
+    count = max((len(array) for array in arrays if array.ndim), default=0)
+    if not count:
+        return None
+    nothing, unknown = np.zeros(count), np.full(count, np.nan)
+    return Score(nothing, nothing.astype(bool), unknown, np.zeros(count, dtype=np.int64), ())
