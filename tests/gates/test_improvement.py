@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from instar.errors import BadInput
-from instar.gates.improvement import Improvement, create
+from instar.gates.improvement import Improvement, create, holm
 from instar.gates.pairing import random_order
 from instar.records import Evidence, Score
 from instar.stats.evalues import log_e_process, spent_alpha
@@ -106,5 +106,78 @@ def test_options_are_checked():
     assert create({"alpha": 0.01, "seeds": 5}) == Improvement(alpha=0.01, seeds=5)
     bad = ({"alpha": 0}, {"alpha": 1}, {"alpha": -0.1}, {"alpha": math.nan}, {"seeds": 0}, {"level": 0.1})
     for options in (*bad, {"seeds": 2.5}, {"seeds": True}, {"alpha": "0.05"}, {"alpha": True}):
+        with pytest.raises(BadInput, match="improvement gate"):
+            create(options)
+
+
+def several(rng, gains, questions=600):
+    """Evidence on three goal metrics with these true gains; the lab's first metric, 'speed' and 'care'."""
+    base = rng.uniform(0.3, 0.6, questions)
+
+    def sit(gained):
+        rows = [np.clip(base + gain + rng.normal(0.0, 0.1, questions), 0.0, 1.0) for gain in gained]
+        return replace(scored(rows[0]), also={"speed": rows[1], "care": rows[2]})
+
+    incumbent = sit((0.0, 0.0, 0.0))
+    return Evidence(tuple(sit(gains) for _ in range(3)), incumbent, incumbent, 1)
+
+
+ALL = Improvement(also=("speed", "care"))
+ANY = Improvement(also=("speed", "care"), every=False)
+
+
+class TestConformanceWithSeveralMetrics(GateConformance):
+    def gate(self):
+        return ANY
+
+    def evidence(self):
+        evidence = draw_evidence(np.random.default_rng(20))
+
+        def having(score):
+            return replace(score, also={"speed": score.values, "care": score.values})
+
+        seeds = tuple(having(score) for score in evidence.candidate)
+        return replace(evidence, candidate=seeds, incumbent=having(evidence.incumbent))
+
+
+@pytest.mark.parametrize(
+    ("gains", "all_pass", "any_passes"),
+    [((0.1, 0.1, 0.1), True, True), ((0.1, 0.1, 0.0), False, True), ((0.0, 0.0, 0.1), False, True),
+     ((0.0, 0.0, 0.0), False, False)],
+)  # fmt: skip
+def test_all_goal_metrics_must_improve_or_any(gains, all_pass, any_passes):
+    evidence = several(np.random.default_rng(21), gains)
+    assert ALL.judge(evidence).promote == all_pass
+    assert ANY.judge(evidence).promote == any_passes
+    assert len(ALL.judge(evidence).reasons) == 3
+    if any_passes and not all_pass:
+        assert "by Holm's procedure" in ANY.judge(evidence).summary
+
+
+def test_any_of_several_is_wrong_no_more_often_than_one_alone():
+    # At alpha 0.5 the first candidate may spend 0.30: without Holm, three independent metrics would pass far more.
+    rng, gate = np.random.default_rng(22), Improvement(0.5, 1, ("speed", "care"), every=False)
+    wrong = [gate.judge(several(rng, (0.0, 0.0, 0.0), questions=150)).promote for _ in range(300)]
+    allowed = spent_alpha(0.5, 1)
+    assert np.mean(wrong) <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / 300)
+
+
+def test_holm_steps_down_and_stops():
+    levels = holm({"a": 3.0, "b": 9.0, "c": 1.0}, 0.05)
+    assert levels == pytest.approx({"b": 0.05 / 3, "a": 0.05 / 2, "c": 0.0})  # e^3 = 20 is below 2 / 0.05
+    assert holm({"a": 3.7, "b": 9.0, "c": 1.0}, 0.05)["c"] == pytest.approx(0.05)
+
+
+def test_a_goal_metric_that_was_not_marked_means_no():
+    evidence = several(np.random.default_rng(23), (0.1, 0.1, 0.1))
+    lacking = replace(evidence, incumbent=replace(evidence.incumbent, also={"speed": evidence.incumbent.values}))
+    assert "the goal metric 'care' was not marked" in ALL.judge(lacking).summary
+    outside = replace(evidence.incumbent, also={"speed": evidence.incumbent.values + 1.0})
+    assert not ALL.judge(replace(evidence, incumbent=outside)).promote
+
+
+def test_more_options_are_checked():
+    assert create({"also": ["speed"], "every": False}) == Improvement(also=("speed",), every=False)
+    for options in ({"also": "speed"}, {"also": [1]}, {"every": 1}):
         with pytest.raises(BadInput, match="improvement gate"):
             create(options)

@@ -7,6 +7,13 @@ alpha_k = 6 alpha / (pi^2 k^2) is what the k-th candidate of a run may spend: ov
 promoting anything that is not better is at most alpha. A majority of the training seeds must be better by themselves as
 well, so that one lucky seed does not stand for its design.
 
+Where a lab names several goal metrics, each has an H0 of its own. If all must improve, every e-value has to reach
+1 / alpha_k, with no correction: passing wrongly means being wrong on one that is not better (intersection-union test,
+Berger, Technometrics 24:295, 1982). If any may, Holm's step-down procedure (Scand. J. Stat. 6:65, 1979) holds the
+chance of calling any wrongly better to alpha_k, however the metrics hang together: with the e-values in falling order,
+the j-th of m has to reach (m - j + 1) / alpha_k, and so must all before it. (One over the highest e-value along the way
+is a p-value, by Ville.) The other metrics are then not guarded: declare safeguards.
+
 The e-value is the highest along the way through the questions in a random order that nobody can foresee: the
 bound holds for it too, and it needs about a quarter fewer questions than the value at the end.
 """
@@ -15,15 +22,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from instar.errors import BadInput
+from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.records import Decision, Estimate, Evidence, Floats, Reason, Score
 from instar.stats.evalues import in_words, log_e_process, spent_alpha
 from instar.stats.intervals import paired_difference
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Gain of the successor, its log e-value, and the mean gain of every training seed (S,)."""
+
+    gain: Estimate
+    log_e: float
+    gains: Floats
 
 
 @dataclass
@@ -33,10 +50,14 @@ class Improvement:
     Attributes:
         alpha: chance of promoting anything that is not better, over a whole run; inside (0, 1).
         seeds: how many training seeds must have sat the exam, at least 1.
+        also: further goal metrics of the lab, by their names in `Score.also`.
+        every: whether every goal metric must improve, or any.
     """
 
     alpha: float = 0.05
     seeds: int = 3
+    also: tuple[str, ...] = ()
+    every: bool = True
     name: str = "improvement"
 
     def __post_init__(self) -> None:
@@ -49,18 +70,32 @@ class Improvement:
             raise BadInput(f"improvement gate: {self.seeds} seeds are no evidence", "Ask for 1 or more, such as 3.")
 
     def judge(self, evidence: Evidence) -> Decision:
-        """Return whether the candidate is better, with the gain, its interval, the e-value and each seed's gain."""
+        """Return one reason per goal metric: its gain with the interval, the e-value and each seed's gain."""
         fault = problem(evidence)
         if fault:
             return refuse(self.name, fault)
         if len(evidence.candidate) < self.seeds:
             return refuse(self.name, f"{len(evidence.candidate)} training seeds were examined, {self.seeds} are needed")
-        reference = evidence.incumbent.values
-        mean = mean_over_seeds(tuple(score.values for score in evidence.judged))
+        missing = [name for score in (*evidence.candidate, *evidence.judged, evidence.incumbent) for name in self.also
+                   if name not in score.also]  # fmt: skip
+        if missing:
+            return refuse(self.name, f"the goal metric '{missing[0]}' was not marked")
+        alpha = spent_alpha(self.alpha, evidence.test)
+        found = {name: self._compare(evidence, name) for name in ("", *self.also)}
+        levels = dict.fromkeys(found, alpha) if self.every else holm({n: f.log_e for n, f in found.items()}, alpha)
+        reasons = [self._reason(name, found[name], levels[name]) for name in found]
+        if not self.every and any(reason.passed for reason in reasons):
+            text = "(any goal metric may improve, by Holm's procedure) "
+            reasons = [replace(reason, passed=True, text=text + reason.text) for reason in reasons]
+        return Decision(tuple(reasons))
+
+    def _compare(self, evidence: Evidence, name: str) -> _Comparison:
+        """Compare successor and incumbent on one goal metric; '' is the lab's first."""
+        reference = _values(evidence.incumbent, name)
+        mean = mean_over_seeds(tuple(_values(score, name) for score in evidence.judged))
         log_e = float(log_e_process((mean - reference)[random_order(evidence)], 0.0, -1.0, 1.0).max())
-        gains = np.array([score.metric - evidence.incumbent.metric for score in evidence.candidate])
-        gain = paired_difference(mean, reference)
-        return Decision((self._reason(gain, log_e, spent_alpha(self.alpha, evidence.test), gains),))
+        gains = np.array([_values(score, name).mean() - reference.mean() for score in evidence.candidate])
+        return _Comparison(paired_difference(mean, reference), log_e, gains)
 
     def impossible(self, outline: Score) -> str | None:
         """Say that even a candidate that wins every question could not pass on this paper, or None."""
@@ -73,15 +108,18 @@ class Improvement:
             f"and a candidate that wins every question reaches {in_words(log_e)}"
         )
 
-    def _reason(self, gain: Estimate, log_e: float, alpha: float, gains: Floats) -> Reason:
-        """Put the verdict in words and finite numbers; `gains` (S,) is each seed's mean gain."""
+    def _reason(self, metric: str, found: _Comparison, alpha: float) -> Reason:
+        """Put the verdict on one goal metric in words and finite numbers; at level 0 nothing passes."""
+        gain, log_e, gains = found.gain, found.log_e, found.gains
         better = int((gains > 0.0).sum())
-        shown, majority = log_e >= -math.log(alpha), 2 * better > gains.size
+        shown, majority = alpha > 0.0 and log_e >= -math.log(alpha), 2 * better > gains.size
         value = gain.value or 0.0
         verb = "better" if shown and majority else "not shown to be better: better" if value > 0.0 else "not better:"
         amount = f"{verb} by {100 * value:.1f} points" if value > 0.0 else f"{verb} {100 * value:+.1f} points"
+        needed = f"against 1/alpha {1 / alpha:.0f}" if alpha > 0.0 else "not asked after a better one failed (Holm)"
         text = (
-            f"{amount} ({points(gain.low, gain.high)}), e-value {in_words(log_e)} against 1/alpha {1 / alpha:.0f}, "
+            f"{metric}{': ' if metric else ''}{amount} ({points(gain.low, gain.high)}), "
+            f"e-value {in_words(log_e)} {needed}, "
             f"{better} of {gains.size} seeds"
         )
         numbers = {
@@ -99,14 +137,29 @@ class Improvement:
         return Reason(self.name, shown and majority, text, numbers)
 
 
+def holm(log_e: Mapping[str, float], alpha: float) -> dict[str, float]:
+    """Return the level at which each hypothesis is tested by Holm's procedure; 0 once an earlier one has failed."""
+    levels, open_still = {}, True
+    for done, name in enumerate(sorted(log_e, key=lambda name: -log_e[name])):
+        level = alpha / (len(log_e) - done)
+        levels[name] = level if open_still else 0.0
+        open_still = open_still and log_e[name] >= -math.log(level)
+    return levels
+
+
+def _values(score: Score, name: str) -> Floats:
+    """Return a goal metric per question, (N,)."""
+    return score.also[name] if name else score.values
+
+
 def create(options: Mapping[str, object]) -> Improvement:
-    """Make the gate from the options `alpha` and `seeds`. Raises `BadInput` for any other, or one out of range."""
-    for key in options:
-        if key not in ("alpha", "seeds"):
-            raise BadInput(f"improvement gate: unknown option '{key}'", "Known: alpha, seeds.")
-    alpha, seeds = options.get("alpha", 0.05), options.get("seeds", 3)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise BadInput(f"improvement gate: alpha must be a number, not {alpha!r}", "Choose a value inside (0, 1).")
-    if isinstance(seeds, bool) or not isinstance(seeds, int):
-        raise BadInput(f"improvement gate: seeds must be a whole number, not {seeds!r}", "Ask for 1 or more.")
-    return Improvement(alpha=float(alpha), seeds=seeds)
+    """Make the gate from `alpha`, `seeds`, `also` and `every`. Raises `BadInput` for any other, or one out of range."""
+    name = Improvement.name
+    check.known(name, options, "alpha", "seeds", "also", "every")
+    also, every = options.get("also", ()), options.get("every", True)
+    if not isinstance(also, list | tuple) or not all(isinstance(metric, str) and metric for metric in also):
+        raise BadInput(f"{name} gate: also must be a list of names, not {also!r}", "The lab declares its metrics.")
+    if not isinstance(every, bool):
+        raise BadInput(f"{name} gate: every must be true or false, not {every!r}", "The lab declares it.")
+    alpha, seeds = check.number(name, options, "alpha", 0.05), check.count(name, options, "seeds", 3)
+    return Improvement(alpha, seeds, tuple(also), every)
