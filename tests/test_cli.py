@@ -34,7 +34,9 @@ CONTRACT = {
     "loop_overhead_share",
     "run_directory",
 }
-COMMANDS = ["", "run", "status", "generations", "report", "solve", "rollback", "lab list", "lab check", "doctor"]
+COMMANDS = [
+    "", "run", "status", "generations", "explain", "report", "solve", "rollback", "lab list", "lab check", "doctor",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +241,7 @@ def test_lab_options_may_be_written_in_both_ways() -> None:
 
 OPEN = {  # mappings whose keys are the lab's or the archive's own
     "settings.options", "generations[].parameters", "generations[].metrics", "trials", "cost.cpu_seconds_by_purpose",
-    "final.metrics", "final.founder.metrics", "labs[].options",
+    "final.metrics", "final.founder.metrics", "labs[].options", "settings.gates", "reasons[].numbers", "estimates",
 }  # fmt: skip
 
 
@@ -269,6 +271,7 @@ def test_the_page_on_json_names_every_key_and_no_other(home: Path, capsys: pytes
     calls = {
         "`instar status`": ("status", *place),
         "`instar generations`": ("generations", *place),
+        "`instar explain`": ("explain", *place),
         "`instar report`": ("report", *place),
         "`instar rollback`": ("rollback", "--to", "1", *place),
         "`instar lab list`": ("lab", "list", "--json"),

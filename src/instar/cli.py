@@ -240,6 +240,36 @@ def generations(home: Home = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def explain(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOME] [N]", help="Run directory; number of the verdict.")
+    ] = None,
+    proposal: Annotated[int | None, typer.Option(metavar="N", help="The verdict on this proposal.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each gate saw of a judged candidate, by default of the newest."""
+    from instar import explaining
+
+    place, number = home_and_number(words or [], home)
+    found = explaining.explain(_at(place), number, proposal)
+    _emit(found, as_json, explaining.in_words(found))
+
+
+def home_and_number(words: Sequence[str], home: Path | None) -> tuple[Path | None, int | None]:
+    """Tell a run directory from the number of a verdict; a directory that is named by a number needs --home.
+
+    Raises:
+        BadInput: two of a kind.
+    """
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
+    places = [Path(word) for word in words if not (word.isascii() and word.isdigit())] + ([home] if home else [])
+    if len(numbers) > 1 or len(places) > 1:
+        raise BadInput(f"too much is given: {' '.join(words)}", "Name one run directory and one number.")
+    return (places[0] if places else None), (numbers[0] if numbers else None)
+
+
+@app.command()
 def report(home: Home = None, as_json: Json = False) -> None:
     """Write the report: a Markdown page, one HTML file and the figures."""
     from instar.archive import read_archive

@@ -151,8 +151,6 @@ class Examination:
         references = lab.references() if isinstance(lab, Referring) else {}
         return similarity.judge_files(candidate, lab.artefact_files, ancestors, references)
 
-        return self.run.parts.gate.judge(evidence)
-
     def _sibling_scores(self) -> tuple[Score, ...] | None:
         if self.siblings is None:
             return None

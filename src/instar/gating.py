@@ -39,7 +39,8 @@ def _usual(name: str, settings: Settings, lab: Lab) -> dict[str, object]:
     """Return the options that a built-in gate gets from elsewhere."""
     control = settings.feedback is not Feedback.VERIFIED  # it is there to show what ungrounded data do
     usual: dict[str, dict[str, object]] = {
-        "improvement": {"alpha": settings.alpha, "seeds": settings.replicas},
+        "improvement": {"alpha": settings.alpha, "seeds": settings.replicas}
+        | {"also": lab.metric.also, "every": lab.metric.every},
         "noise": {"seeds": settings.replicas},
         "retention": {"margin": settings.margin},
         "collapse": {"safeguards": tuple(lab.safeguards) if isinstance(lab, Safeguarded) else ()}

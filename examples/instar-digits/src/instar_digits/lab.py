@@ -10,7 +10,7 @@ import numpy as np
 from instar.artefacts import read_arrays, read_json
 from instar.checks import Form, formed
 from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Arrays, Metric, Paper, Stage, TrainRequest
+from instar.interfaces import Arrays, Metric, Paper, Safeguard, Stage, TrainRequest
 from instar.records import Design, Job, Limits, Room, Score
 from instar.space import Integer, Real, Space
 from instar_digits.data import exam_set
@@ -46,7 +46,10 @@ class DigitsExam:
         # One band: who always says "2" is perfect on twos, and no successor could be shown to keep that.
         bands = np.zeros(len(labels), dtype=np.int64)
         metrics = {"accuracy": float(right.mean())}
-        return Score(right.astype(np.float64), right, lengths, bands, ("all digits",), metrics)
+        shares = np.bincount(classes.clip(0, 9), minlength=10) / len(classes)
+        entropy = -float(np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros(10))))
+        spread = {"entropy of the classes": entropy}
+        return Score(right.astype(np.float64), right, lengths, bands, ("all digits",), metrics, safeguards=spread)
 
     def known_good(self, paper: Paper) -> Arrays:
         return {"classes": np.asarray(paper.answers["labels"]).astype(np.int64)}
@@ -68,6 +71,7 @@ class DigitsLab:
     preload = ("instar_digits.work", "sklearn.datasets")
     artefact_files = ("features.json", "model.safetensors")
     exam = DigitsExam()
+    safeguards = (Safeguard("entropy of the classes", 0.3),)  # in bits, of log2(10) = 3.3
 
     def design_space(self) -> Space:
         return Space({"steps": Integer(20, 400, log=True), "learning_rate": Real(0.01, 10.0, log=True)})

@@ -28,6 +28,8 @@ _BANDS_3 = (1, 8, 14, 18, 22, 26, 31)  # upper ends of the bands of optimal leng
 _SOLVABLE = 36  # longest optimal length that the solver is asked to verify, 4x4: fractions of a second
 _SHORT = 10  # longest optimal length of the first band, 4x4
 _RANDOM = np.nan
+FIRST_MOVES = "entropy of the first moves"
+"""A safeguard, in bits. Distinct answers would be none: a sequence of moves solves one board alone."""
 
 
 class TilesExam:
@@ -76,7 +78,7 @@ class TilesExam:
             value = self._value(reference, solved, used)
             metrics |= _plain("beam", paper, solved, used, lengths)
         bands = np.asarray(paper.answers["bands"], dtype=np.int64)
-        return Score(value, greedy_solved, lengths, bands, _NAMES[self.size], metrics)
+        return Score(value, greedy_solved, lengths, bands, _NAMES[self.size], metrics, safeguards=_spread(answers))
 
     def known_good(self, paper: Paper) -> Arrays:
         """Solve what the marker's side can solve: all of 3x3, what lies near the goal on larger boards."""
@@ -102,6 +104,13 @@ class TilesExam:
         slack = self.sizes["slack"]
         score = 1.0 - (used - reference) / slack if slack else reference / np.maximum(used, 1)
         return np.where(solved, np.clip(score, 0.0, 1.0), 0.0)
+
+
+def _spread(answers: Arrays) -> dict[str, float]:
+    """Return how evenly the policy's first moves are spread, in bits: 0 for always the same, 2 for evenly."""
+    counts = np.bincount(np.asarray(answers["greedy"])[:, :1].ravel().astype(np.int64) + 1, minlength=rules.MOVES + 1)
+    shares = counts[1:][counts[1:] > 0] / max(1, counts[1:].sum())
+    return {FIRST_MOVES: float(max(0.0, -(shares * np.log2(shares)).sum()))}
 
 
 def _plain(name: str, paper: Paper, solved: rules.Mask, used: npt.NDArray[np.int64], lengths: Floats) -> dict[str, Any]:

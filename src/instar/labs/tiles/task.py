@@ -18,9 +18,9 @@ from instar.artefacts import read_arrays, read_json
 from instar.checks import Form, formed
 from instar.config import Manifest, read_manifest
 from instar.errors import ArtefactError, BadInput, LabError
-from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, TrainRequest
+from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Safeguard, TrainRequest
 from instar.labs.tiles import oracle, rules
-from instar.labs.tiles.paper import TilesExam
+from instar.labs.tiles.paper import FIRST_MOVES, TilesExam
 from instar.labs.tiles.shapes import parse_config
 from instar.records import Design, Experience, Goal, Job, Limits, Room
 from instar.space import Space, Value
@@ -41,6 +41,7 @@ class TilesLab:
         self.version = manifest.version
         self.size = int(chosen["size"])
         self.metric = Metric("path efficiency" if self.size == 3 else "path score", "moves", "greedy_success")
+        self.safeguards = (Safeguard(FIRST_MOVES, 0.25),)  # in bits; a policy that solves has nearly all of the 2
         self._exam = TilesExam(self.size, {key: int(value) for key, value in self._manifest.exam.items()})
 
     @property
