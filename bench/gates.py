@@ -1,4 +1,4 @@
-"""Error rates and power of the gates, by simulation: `python bench/gates.py` (half a minute on a free core).
+"""Error rates and power of the gates, by simulation: `python bench/gates.py` (minutes), or `... composed_nulls cost`.
 
 Every share is printed with its 95 % Monte Carlo interval (Clopper-Pearson). The seed is fixed.
 """
@@ -6,20 +6,26 @@ Every share is printed with its 95 % Monte Carlo interval (Clopper-Pearson). The
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
+from instar.gates.conduct import Conduct
 from instar.gates.improvement import Improvement
+from instar.gates.noise import NoiseFloor
+from instar.gates.resources import Resources
 from instar.gates.retention import Retention, questions_needed
-from instar.records import Floats
+from instar.records import Evidence, Floats, Footprint, Provenance, Score
 from instar.stats.evalues import log_e_process, spent_alpha
 from instar.stats.horizon import horizon
 from instar.stats.intervals import betting_mean, clopper_pearson, paired_bounds
-from instar.testing.gate import draw_evidence
+from instar.testing.gate import draw_evidence, make_score
 
 SEED = 20261122
 THREE = np.array([-1.0, 0.0, 1.0])
@@ -160,6 +166,139 @@ def bio_creep(rng: np.random.Generator) -> None:
             )
 
 
+@dataclass(frozen=True)
+class World:
+    """Models whose chance of solving a question is `level` plus their design's gain plus their seed's luck."""
+
+    spread: float  # deviation between training seeds
+    questions: int = 1000
+    bands: int = 4
+    level: float = 0.7
+    shared: float = 0.95  # share of questions on which all go by the same difficulty
+    screen: int = 480
+
+    def evidence(self, rng: np.random.Generator, family: Floats, best: int, gain: float, test: int) -> Evidence:
+        """Draw a finalist and its exam: its first seed was better on the screen, its successor is the best there.
+
+        `family` (3,) is how good the incumbent's siblings are, and `best` which of them was promoted.
+        """
+        while True:
+            quality = self.level + gain + rng.normal(0.0, self.spread, 3)
+            screens = quality + rng.normal(0.0, math.sqrt(0.5 * (1 - self.shared) / self.screen), 3)
+            if screens[0] > family[best]:
+                break
+        common, band = rng.random(self.questions), np.arange(self.questions) % self.bands
+
+        def sit(rate: float) -> Score:
+            luck = np.where(rng.random(self.questions) < self.shared, common, rng.random(self.questions))
+            return make_score(luck < rate, band, self.bands)
+
+        scores, siblings = [sit(rate) for rate in quality], [sit(rate) for rate in family]
+        return Evidence(
+            candidate=tuple(scores), successor=scores[int(np.argmax(screens))], incumbent=siblings[best],
+            founder=sit(0.1), test=test, attempt=test, siblings=tuple(siblings), footprint=SAME,
+            incumbent_footprint=SAME, provenance=Provenance(1000, 0), incidents=(),
+        )  # fmt: skip
+
+    def family(self, rng: np.random.Generator) -> tuple[Floats, int]:
+        """Draw an incumbent: three seeds of one design, the best by the screen promoted."""
+        family = self.level + rng.normal(0.0, self.spread, 3)
+        return family, int(np.argmax(family + rng.normal(0.0, 0.005, 3)))
+
+
+SAME = Footprint(2**20, 1.0, 10.0)
+
+
+def composed() -> AllOf:
+    """Return the gates of a run as they come."""
+    return AllOf(
+        [Improvement(), NoiseFloor(), Retention(), Retention(against="founder"), Collapse(), Resources(), Conduct()]
+    )
+
+
+def verdicts(evidence: Evidence) -> tuple[bool, bool, bool]:
+    """Return whether improvement passes it, whether improvement and noise floor do, and whether all gates do."""
+    if not Improvement().judge(evidence).promote:
+        return False, False, False  # the rest would only cost time
+    return True, NoiseFloor().judge(evidence).promote, composed().judge(evidence).promote
+
+
+_WHICH = ("improvement alone", "improvement and noise floor", "all gates")
+
+
+def composed_nulls(rng: np.random.Generator) -> None:
+    """Print false promotions of the composed gate where nothing, or nothing but the seed, has changed."""
+    print("\nAny false promotion by the composed gate, 1,000 questions, 3 seeds, finalists chosen by the screen")
+    for name, spread, runs in (("nothing changes", 0.0, 200), ("the seed changes, spread 0.5 points", 0.005, 200),
+                               ("the seed changes, spread 2 points", 0.02, 200)):  # fmt: skip
+        world = World(spread)
+        found = np.zeros((runs, 40, 3), dtype=bool)
+        for run in range(runs):
+            family, best = world.family(rng)
+            for test in range(1, 41):
+                found[run, test - 1] = verdicts(world.evidence(rng, family, best, 0.0, test))
+        for count in (20, 40):
+            for which, column in zip(_WHICH, found[:, :count].any(axis=1).T, strict=True):
+                show(f"{count} candidates, {name}: {which}", column)
+    print("One exam of one candidate, looked at 40 times in one order")
+    for name, spread in (("nothing changes", 0.0), ("the seed changes, spread 0.5 points", 0.005)):
+        world = World(spread)
+        found = np.zeros((400, 2), dtype=bool)
+        for run in range(len(found)):
+            evidence = world.evidence(rng, *world.family(rng), 0.0, 1)
+            path = log_e_process(evidence.judged[0].values - evidence.incumbent.values, 0.0, -1.0, 1.0)
+            for count in np.flatnonzero(ever(path[24::25, None], spent_alpha(0.05, 1))) * 25 + 25:
+                found[run] |= (True, NoiseFloor().judge(first(evidence, count)).promote)
+        for which, column in zip(_WHICH, found.T, strict=False):
+            show(f"{name}: {which}", column)
+
+
+def first(evidence: Evidence, count: int) -> Evidence:
+    """Return the evidence after the first `count` questions."""
+
+    def cut(score: Score) -> Score:
+        return Score(*(array[:count] for array in (score.values, score.solved, score.lengths, score.bands)),
+                     score.band_names)  # fmt: skip
+
+    return replace(
+        evidence, candidate=tuple(map(cut, evidence.candidate)), incumbent=cut(evidence.incumbent),
+        founder=cut(evidence.founder), siblings=tuple(map(cut, evidence.siblings or ())),
+        successor=cut(evidence.judged[0]),
+    )  # fmt: skip
+
+
+def composed_power(rng: np.random.Generator) -> None:
+    """Print how often the composed gate finds a true gain."""
+    print("\nTrue gain found by the composed gate, 1,000 questions, 3 seeds with spread 0.5 points")
+    for gain in (0.02, 0.04):
+        for bands in (1, 4):
+            for test in (1, 5):
+                world, found = World(0.005, bands=bands), []
+                for _ in range(200):
+                    family, best = world.family(rng)
+                    found.append(verdicts(world.evidence(rng, family, best, gain, test)))
+                for which, column in zip(_WHICH, np.array(found).T, strict=True):
+                    show(f"{100 * gain:.0f} points, {bands} band{'s' * (bands > 1)}, k = {test}: {which}", column)
+
+
+def noise_floor(rng: np.random.Generator) -> None:
+    """Print what the noise floor alone asks for and finds, on means without questions."""
+    print("\nThe noise floor's t test alone, as many siblings as seeds, seed spread 0.5 points")
+    gate, draws = NoiseFloor(), 20000
+    for seeds in (2, 3, 5):
+        for test in (1, 2, 5, 20):
+            once = gate.needed(spent_alpha(gate.alpha, test), 1.0, seeds, seeds, 2 * (seeds - 1))
+            for gain in (0.0, 0.02):
+                groups = rng.normal(0.0, 0.005, (2, draws, seeds))
+                groups[0] += gain
+                spread = np.sqrt(groups.var(axis=2, ddof=1).mean(axis=0))
+                hits = groups[0].mean(axis=1) - groups[1].mean(axis=1) > once * np.maximum(spread, gate.floor)
+                case = (
+                    f"{seeds} seeds, attempt {test}, about {0.5 * once:.1f} points needed, true gain {100 * gain:.0f}"
+                )
+                show(f"{case}: passed", hits)
+
+
 def coverage(rng: np.random.Generator) -> None:
     """Print the coverage of the intervals that are shown."""
     print("\nCoverage of 95 % intervals")
@@ -184,23 +323,24 @@ def coverage(rng: np.random.Generator) -> None:
 
 def cost(rng: np.random.Generator) -> None:
     """Print what a judgement costs."""
-    gate = AllOf([Improvement(), Retention(), Retention(against="founder")])
+    gate = composed()
     evidence = draw_evidence(rng, questions=2000)
     times = []
     for _ in range(30):
         start = time.perf_counter()
         gate.judge(evidence)
         times.append(1000 * (time.perf_counter() - start))
-    print(
-        f"\nOne judgement (improvement, retention twice, four bands, 2,000 questions): {np.median(times):.1f} ms median"
-    )
+    print(f"\nOne judgement by all gates (four bands, 2,000 questions): {np.median(times):.1f} ms median")
 
 
 def main() -> None:
     """Print every figure."""
+    everything = (peeking, generations, power, items, retention, bio_creep, noise_floor, composed_nulls, composed_power,
+                  coverage, cost)  # fmt: skip
+    parts = [part for part in everything if part.__name__ in sys.argv[1:] or not sys.argv[1:]]
     start = time.perf_counter()
     rng = np.random.default_rng(SEED)
-    for part in (peeking, generations, power, items, retention, bio_creep, coverage, cost):
+    for part in parts:
         part(rng)
     print(f"\nSeed {SEED}, {time.perf_counter() - start:.0f} s")
 

@@ -15,7 +15,8 @@ the j-th of m has to reach (m - j + 1) / alpha_k, and so must all before it. (On
 is a p-value, by Ville.) The other metrics are then not guarded: declare safeguards.
 
 The e-value is the highest along the way through the questions in a random order that nobody can foresee: the
-bound holds for it too, and it needs about a quarter fewer questions than the value at the end.
+bound holds for it too, and it needs about a quarter fewer questions than the value at the end. The gate is to be asked
+once per exam: asked again on a longer exam it would draw another order, and the bound is for one.
 """
 
 from __future__ import annotations
