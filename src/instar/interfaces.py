@@ -14,14 +14,18 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy.typing as npt
 
 from instar.records import (
+    Acknowledgement,
     Brief,
     Decision,
     Design,
     Evidence,
     Experience,
+    Explanation,
     Generation,
     Goal,
+    IncidentRecord,
     Job,
+    JobCount,
     Limits,
     Observation,
     Outcome,
@@ -394,8 +398,10 @@ class Account:
         return sum(self.settled.values(), Usage())
 
 
-Fact = Proposal | Trial | Generation | Experience | Verdict
-F = TypeVar("F", Proposal, Trial, Generation, Experience, Verdict)
+Fact = Proposal | Trial | Generation | Experience | Verdict | IncidentRecord | Explanation | Acknowledgement | JobCount
+F = TypeVar(
+    "F", Proposal, Trial, Generation, Experience, Verdict, IncidentRecord, Explanation, Acknowledgement, JobCount
+)
 
 
 class Archive(Protocol):
@@ -411,7 +417,7 @@ class Archive(Protocol):
         reserve: Sequence[Reservation] = (),
         wall_seconds: float | None = None,
     ) -> None:
-        """Write everything in one durable transaction. Facts with a known number (or digest) replace the old ones.
+        """Write everything in one durable transaction. Facts with a known number (digest, key) replace the old ones.
 
         `settle` maps reservation keys to what was really used; settling a key again, or one that was never
         reserved, changes nothing.
@@ -436,6 +442,15 @@ class Archive(Protocol):
 
     def close(self) -> None:
         """Give back the file. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Impossible(Protocol):
+    """An exam that can also ask what has no right answer (Zhong et al. 2025, ImpossibleBench, arXiv:2510.20270)."""
+
+    def set_impossible(self, seed: int) -> Paper:
+        """Return a small paper in the usual form; who is marked as having solved any of it has fooled the marker."""
         ...
 
 

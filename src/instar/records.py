@@ -417,6 +417,62 @@ class OutcomeState(StrEnum):
     CANCELLED = "cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class IncidentRecord:
+    """An incident as the archive keeps it: where it came up. It is never changed; a person's cause is a new fact.
+
+    Attributes:
+        key: made of job, kind and detail, so that a job that is repeated after a crash is not counted twice.
+        job: the job's key; `task` what the job was for, in words.
+        generation: the incumbent's number at that moment.
+        proposal, trial: whose job it was; None where it was a generation's.
+    """
+
+    key: str
+    job: str
+    task: str
+    generation: int
+    incident: Incident
+    proposal: int | None = None
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A cause that a person found for an incident afterwards; `made_at` in seconds since the epoch."""
+
+    number: int
+    incident: str  # key of the record
+    cause: str
+    author: str
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person's word that a run paused for its conduct may go on.
+
+    Attributes:
+        jobs: how many jobs had ended.
+        incidents: how many incidents were on record: these will not pause the run again.
+    """
+
+    number: int
+    why: str
+    author: str
+    made_at: float
+    jobs: int
+    incidents: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    """How many jobs have ended under an incumbent: what a rate of incidents is measured against."""
+
+    generation: int
+    jobs: int
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What an executor returns: how the job ended, what it cost (measured outside), where its files are."""

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from instar.archive import migrations, open_archive, opening
+from instar.archive import migrations, open_archive, opening, read_archive
 from instar.archive.schema import REVISION, metadata
 from instar.errors import ArchiveError
-from instar.testing.archive import IDENTITY
+from instar.records import IncidentRecord, Trial
+from instar.testing.archive import IDENTITY, sample_incident, sample_trial
 
 
 def test_migrations_from_nothing_agree_with_the_tables(tmp_path: Path) -> None:
@@ -52,3 +54,27 @@ def test_resuming_does_without_alembic(tmp_path: Path) -> None:
         "open_archive(Path(sys.argv[1]), IDENTITY).close(); assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "archive.db")], check=True)
+
+
+def test_an_archive_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "archive.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "upgrade", lambda connection, _: _upgrade_to("0001", connection))
+        with open_archive(path, IDENTITY) as archive:
+            archive.record([sample_trial(1)])
+    with pytest.raises(ArchiveError, match="schema 0001"):
+        read_archive(path)
+    with open_archive(path, IDENTITY) as archive:
+        assert list(archive.history(Trial)) == [sample_trial(1)]
+        archive.record([sample_incident()])
+        assert list(archive.history(IncidentRecord)) == [sample_incident()]
+        with archive._connection.begin():
+            assert compare_metadata(MigrationContext.configure(archive._connection), metadata) == []
+
+
+def _upgrade_to(revision: str, connection: Connection) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    command.upgrade(config, revision)

@@ -18,12 +18,17 @@ from instar.archive import store as store_module
 from instar.errors import ArchiveError
 from instar.interfaces import Fact, Reservation, Verdict
 from instar.records import (
+    Acknowledgement,
     Decision,
     Design,
     Experience,
+    Explanation,
     Forecast,
     Generation,
     Goal,
+    Incident,
+    IncidentRecord,
+    JobCount,
     Proposal,
     Reason,
     Trial,
@@ -75,6 +80,13 @@ facts = st.one_of(
     ),
     st.builds(Experience, texts, numbers, goals, texts, numbers, numbers, reals, numbers, usages),
     st.builds(Verdict, numbers, numbers, numbers, decisions, estimates),
+    st.builds(
+        IncidentRecord, texts, texts, texts, numbers, st.builds(Incident, texts, texts, numbers, texts),
+        st.none() | numbers, st.none() | numbers,
+    ),
+    st.builds(Explanation, numbers, texts, texts, texts, reals),
+    st.builds(Acknowledgement, numbers, texts, texts, reals, numbers, numbers),
+    st.builds(JobCount, numbers, numbers),
 )  # fmt: skip
 
 
@@ -95,7 +107,8 @@ def test_any_fact_comes_back_exactly(shared: SqlArchive, batch: list[Fact]) -> N
 
 
 def _name(fact: Fact) -> tuple[type, object]:
-    return type(fact), fact.digest if isinstance(fact, Experience) else fact.number
+    names = {Experience: "digest", IncidentRecord: "key", JobCount: "generation"}
+    return type(fact), getattr(fact, names.get(type(fact), "number"))
 
 
 def _without_signs_of_zero(fact: Fact) -> str:
@@ -173,7 +186,7 @@ def test_history_goes_by_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert [trial.number for trial in archive.history(Trial, after=2)] == list(range(3, count + 1))
 
 
-@pytest.mark.parametrize("kind", [Proposal, Trial, Generation, Experience, Verdict])
+@pytest.mark.parametrize("kind", list(store_module.CODECS))
 def test_nothing_walks_a_whole_table(shared: SqlArchive, kind: type) -> None:
     codec = store_module.CODECS[kind]
     for statement in (store_module._first(codec), store_module._page(codec), store_module._RESERVED):

@@ -13,12 +13,17 @@ from sqlalchemy.dialects.sqlite import insert
 from instar.archive import schema
 from instar.interfaces import F, Verdict
 from instar.records import (
+    Acknowledgement,
     Decision,
     Design,
     Experience,
+    Explanation,
     Forecast,
     Generation,
     Goal,
+    Incident,
+    IncidentRecord,
+    JobCount,
     Proposal,
     Reason,
     Trial,
@@ -234,6 +239,24 @@ def _decode_verdict(row: Row[Any]) -> Verdict:
     return Verdict(row.number, row.proposal, row.incumbent, decision, json.loads(row.estimates))
 
 
+def _encode_incident(fact: IncidentRecord) -> Columns:
+    place = {"key": fact.key, "job": fact.job, "task": fact.task, "generation": fact.generation}
+    return {**place, "proposal": fact.proposal, "trial": fact.trial, **asdict(fact.incident)}
+
+
+def _decode_incident(row: Row[Any]) -> IncidentRecord:
+    seen = Incident(row.kind, row.detail, row._mapping["count"], row.cause)  # a row has a method `count`
+    return IncidentRecord(row.key, row.job, row.task, row.generation, seen, row.proposal, row.trial)
+
+
+def _decode_explanation(row: Row[Any]) -> Explanation:
+    return Explanation(row.number, row.incident, row.cause, row.author, row.made_at)
+
+
+def _decode_acknowledgement(row: Row[Any]) -> Acknowledgement:
+    return Acknowledgement(row.number, row.why, row.author, row.made_at, row.jobs, row.incidents)
+
+
 def _encode_nested(estimates: Mapping[str, Mapping[str, Any]]) -> str:
     return encode_json({name: dict(estimate) for name, estimate in estimates.items()})
 
@@ -260,5 +283,21 @@ CODECS: Mapping[type, Codec[Any]] = {
     ),
     Verdict: Codec(
         schema.verdicts, "number", schema.verdicts.c.number, select(schema.verdicts), _encode_verdict, _decode_verdict
+    ),
+    IncidentRecord: Codec(
+        schema.incidents, "key", schema.incidents.c.sequence, select(schema.incidents),
+        _encode_incident, _decode_incident,
+    ),
+    Explanation: Codec(
+        schema.explanations, "number", schema.explanations.c.number, select(schema.explanations),
+        asdict, _decode_explanation,
+    ),
+    Acknowledgement: Codec(
+        schema.acknowledgements, "number", schema.acknowledgements.c.number, select(schema.acknowledgements),
+        asdict, _decode_acknowledgement,
+    ),
+    JobCount: Codec(
+        schema.job_counts, "number", schema.job_counts.c.number, select(schema.job_counts),
+        lambda fact: {"number": fact.generation, "jobs": fact.jobs}, lambda row: JobCount(row.number, row.jobs),
     ),
 }  # fmt: skip

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"  # the newest migration; an archive that has it is opened without importing alembic
+REVISION = "0002"  # the newest migration; an archive that has it is opened without importing alembic
 
 metadata = MetaData(
     naming_convention={
@@ -162,6 +162,41 @@ verdicts = _numbered(
     _required("reasons", Text),  # JSON
     _required("estimates", Text),  # JSON
 )
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    _required("job", Text),
+    _required("task", Text),
+    _required("generation", Integer),
+    Column("proposal", Integer),
+    Column("trial", Integer),
+    _required("kind", Text),
+    _required("detail", Text),
+    _required("count", BigInteger),
+    _required("cause", Text),
+)
+
+explanations = _numbered(
+    "explanations",
+    _required("incident", Text),  # key in `incidents`
+    _required("cause", Text),
+    _required("author", Text),
+    _required("made_at", Real),  # seconds since the epoch
+)
+
+acknowledgements = _numbered(
+    "acknowledgements",
+    _required("why", Text),
+    _required("author", Text),
+    _required("made_at", Real),  # seconds since the epoch
+    _required("jobs", Integer),
+    _required("incidents", Integer),
+)
+
+job_counts = _numbered("job_counts", _required("jobs", Integer))  # the number is the incumbent's
 
 accounts = Table("accounts", metadata, Column("purpose", Text, primary_key=True), *_usage())
 

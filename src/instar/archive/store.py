@@ -115,8 +115,8 @@ class SqlArchive:
         that is replaced meanwhile is seen as it is when its page is read).
 
         Args:
-            kind: Proposal, Trial, Generation, Experience or Verdict.
-            after: a fact's number; for experience, which has none, how many of the first are left out.
+            kind: one of the kinds of `instar.interfaces.Fact`.
+            after: a fact's number; for experience and incidents, which have none, how many of the first are left out.
                 0 means all, generation 0 included.
         """
         codec: Codec[F] = CODECS[kind]

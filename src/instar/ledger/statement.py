@@ -9,13 +9,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.interfaces import Fact, Verdict
-from instar.records import Experience, Generation, Proposal, Trial, TrialState, digest
+from instar.records import (
+    Acknowledgement,
+    Experience,
+    Explanation,
+    Generation,
+    IncidentRecord,
+    JobCount,
+    Proposal,
+    Trial,
+    TrialState,
+    digest,
+)
 
 Statement = tuple[str, Mapping[str, Any]]
 
 
 def statement(fact: Fact) -> Statement | None:
-    """Return the key and the statement of a fact, or None while there is nothing to say (a trial under way)."""
+    """Return the key and the statement of a fact, or None while there is nothing to say (an open trial, a count)."""
     if isinstance(fact, Proposal):
         return f"proposal:{fact.number}", _proposal(fact)
     if isinstance(fact, Trial):
@@ -24,6 +35,14 @@ def statement(fact: Fact) -> Statement | None:
         return f"experience:{fact.digest}", _experience(fact)
     if isinstance(fact, Verdict):
         return f"verdict:{fact.number}", _verdict(fact)
+    if isinstance(fact, IncidentRecord):
+        return f"incident:{fact.key}", _incident(fact)
+    if isinstance(fact, Explanation):
+        return f"explanation:{fact.number}", _said("explanation", fact.author, fact.made_at, fact.cause, fact.incident)
+    if isinstance(fact, Acknowledgement):
+        return f"acknowledgement:{fact.number}", _said("acknowledgement", fact.author, fact.made_at, fact.why, "")
+    if isinstance(fact, JobCount):
+        return None  # a running total: no two moments say the same
     return f"promotion:{fact.number}", promotion(fact)
 
 
@@ -63,3 +82,15 @@ def _verdict(verdict: Verdict) -> Mapping[str, Any]:
     reasons = [{"gate": reason.gate, "passed": reason.passed, "text": reason.text} for reason in decision.reasons]
     judged = {"test": verdict.number, "proposal": verdict.proposal, "incumbent": verdict.incumbent}
     return {"kind": "verdict", **judged, "promote": decision.promote, "reasons": reasons}
+
+
+def _incident(record: IncidentRecord) -> Mapping[str, Any]:
+    seen = record.incident
+    place = {"job": record.job, "generation": record.generation, "proposal": record.proposal, "trial": record.trial}
+    what = {"incident": seen.kind, "detail": seen.detail, "count": seen.count, "cause": seen.cause}
+    return {"kind": "incident", **place, **what}
+
+
+def _said(kind: str, author: str, made_at: float, words: str, about: str) -> Mapping[str, Any]:
+    """Return what a person said, of which incident ("" for all so far), and when."""
+    return {"kind": kind, "about": about, "author": author, "made_at": made_at, "words": words}

@@ -19,12 +19,17 @@ import pytest
 from instar.errors import ArchiveError, BadInput
 from instar.interfaces import Account, Archive, Reservation, Verdict
 from instar.records import (
+    Acknowledgement,
     Decision,
     Design,
     Experience,
+    Explanation,
     Forecast,
     Generation,
     Goal,
+    Incident,
+    IncidentRecord,
+    JobCount,
     Proposal,
     Reason,
     Trial,
@@ -95,6 +100,21 @@ def sample_verdict(number: int = 1) -> Verdict:
     return Verdict(number, number, 0, Decision(reasons), {"gain": {"value": 0.1, "status": "measured"}})
 
 
+def sample_incident(name: str = "a", trial: int | None = 1) -> IncidentRecord:
+    """Return an incident whose key is `name`, of a trial or of a generation's own job."""
+    seen = Incident("denied call", "connect to 192.0.2.1 \u2028", 2**40, "" if trial else "a habit of the C library")
+    return IncidentRecord(name, f"trial:{trial}", "training", 3, seen, trial, trial)
+
+
+CONDUCT = (
+    sample_incident("a"),
+    sample_incident("b", None),
+    Explanation(1, "a", "the name service cache", "ada", 1.7e9),
+    Acknowledgement(1, "seen, harmless", "ada", 1.7e9, 100, 4),
+    JobCount(0, 17),
+)
+
+
 class ArchiveConformance:
     """The contract of `instar.interfaces.Archive`; give the class an `opener` fixture."""
 
@@ -113,7 +133,8 @@ class ArchiveConformance:
         archive.close()
 
     @pytest.mark.parametrize(
-        "fact", [sample_proposal(), sample_trial(), sample_generation(), sample_experience(), sample_verdict()]
+        "fact",
+        [sample_proposal(), sample_trial(), sample_generation(), sample_experience(), sample_verdict(), *CONDUCT],
     )
     def test_a_fact_comes_back_as_it_was(self, opener: Opener, fact: Any) -> None:
         """Every kind survives a restart exactly, types included."""
@@ -161,6 +182,18 @@ class ArchiveConformance:
         archive.record([sample_experience("b"), sample_experience("a")])
         assert [experience.digest for experience in archive.history(Experience)] == ["b", "a"]
         assert [experience.digest for experience in archive.history(Experience, after=1)] == ["a"]
+        archive.close()
+
+    def test_an_incident_is_known_by_its_key(self, opener: Opener) -> None:
+        """A job that is repeated reports it again: it stays one, in its place; `after` leaves out that many."""
+        archive = opener(IDENTITY)
+        archive.record([sample_incident("b"), sample_incident("a")])
+        archive.close()
+        archive = opener(IDENTITY)
+        archive.record([sample_incident("b"), JobCount(1, 5), JobCount(1, 6)])
+        assert [record.key for record in archive.history(IncidentRecord)] == ["b", "a"]
+        assert [record.key for record in archive.history(IncidentRecord, after=1)] == ["a"]
+        assert list(archive.history(JobCount)) == [JobCount(1, 6)]
         archive.close()
 
     def test_settling_is_counted_once(self, opener: Opener) -> None:
