@@ -122,6 +122,9 @@ def run(
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run untrusted code without the wall; every result is marked.")
     ] = False,
+    acknowledge_incidents: Annotated[
+        str | None, typer.Option(metavar="WHY", help="Let a run that was paused for its conduct go on.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the closed loop, or resume it: the same command goes on where it was cut off."""
@@ -136,11 +139,11 @@ def run(
     plan = _plan(given)
     from instar import session
 
-    result = session.carry_out(plan, _view(), meter)
+    result = session.carry_out(plan, _view(), meter, acknowledge_incidents)
     with session.disk_faults(plan.home):
         said = _morning(plan, result)
     _emit(result, as_json, said)
-    raise typer.Exit(130 if result["status"] == "interrupted" else 0)
+    raise typer.Exit({"interrupted": 130, "paused: conduct": 1}.get(result["status"], 0))
 
 
 def lab_and_options(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
@@ -267,6 +270,27 @@ def home_and_number(words: Sequence[str], home: Path | None) -> tuple[Path | Non
     if len(numbers) > 1 or len(places) > 1:
         raise BadInput(f"too much is given: {' '.join(words)}", "Name one run directory and one number.")
     return (places[0] if places else None), (numbers[0] if numbers else None)
+
+
+@app.command()
+def incidents(
+    home: Home = None,
+    explain: Annotated[
+        tuple[int, str] | None, typer.Option(metavar="ID CAUSE", help="Put the cause of an incident on record.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what jobs did and had no leave to do, with causes."""
+    import getpass
+    import time
+
+    from instar import incidents as listing
+
+    place = _at(home)
+    if explain is not None:
+        listing.explain(place, *explain, getpass.getuser(), time.time())
+    found = listing.listed(place)
+    _emit(found, as_json, listing.words(found))
 
 
 @app.command()

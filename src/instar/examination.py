@@ -100,8 +100,8 @@ class Examination:
         run, candidate = self.run, self.candidate
         run.staged.settle[self._key] = sum(self.usages.values(), Usage())
         self.questions.unlink(missing_ok=True)
-        if candidate.proposal.parent != run.incumbent.number or self.cut_off:
-            return  # another candidate was promoted meanwhile, or the run was ended: a restart examines it again
+        if candidate.proposal.parent != run.incumbent.number or self.cut_off or run.conduct.paused:
+            return  # another was promoted meanwhile, or the run was ended or paused: a restart examines it again
         run.judged += 1
         decision = self._decide()
         seen = self.scores.get(self.successor)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from instar.interfaces import Fact, Verdict
-from instar.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.records import Acknowledgement, Experience, Generation, IncidentRecord, Proposal, Trial, TrialState
 from instar.state import Run
 
 
@@ -81,5 +81,10 @@ def _event(fact: Fact) -> tuple[str, dict[str, Any]]:
             return "verdict", {"number": fact.number, "promote": fact.decision.promote, "against": reasons}
         case Generation() if fact.ledger_index >= 0:
             return "generation", {"number": fact.number, "author": fact.author, "artefact": fact.artefact}
+        case IncidentRecord():
+            seen = {"kind": fact.incident.kind, "detail": fact.incident.detail, "count": fact.incident.count}
+            return "incident", {"job": fact.job, "generation": fact.generation, **seen, "cause": fact.incident.cause}
+        case Acknowledgement():
+            return "acknowledgement", {"number": fact.number, "author": fact.author, "why": fact.why}
         case _:
             return "", {}

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from instar import schedule
 from instar.artefacts import read_bytes, write_bytes
+from instar.conduct.watch import PAUSED
 from instar.errors import ArchiveError, ArtefactError, LabError
 from instar.executors import rooms
 from instar.interfaces import Fact
@@ -38,6 +39,8 @@ def run_loop(run: Run, watch: Watcher) -> str:
         why = reason_to_stop(run)
         if why and not run.stopping:  # a signal may have set it meanwhile
             run.stopping = why
+        if run.conduct.paused:
+            stop_now(run)
         fill(run)
         run.commit()
         tell(run, watch)
@@ -76,6 +79,7 @@ def finish(run: Run, outcome: Outcome) -> None:
         outcome = keep_log(run, outcome)
         rooms.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
+    run.note_end(outcome)
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)
@@ -107,7 +111,7 @@ def keep_log(run: Run, outcome: Outcome) -> Outcome:
 
 
 def stop_now(run: Run) -> None:
-    """End everything that is under way: the budget is a hard stop."""
+    """End everything that is under way: a budget is a hard stop, and so is a pause."""
     run.stopping = run.stopping or reason_to_stop(run) or "budget used"
     run.drop_ready(run.stopping)
     for key in run.tasks:
@@ -117,6 +121,8 @@ def stop_now(run: Run) -> None:
 def reason_to_stop(run: Run) -> str | None:
     """Return why no new work should begin, or None."""
     settings = run.settings
+    if run.conduct.paused:
+        return f"{PAUSED}: {run.conduct.paused}"
     if run.time_left <= run.closing_seconds:
         return "budget used"
     if run.cpu_left <= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from instar.artefacts import digest_files, take
+from instar.conduct.causes import BAD_ARTEFACT
 from instar.errors import ArtefactError
 from instar.interfaces import Merging, Reservation
 from instar.records import Outcome, OutcomeState
@@ -44,7 +45,9 @@ def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
             raise ArtefactError(outcome.reason)
         take(outcome.output, directory, lab.artefact_files)
         lab.check(directory)
-    except ArtefactError:
+    except ArtefactError as error:
+        if outcome.state is OutcomeState.DONE and screen is not None:
+            run.note(outcome.key, BAD_ARTEFACT, str(error))
         candidate.merged = Merged(done=True)
         return
     candidate.merged = Merged(digest_files(directory, lab.artefact_files))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from instar.interfaces import Fact, Verdict
-from instar.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.records import Experience, Generation, IncidentRecord, Proposal, Trial, TrialState
 from instar.state import Run
 
 _REMEMBERED = 4096  # proposals, so that memory stays flat
@@ -77,6 +77,8 @@ class Story:
             return f"exam {fact.number:<4d} {self.verdict}"
         elif isinstance(fact, Experience):
             return experience_line(fact)
+        elif isinstance(fact, IncidentRecord):
+            return incident_line(fact)
         elif isinstance(fact, Generation) and fact.number not in self._generations:
             self._generations.add(fact.number)
             return generation_line(fact, run)
@@ -133,6 +135,13 @@ def experience_line(record: Experience) -> str:
     """Return what one collecting job brought."""
     kept = f"{record.kept} of {record.attempts} answers kept, judged by {record.verified_by}"
     return f"experience gen {record.maker:<3d} {record.goal.name}: mastery {record.mastery:.0%}, {kept}"
+
+
+def incident_line(record: IncidentRecord) -> str:
+    """Return an incident in one line, with its cause or as unexplained."""
+    seen = record.incident
+    times = f" x {seen.count}" if seen.count != 1 else ""
+    return f"INCIDENT {record.task} ({record.job}): {seen.kind}{times}: {seen.detail} | {seen.cause or 'unexplained'}"
 
 
 def generation_line(generation: Generation, run: Run) -> str:

@@ -26,12 +26,21 @@ def status(result: Mapping[str, Any]) -> str:
         f"trials       {trials or 'none yet'}",
         f"experience   {result['experience']['kept']:,} of {result['experience']['attempts']:,} attempts kept",
     ]
+    lines += [f"conduct      {incidents(result['incidents'])}"]
     if settings.get("unsafe_no_sandbox"):
         lines.append(f"WARNING      {UNSAFE}")
     if result["slots_busy_share"] is not None:
         lines.append(f"slots busy   {result['slots_busy_share']:.1%}, the loop's own cost {_share(result)}")
     lines += [_final(result["final"])] if result["final"] else []
     return "\n".join([*lines, "", generations(result, newest=8)])
+
+
+def incidents(found: Mapping[str, Any]) -> str:
+    """Return the run's incidents in one line."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["by_kind"].items())
+    paused = f"; PAUSED: {found['paused']}" if found["paused"] else ""
+    said = f"{kinds}; {found['unexplained']} unexplained" if kinds else "no incident"
+    return f"{said} in {found['jobs']:,} jobs{paused}"
 
 
 def _share(result: Mapping[str, Any]) -> str:

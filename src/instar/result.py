@@ -14,6 +14,7 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.artefacts import write_json
+from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
 from instar.interfaces import Archive
 from instar.records import Experience, Generation
@@ -27,7 +28,7 @@ class Ending:
     """What only this life of the run knows, at its end.
 
     Attributes:
-        status: `DONE` or `INTERRUPTED`.
+        status: `DONE`, `INTERRUPTED` or `instar.conduct.watch.PAUSED`.
         reason: why it ended, in words.
         drawing_cpu_seconds: what the process used that draws `progress.png`.
         final: the final exam's figures, or None where it was not sat.
@@ -126,12 +127,22 @@ def _from_archive(archive: Archive, home: Path) -> dict[str, Any]:
             "kept": kept,
             "grounded_share": grounded / kept if kept else None,
         },
+        "incidents": _incidents(Watch.of(archive)),
         "cost": {
             "cpu_seconds": account.total.cpu_seconds,
             "wall_seconds": account.wall_seconds,
             "cpu_seconds_by_purpose": {name: usage.cpu_seconds for name, usage in account.settled.items()},
         },
         "run_directory": str(home.absolute()),
+    }
+
+
+def _incidents(watch: Watch) -> dict[str, Any]:
+    return {
+        "by_kind": dict(watch.summary()),
+        "unexplained": sum(map(watch.unexplained, watch.records.values())),
+        "jobs": watch.jobs.total(),
+        "paused": watch.paused or None,
     }
 
 

@@ -13,11 +13,21 @@ from dataclasses import replace
 
 from instar import schedule, trials
 from instar.artefacts import digest_files, read_json
+from instar.conduct.watch import Watch
 from instar.errors import ArchiveError, LedgerError
 from instar.interfaces import Heritable, Verdict
 from instar.ledger.statement import promotion
 from instar.promotion import point, seal_in_ledger, show
-from instar.records import Experience, Generation, Observation, Proposal, Trial, TrialState
+from instar.records import (
+    Acknowledgement,
+    Experience,
+    Explanation,
+    Generation,
+    Observation,
+    Proposal,
+    Trial,
+    TrialState,
+)
 from instar.state import Candidate, Run, Rung
 
 _RESTORE = "Restore it from a copy, or start a new run directory."
@@ -31,6 +41,7 @@ def resume(run: Run) -> None:
     """
     archive = run.parts.archive
     archive.release()
+    run.conduct = Watch.of(archive)
     run.earlier_seconds = archive.account().wall_seconds
     run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
     run.experience = list(archive.history(Experience))
@@ -45,6 +56,7 @@ def resume(run: Run) -> None:
             _check_ledger(run, generation)
     for record in run.experience:
         run.declare(record)
+    _declare_conduct(run)
     verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
     run.next_verdict = 1 + max((verdict.number for verdict in verdicts.values()), default=0)
     if run.generations:
@@ -58,6 +70,16 @@ def resume(run: Run) -> None:
     if run.generations:
         point(run)
         _restore_builder(run)
+
+
+def _declare_conduct(run: Run) -> None:
+    """Append what a crash kept from the ledger of incidents and of what people said of them."""
+    for record in run.conduct.records.values():
+        run.declare(record)
+    for explanation in run.parts.archive.history(Explanation):
+        run.declare(explanation)
+    for acknowledgement in run.parts.archive.history(Acknowledgement):
+        run.declare(acknowledgement)
 
 
 def _begin_ledger(run: Run) -> None:

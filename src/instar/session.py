@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,8 +17,9 @@ from instar import arms, assemble, result
 from instar.archive.diagnosis import diagnosed
 from instar.artefacts import digest_files, write_arrays
 from instar.assemble import Plan
+from instar.conduct.watch import PAUSED
 from instar.config import seconds
-from instar.errors import ArchiveError, ArtefactError, InstarError, LedgerError
+from instar.errors import ArchiveError, ArtefactError, BadInput, InstarError, LedgerError
 from instar.exams import selftest
 from instar.exams.figures import figures
 from instar.interfaces import Fact, Paper, Reservation, Stage
@@ -49,13 +52,14 @@ class View(Protocol):
         ...
 
 
-def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
+def carry_out(plan: Plan, view: View, meter: Meter, acknowledged: str | None = None) -> dict[str, Any]:
     """Run, resume, or find already done; return the result object.
 
     Args:
         plan: what to run (see `assemble.plan`).
         view: for the person who looks on.
         meter: made at the command's very beginning.
+        acknowledged: why a run that was paused for its conduct may go on, in a person's words.
 
     Raises:
         InstarError: whatever a person can mend, in one line.
@@ -71,7 +75,7 @@ def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
             return earlier
         assemble.check_wall(plan.settings)
         view.say(terms(plan))
-        ending = _live(plan, view, meter)
+        ending = _live(plan, view, meter, acknowledged)
         return result.write(plan.home, replace(ending, limits=allowed))
 
 
@@ -102,12 +106,12 @@ def disk_faults(home: Path) -> Iterator[None]:
             raise
 
 
-def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
+def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
     """Live one life of the run."""
     with Brake() as brake, assemble.opened(plan) as run:
         brake.run = run
         try:
-            ending = _through(run, view, meter)
+            ending = _through(run, view, meter, acknowledged)
         except KeyboardInterrupt:
             return result.Ending(result.INTERRUPTED, "interrupted")
         finally:
@@ -117,7 +121,7 @@ def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
     return ending
 
 
-def _through(run: Run, view: View, meter: Meter) -> result.Ending:
+def _through(run: Run, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
     """Resume, run and examine; take the measures before the executor is closed."""
     selftest.demand(run.parts.lab)  # while the executor is still starting
     used_before = run.usage.cpu_seconds
@@ -131,9 +135,13 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
         table = ResultsTable(home)
         watch = all_of([journal.watch, spared(table.watch, home / NAME, view.say), figure.watch, view.watch])
         resume(run)
+        if acknowledged is not None:
+            acknowledge(run, acknowledged)
         go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
-        reason = go(run, watch)
-        final = final_exam(run, watch) if run.generations else None
+        reason = "" if run.conduct.paused else go(run, watch)
+        final = final_exam(run, watch) if run.generations and not run.conduct.paused else None
+        if run.conduct.paused:
+            reason = f"{PAUSED}: {run.conduct.paused}"
         busy = slots_busy_share(run.parts.executor)
         if run.settings.arm != arms.LOOP and final is not None:
             _note(run, final)
@@ -143,13 +151,27 @@ def _through(run: Run, view: View, meter: Meter) -> result.Ending:
             table.mend(run)
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
     return result.Ending(
-        status=result.INTERRUPTED if reason == "interrupted" else result.DONE,
+        status=PAUSED if run.conduct.paused else result.INTERRUPTED if reason == "interrupted" else result.DONE,
         reason=reason,
         slots_busy_share=busy,
         loop_overhead_share=overhead,
         drawing_cpu_seconds=figure.cpu_seconds,
         final=final,
     )
+
+
+def acknowledge(run: Run, why: str) -> None:
+    """Put on record that a person has looked at what paused the run, and let it go on.
+
+    Raises:
+        BadInput: no reason is given, or nothing has paused the run.
+    """
+    if not why.strip():
+        raise BadInput("an acknowledgement needs a reason", 'Write --acknowledge-incidents "why it may go on".')
+    if not run.conduct.paused:
+        raise BadInput("this run is not paused for its conduct", "Leave out --acknowledge-incidents.")
+    run.stage(run.conduct.acknowledge(why.strip(), getpass.getuser(), time.time()))
+    run.commit()
 
 
 def all_of(watchers: Sequence[Watcher]) -> Watcher:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar.artefacts import read_arrays
+from instar.conduct.causes import BAD_ANSWERS, Circumstance
+from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
 from instar.errors import ArtefactError
 from instar.exams.seal import Seal
@@ -171,6 +173,7 @@ class Run:
         self.tasks: dict[str, Task] = {}
         self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
         self.staged = Staged()
+        self.conduct = Watch()
         self.written: list[Fact] = []  # durable facts that nobody has been told of yet
         self.next_proposal = self.next_trial = self.next_verdict = 1
         self.collects = 0  # jobs begun in this generation, for keys and seeds
@@ -229,13 +232,21 @@ class Run:
 
     def mark(self, paper: Paper, outcome: Outcome) -> Score:
         """Read and mark what an exam room left. Raises `ArtefactError` where it left nothing that can be marked."""
-        return self.parts.lab.exam.mark(paper, self.answers(outcome))
+        answers = self._left(outcome)
+        try:
+            return self.parts.lab.exam.mark(paper, read_arrays(answers))
+        except ArtefactError as error:
+            self.note(outcome.key, BAD_ANSWERS, str(error))
+            raise
 
     def answers(self, outcome: Outcome) -> Arrays:
         """Read what an exam room left. Raises `ArtefactError`."""
+        return read_arrays(self._left(outcome))
+
+    def _left(self, outcome: Outcome) -> Path:
         if outcome.state is not OutcomeState.DONE:
             raise ArtefactError(outcome.reason or outcome.state.value)
-        return read_arrays(outcome.output / "answers.safetensors")
+        return outcome.output / "answers.safetensors"
 
     def scratch_file(self, name: str) -> Path:
         """Where the conductor writes questions or tasks for a room to read."""
@@ -323,12 +334,28 @@ class Run:
         """Put facts into the next transaction."""
         self.staged.facts += facts
 
+    def note(self, job: str, kind: str, detail: str) -> None:
+        """Put an incident that the conductor itself saw into the next transaction."""
+        self.stage(*self.conduct.note(job, self._number, [Incident(kind, detail)]))
+
+    def note_end(self, outcome: Outcome) -> None:
+        """Count a job that ended, and put the incidents that came with its outcome into the next transaction."""
+        used_up = self.time_left <= 0 or self.cpu_left <= 0
+        self.stage(*self.conduct.ended(outcome, self._number, Circumstance(budget_used=used_up)))
+
+    @property
+    def _number(self) -> int:
+        return self.incumbent.number if self.generations else 0
+
     def commit(self) -> None:
         """Write all that is staged in one transaction, then let the ledger follow."""
         staged, self.staged = self.staged, Staged()
         if staged:
             self.parts.archive.record(
-                staged.facts, settle=staged.settle, reserve=staged.reserve, wall_seconds=self.elapsed
+                [*staged.facts, *self.conduct.counts()],
+                settle=staged.settle,
+                reserve=staged.reserve,
+                wall_seconds=self.elapsed,
             )
             for fact in staged.facts:
                 self.declare(fact)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from instar.artefacts import encode_arrays, read_arrays, write_arrays, write_bytes
+from instar.conduct.causes import BAD_ANSWERS
 from instar.errors import ArtefactError, LabError
 from instar.interfaces import CollectRequest, Reservation, SelfTeaching, TaskSetting
 from instar.records import Brief, Goal, Outcome, OutcomeState
@@ -99,6 +100,8 @@ def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Ou
             raise ArtefactError(outcome.reason or outcome.state.value)
         data, record = lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
     except ArtefactError as error:
+        if outcome.state is OutcomeState.DONE:
+            run.note(outcome.key, BAD_ANSWERS, str(error))
         _again(run, error)
         return
     run.failed_collects = 0

@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from instar.artefacts import digest_files, read_arrays, take
+from instar.artefacts import digest_files, take
+from instar.conduct.causes import BAD_ARTEFACT
 from instar.errors import ArtefactError
 from instar.interfaces import Reservation, TrainRequest
 from instar.records import Observation, Outcome, OutcomeState, Score, Trial, TrialState
@@ -70,6 +71,7 @@ def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> 
         take(outcome.output, directory, run.parts.lab.artefact_files)
         run.parts.lab.check(directory)
     except ArtefactError as error:
+        run.note(outcome.key, BAD_ARTEFACT, str(error))
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
     return _sit(run, candidate, replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files)))
 
@@ -98,7 +100,7 @@ def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) ->
     if outcome.state is not OutcomeState.DONE:
         return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=f"in the exam: {outcome.reason}"))
     try:
-        score = run.parts.lab.exam.mark(screen.paper, read_arrays(outcome.output / "answers.safetensors"))
+        score = run.mark(screen.paper, outcome)
     except ArtefactError as error:
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
     return _end(run, candidate, _scored(run, trial, score, screen.baseline))

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from instar.conduct import rates
+from instar.conduct.watch import PAUSED
 from instar.interfaces import Verdict
 from instar.records import Estimate, Generation, Trial, TrialState
 from instar.report.history import History, reason
-from instar.report.wording import plain
+from instar.report.wording import interval, plain
 
 GROUNDLESS = ("none", "self")  # what does not count as a verifier
 
@@ -142,6 +144,20 @@ def grounds(history: History) -> Grounds:
     )
 
 
+def conduct(history: History) -> str:
+    """Return in a line how many incidents there were, how many are explained, and whether they grow."""
+    watch = history.conduct
+    if not watch.records:
+        return f"no incident in {watch.jobs.total()} jobs"
+    kinds = ", ".join(f"{times} {kind}" for kind, times in watch.summary().items())
+    with_cause = sum(not watch.unexplained(record) for record in watch.records.values())
+    share = interval(rates.explained(with_cause, len(watch.records)).to_json())
+    growth = rates.trend(watch.by_generation())
+    grows = f"; growth over generations: p = {growth.p_growth:.2g}" if growth else ""
+    paused = f"PAUSED: {watch.paused}; " if watch.paused else ""
+    return plain(f"{paused}{kinds} in {watch.jobs.total()} jobs; explained share {share}{grows}", 400)
+
+
 def changes(parent: Generation, child: Generation) -> list[tuple[str, str, str]]:
     """Return parameter, old and new value of all that differs between two designs; source files are told apart."""
     old, new = dict(parent.design.parameters), dict(child.design.parameters)
@@ -181,7 +197,12 @@ def next_steps(history: History, status: str) -> list[str]:
     """
     identity, steps = history.identity, []
     again = command(identity)
-    if status == "exhausted":
+    if status.startswith(PAUSED):
+        steps.append(
+            f"see `instar incidents`, explain (`instar incidents --explain ID CAUSE`); then, if it may go on, "
+            f"`{again} --acknowledge-incidents WHY`"
+        )
+    elif status == "exhausted":
         steps.append(_harder(identity))
     elif status in ("interrupted", "cut off"):
         steps.append(f"the same command resumes it: `{again}`")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive.store import read_archive
+from instar.conduct.watch import Watch
 from instar.interfaces import Account, Archive, Verdict
 from instar.records import Experience, Generation, Proposal, Reason, Trial, TrialState
 
@@ -34,6 +35,7 @@ class History:
     experience: tuple[Experience, ...] = ()
     judged: Mapping[int, Proposal] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    conduct: Watch = field(default_factory=Watch)
 
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
@@ -125,4 +127,5 @@ def _read(archive: Archive) -> History:
         experience=tuple(archive.history(Experience)),
         judged={proposal.number: proposal for proposal in archive.history(Proposal) if proposal.number in wanted},
         account=archive.account(),
+        conduct=Watch.of(archive),
     )

@@ -58,7 +58,9 @@ def _entries(
     if failed:
         yield "failed", failed, 2
     if history.verdicts or history.scored:
-        yield "rejected", _rejected(history), 3
+        yield "rejected", _rejected(history), 2
+    if history.conduct.records:
+        yield "conduct", findings.conduct(history), 2
     arm = findings.control_arm(history.identity)
     if arm:
         yield "control", f"this run is a control arm: {arm}", 2

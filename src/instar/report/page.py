@@ -60,6 +60,7 @@ def compose(
         sections.verdicts(history),
         sections.trials(history),
         sections.experience(history),
+        sections.conduct(history),
         sections.cost(history),
         sections.reproduce(history),
         sections.caveats(history, metric),

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from instar.conduct import rates
 from instar.interfaces import Verdict
-from instar.records import Generation, Reason
+from instar.records import Generation, IncidentRecord, Reason
 from instar.report import findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from instar.report.history import History, reason
@@ -215,6 +216,34 @@ def experience(history: History) -> Iterator[Block]:
         for maker, records in sorted(by_maker.items())
     ]  # fmt: skip
     yield from _table(["maker", "batches", "answers", "kept", "solved at last goal", "last goal", "judged by"], rows)
+
+
+def conduct(history: History) -> Iterator[Block]:
+    """Yield what jobs did and had no leave to do: how often in each generation, whether it grows, what is explained."""
+    watch = history.conduct
+    yield Heading("Conduct")
+    if not watch.records:
+        yield Paragraph(f"No incident in {count(watch.jobs.total(), 'job')}. What no one looks for is not counted.")
+        return
+    yield Paragraph(findings.conduct(history) + ".", strong=bool(watch.paused))
+    rows = [
+        [str(number), str(block.jobs), str(block.flagged), interval(rates.rate(block.flagged, block.jobs).to_json()),
+         plain(", ".join(f"{times} {kind}" for kind, times in watch.summary(number).items()), 120)]
+        for number, block in enumerate(watch.by_generation())
+    ]  # fmt: skip
+    head = ["incumbent", "jobs", "with an unexplained incident", "per 1,000 jobs (95 %)", "incidents by kind"]
+    yield from _table(head, rows)
+    latest = [
+        [str(record.generation), plain(record.job, 60), plain(record.incident.kind, 40), str(record.incident.count),
+         plain(record.incident.detail, 160), plain(record.incident.cause, 120) or _explained(history, record)]
+        for record in list(watch.records.values())[-RECENT:]
+    ]  # fmt: skip
+    yield Paragraph("The latest:")
+    yield from _table(["incumbent", "job", "kind", "times", "what", "cause"], latest)
+
+
+def _explained(history: History, record: IncidentRecord) -> str:
+    return "unexplained" if history.conduct.unexplained(record) else "explained by a person (`instar incidents`)"
 
 
 def cost(history: History) -> Iterator[Block]:

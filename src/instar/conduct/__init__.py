@@ -1,0 +1,1 @@
+"""Conduct across generations: what untrusted code did and had no leave to do, how often, and when that ends a run."""
