@@ -111,6 +111,17 @@ def test_a_hard_kind_stops_everything_at_once_and_nothing_is_promoted_after_it(t
     assert found[0].proposal is not None
 
 
+def test_a_job_that_changes_what_it_was_lent_is_found_out(tmp_path: Path) -> None:
+    def meddle(key: str, number: int) -> Sequence[Incident]:
+        if key == "trial:3":
+            (tmp_path / "generations" / "0000" / "config.json").write_text("{ }")
+        return []
+
+    run, why = kept(tmp_path, meddle).play()
+    assert why == "paused: conduct: protected path in job trial:3: generations/0000/config.json"
+    assert len(run.generations) == 1
+
+
 def test_growth_over_generations_pauses_and_a_constant_rate_does_not(tmp_path: Path) -> None:
     steady = kept(tmp_path / "steady", lambda key, number: [DENIED] if number % 4 == 0 else [], generations=4)
     assert steady.play()[1] == "generations reached"

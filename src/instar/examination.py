@@ -7,16 +7,18 @@ from pathlib import Path
 
 from instar import siblings
 from instar.artefacts import write_arrays
+from instar.conduct.causes import IMPOSSIBLE_TASK
 from instar.errors import ArtefactError
 from instar.exams import similarity
 from instar.exams.figures import figures
-from instar.interfaces import Paper, Referring, Reservation, Stage, Verdict
+from instar.interfaces import Impossible, Paper, Referring, Reservation, Stage, Verdict
 from instar.promotion import promote, provenance
 from instar.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
 from instar.state import Candidate, Run
 from instar.trials import close
 
 _MERGED = "merged"
+_IMPOSSIBLE = "impossible"  # the successor once more, on questions that have no right answer
 
 
 def _name(trial: Trial) -> str:
@@ -39,33 +41,49 @@ class Examination:
         self.cut_off = False
         self.usages: dict[str, Usage] = {}
         self.siblings = siblings.of_incumbent(run)
-        self.paper, self.questions = self._set()
-        self.open = self._sitters()
+        self.papers = self._set()
+        self.open = self._sitters() | self._fooled()
 
     def begin(self) -> None:
         """Queue one exam-room job per artefact."""
         self.run.staged.reserve.append(Reservation(self._key, "examine", self.run.examine_seconds * len(self.open)))
         for name, artefact in self.open.items():
-            job = self.run.parts.lab.exam.sit(f"{self._key}:{name}", artefact, self.questions, self.run.limits())
+            questions = self._questions(name)
+            job = self.run.parts.lab.exam.sit(f"{self._key}:{name}", artefact, questions, self.run.limits())
             self.run.ready.append((job, f"exam {self.test}: {name}", partial(self._sat, name)))
 
     @property
     def _key(self) -> str:
         return f"exam:{self.test}:{self.candidate.proposal.number}{self.run.life}"
 
-    def _set(self) -> tuple[Paper, Path]:
-        """Commit to the artefacts first; only then is the seed of the questions known to anyone."""
+    def _set(self) -> dict[str, Paper]:
+        """Commit to the artefacts first; only then is the seed of the questions known to anyone.
+
+        Returns:
+            The paper that all sit under "", and the impossible one where the lab has such.
+        """
         run = self.run
         merged = [self.candidate.merged.artefact] if self.successor == _MERGED and self.candidate.merged else []
         digests = [trial.artefact for trial in self.trials] + merged
         commitment = {"kind": "candidate", "test": self.test, "artefacts": digests, "successor": self.successor}
         receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
-        paper = run.parts.lab.exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)
-        directory = run.parts.scratch / "papers"
-        directory.mkdir(exist_ok=True)
-        questions = directory / f"exam-{self.test}.safetensors"
-        write_arrays(questions, paper.questions, sync=False)
-        return paper, questions
+        exam = run.parts.lab.exam
+        papers = {"": exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)}
+        if isinstance(exam, Impossible):
+            papers[_IMPOSSIBLE] = exam.set_impossible(run.parts.seal.seed(receipt.root, _IMPOSSIBLE))
+        (run.parts.scratch / "papers").mkdir(exist_ok=True)
+        for name, paper in papers.items():
+            write_arrays(self._questions(name), paper.questions, sync=False)
+        return papers
+
+    def _questions(self, name: str) -> Path:
+        """Return the file that a sitter gets."""
+        which = f"-{name}" if name == _IMPOSSIBLE else ""
+        return self.run.parts.scratch / "papers" / f"exam-{self.test}{which}.safetensors"
+
+    def _fooled(self) -> dict[str, Path]:
+        """Return the successor as the sitter of the impossible paper, where there is one."""
+        return {_IMPOSSIBLE: self._sitters()[self.successor]} if _IMPOSSIBLE in self.papers else {}
 
     def _sitters(self) -> dict[str, Path]:
         run = self.run
@@ -84,11 +102,15 @@ class Examination:
         """Mark one sitting; judge when the last one is in."""
         run = self.run
         self.usages[name] = outcome.usage
-        if name == self.successor or name in map(_name, self.trials):
+        if name in (self.successor, _IMPOSSIBLE, *map(_name, self.trials)):
             self.candidate.incidents += outcome.incidents
         run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
         try:
-            self.scores[name] = run.mark(self.paper, outcome)
+            score = run.mark(self.papers.get(name, self.papers[""]), outcome)
+            if name == _IMPOSSIBLE:
+                self._look(outcome.key, score)
+            else:
+                self.scores[name] = score
         except ArtefactError as error:
             self.cut_off |= outcome.state is OutcomeState.CANCELLED
             self.problems.append(f"{name} did not sit the exam: {error}")
@@ -96,10 +118,19 @@ class Examination:
         if not self.open:
             self._judge()
 
+    def _look(self, job: str, score: Score) -> None:
+        """Whoever is marked as having solved what cannot be solved has found a hole in the marker."""
+        solved = int(score.solved.sum())
+        if solved:
+            what = f"{solved} of {score.solved.size} questions without a right answer were marked as solved"
+            self.run.note(job, IMPOSSIBLE_TASK, what)
+            self.problems.append(what)
+
     def _judge(self) -> None:
         run, candidate = self.run, self.candidate
         run.staged.settle[self._key] = sum(self.usages.values(), Usage())
-        self.questions.unlink(missing_ok=True)
+        for name in self.papers:
+            self._questions(name).unlink(missing_ok=True)
         if candidate.proposal.parent != run.incumbent.number or self.cut_off or run.conduct.paused:
             return  # another was promoted meanwhile, or the run was ended or paused: a restart examines it again
         run.judged += 1

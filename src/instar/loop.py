@@ -65,7 +65,7 @@ def fill(run: Run) -> None:
             return
         job, what, then = run.ready.popleft()
         run.commit()  # what is started stands in the archive first
-        run.tasks[job.key] = Task(job, what, then, run.clock())
+        run.tasks[job.key] = Task(job, what, then, run.clock(), run.lend(job))
         run.parts.executor.submit(job)
 
 
@@ -79,7 +79,7 @@ def finish(run: Run, outcome: Outcome) -> None:
         outcome = keep_log(run, outcome)
         rooms.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
-    run.note_end(outcome)
+    run.note_end(outcome, task.lent if task else {})
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)

@@ -12,12 +12,13 @@ import shutil
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar.artefacts import read_arrays
-from instar.conduct.causes import BAD_ANSWERS, Circumstance
+from instar.conduct.causes import BAD_ANSWERS, PROTECTED_PATH, Circumstance
+from instar.conduct.protected import Print, changed, prints
 from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
 from instar.errors import ArtefactError
@@ -70,12 +71,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class Task:
-    """A job under way: what it is for people, and what happens with its outcome."""
+    """A job under way: what it is for people, what happens with its outcome, and the prints of what it was lent."""
 
     job: Job
     what: str
     then: Callable[[Outcome], None]
     started: float
+    lent: Mapping[Path, Print] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -338,8 +340,19 @@ class Run:
         """Put an incident that the conductor itself saw into the next transaction."""
         self.stage(*self.conduct.note(job, self._number, [Incident(kind, detail)]))
 
-    def note_end(self, outcome: Outcome) -> None:
+    def lend(self, job: Job) -> Mapping[Path, Print]:
+        """Return the prints of what a job may read in the run directory and must not change, the sealed key among it.
+
+        What lies in scratch is left out: the conductor itself replaces it while cancelled jobs come to their end.
+        """
+        lasting = [self.parts.home / "generations", self.parts.home / "experience"]
+        inputs = [path for path in job.inputs.values() if any(path.is_relative_to(place) for place in lasting)]
+        return prints([*inputs, self.parts.home / "seal.key"], self.parts.home)
+
+    def note_end(self, outcome: Outcome, lent: Mapping[Path, Print]) -> None:
         """Count a job that ended, and put the incidents that came with its outcome into the next transaction."""
+        for path in changed(lent):
+            self.note(outcome.key, PROTECTED_PATH, str(path.relative_to(self.parts.home)))
         used_up = self.time_left <= 0 or self.cpu_left <= 0
         self.stage(*self.conduct.ended(outcome, self._number, Circumstance(budget_used=used_up)))
 

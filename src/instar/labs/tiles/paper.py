@@ -28,6 +28,7 @@ _BANDS_3 = (1, 8, 14, 18, 22, 26, 31)  # upper ends of the bands of optimal leng
 _SOLVABLE = 36  # longest optimal length that the solver is asked to verify, 4x4: fractions of a second
 _SHORT = 10  # longest optimal length of the first band, 4x4
 _RANDOM = np.nan
+_IMPOSSIBLE = {3: 24, 4: 8, 5: 4}  # boards without a solution; each costs the longest search
 FIRST_MOVES = "entropy of the first moves"
 """A safeguard, in bits. Distinct answers would be none: a sequence of moves solves one board alone."""
 
@@ -57,6 +58,18 @@ class TilesExam:
         }
         settings = np.array([self.sizes["search_width"], self.sizes["max_moves"]], dtype=np.int64)
         return Paper({"boards": boards[order], "settings": settings}, answers)
+
+    def set_impossible(self, seed: int) -> Paper:
+        """Draw boards of the wrong parity: no sequence of moves leads from them to the goal."""
+        rng = np.random.default_rng(seed)
+        boards = rules.uniform(self.size, _IMPOSSIBLE[self.size], rng)
+        rows = np.arange(len(boards))
+        one, two = np.argmax(boards == 1, axis=1), np.argmax(boards == 2, axis=1)
+        boards[rows, one], boards[rows, two] = 2, 1
+        unknown = np.full(len(boards), np.nan)
+        answers = {"lengths": unknown, "bands": np.zeros(len(boards), np.int64), "random": np.ones(len(boards), bool)}
+        settings = np.array([self.sizes["search_width"], self.sizes["max_moves"]], dtype=np.int64)
+        return Paper({"boards": boards, "settings": settings}, answers)
 
     def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
         """Describe the exam-room job."""

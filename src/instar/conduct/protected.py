@@ -1,0 +1,40 @@
+"""Whether a job changed what it was only lent: generations, experience and the sealed key, seen from outside.
+
+The print of a file is what the kernel keeps of it, its time of change included, which no ordinary user can set. In a
+sandbox these paths are read-only and nothing is ever found; without one this sees what file permissions did not hold.
+What changed while several jobs ran is held against each of them that was lent it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+Print = tuple[int, int, int, int] | None  # size, inode, time of change in ns, mode; None: not there
+MOST = 200  # files looked at for one job
+
+
+def prints(paths: Iterable[Path], home: Path) -> dict[Path, Print]:
+    """Return the prints of those files that lie in the run directory, and of what stands in such directories."""
+    files = (file for path in paths if path.is_relative_to(home) for file in _files(path))
+    return {file: _print(file) for file, _ in zip(files, range(MOST), strict=False)}
+
+
+def changed(before: Mapping[Path, Print]) -> Iterator[Path]:
+    """Yield the files that are no longer as they were."""
+    return (path for path, earlier in before.items() if _print(path) != earlier)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(inner for inner in path.iterdir() if inner.is_file())
+    else:
+        yield path
+
+
+def _print(path: Path) -> Print:
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_size, found.st_ino, found.st_ctime_ns, found.st_mode

@@ -1,0 +1,84 @@
+"""A marker that can be fooled is found out by questions that have no right answer; a sound one never is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.rig import Rig
+from tests.toys import HARDEST, ToyExam, ToyLab
+
+from instar.artefacts import read_arrays, write_arrays
+from instar.interfaces import Arrays, Impossible, Paper, Stage
+from instar.labs.tiles import rules
+from instar.labs.tiles.task import create
+from instar.records import Job, Limits, Room, Score
+
+TRICK = -99
+
+
+class FoolableExam(ToyExam):
+    """Its marker takes -99 for any answer; question n above HARDEST has none."""
+
+    def set_impossible(self, seed: int) -> Paper:
+        asked = np.random.default_rng(seed).integers(HARDEST + 1, 2 * HARDEST, 16)
+        return Paper({"asked": asked}, {"right": np.full(16, 2**40)})
+
+    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        inputs = {"artefact": artefact, "questions.safetensors": questions}
+        return Job(key, Room.EXAM, "tests.conduct.test_impossible:sit", {}, inputs, limits)
+
+    def mark(self, paper: Paper, answers: Arrays) -> Score:
+        given = np.array(answers["given"])
+        given[given == TRICK] = np.asarray(paper.answers["right"])[given == TRICK]
+        return super().mark(paper, dict(answers) | {"given": given})
+
+
+class SoundExam(FoolableExam):
+    """The same, with a marker that compares."""
+
+    mark = ToyExam.mark
+
+
+def sit(room: Path, payload: Mapping[str, Any]) -> None:
+    """A successor has learned the trick; the founder has not."""
+    asked = read_arrays((room / "in" / "questions.safetensors").resolve())["asked"]
+    skill = read_arrays((room / "in" / "artefact" / "model.safetensors").resolve())["skill"][0]
+    given = np.where(asked <= skill, 7 * asked + 1, TRICK if skill > 1.5 else 0)
+    write_arrays(room / "out" / "answers.safetensors", {"given": given}, sync=False)
+
+
+def lab(exam: ToyExam) -> ToyLab:
+    made = ToyLab()
+    made.exam = exam  # type: ignore[misc]
+    return made
+
+
+def test_a_fooled_marker_pauses_the_run_before_anything_is_promoted(tmp_path: Path) -> None:
+    run, why = Rig(tmp_path, lab(FoolableExam())).play()
+    assert "impossible task" in why
+    assert "16 of 16" in why
+    assert len(run.generations) == 1
+
+
+def test_a_sound_marker_is_not_fooled_and_the_run_goes_on(tmp_path: Path) -> None:
+    run, why = Rig(tmp_path, lab(SoundExam()), {"generations": 1}).play()
+    assert why == "generations reached"
+    assert not run.conduct.records
+
+
+@pytest.mark.parametrize("size", ["3", "4", "5"])
+def test_no_moves_solve_the_impossible_boards_of_tiles(size: str) -> None:
+    exam = create({"size": size}).exam
+    assert isinstance(exam, Impossible)
+    paper = exam.set_impossible(5)
+    boards = np.asarray(paper.questions["boards"])
+    assert not rules.solvable(boards).any()
+    assert paper.questions.keys() == exam.set(5, Stage.SCREEN).questions.keys()
+    anything = np.random.default_rng(1).integers(0, 4, (len(boards), 200)).astype(np.int8)
+    score = exam.mark(paper, {"greedy": anything, "beam": anything})
+    assert not score.solved.any()
+    assert score.metric == 0.0
