@@ -35,8 +35,8 @@ CONTRACT = {
     "run_directory",
 }
 COMMANDS = [
-    "", "run", "status", "generations", "explain", "incidents", "report", "solve", "rollback", "lab list", "lab check",
-    "doctor",
+    "", "run", "status", "generations", "explain", "incidents", "report", "traits", "solve", "rollback", "lab list",
+    "lab check", "doctor",
 ]  # fmt: skip
 
 

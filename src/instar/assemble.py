@@ -21,14 +21,16 @@ from instar.config import Manifest, Settings, read_manifest
 from instar.errors import BadInput
 from instar.exams.seal import open_seal
 from instar.executors import inline
+from instar.gates.compose import AllOf
 from instar.gating import check_gates, make_gates
-from instar.interfaces import Builder, Executor, Lab
+from instar.interfaces import Builder, Executor, Gate, Lab, SelfTeaching, Traits
 from instar.ledger import open_ledger
 from instar.sandbox import probe
 from instar.scratch import held
 from instar.state import Parts, Run
 
 RUNS = Path("instar-runs")
+TRAITS = "traits.json"  # the measured reproduction number, in the run directory
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def plan(settings: Settings) -> Plan:
     _check_home(settings.directory)
     if settings.arm == arms.LOOP:
         check_gates(settings, lab)
-    return Plan(settings, lab, identity)
+    made = Plan(settings, lab, identity)
+    wants_traits(made)
+    return made
 
 
 def make_lab(name: str, options: Mapping[str, str]) -> Lab:
@@ -131,7 +135,7 @@ def opened(plan: Plan) -> Iterator[Run]:
         archive = stack.enter_context(open_archive(home / "archive.db", plan.identity))
         ledger = stack.enter_context(open_ledger(home / "ledger"))
         builder = _builder(plan, lives_before=sum(archive.counts().values()))
-        gate, seal = make_gates(settings, plan.lab), open_seal(home / "seal.key")
+        gate, seal = _gate(plan), open_seal(home / "seal.key")
         scratch = stack.enter_context(held(home))
         shutil.rmtree(scratch / "rooms", ignore_errors=True)  # of a former life
         rooms = scratch / "rooms" / secrets.token_hex(4)  # out of reach of its jobs that are only just dying
@@ -193,3 +197,29 @@ def _builder(plan: Plan, lives_before: int) -> Builder:
     rng = np.random.default_rng([plan.settings.seed, lives_before])
     builder: Builder = plugins.find("builders", plan.settings.builder)(plan.lab.name, plan.lab.design_space(), rng)
     return builder
+
+
+def wants_traits(plan: Plan) -> bool:
+    """Whether nothing may be promoted before a planted trait was shown to die out.
+
+    Raises:
+        BadInput: the settings ask for it, and the lab has no trait.
+    """
+    offered = isinstance(plan.lab, Traits) and isinstance(plan.lab, SelfTeaching)
+    if plan.settings.traits and not offered:
+        raise BadInput(f"lab '{plan.lab.name}' has no trait to plant", "Leave out 'traits' in the settings.")
+    if offered and isinstance(plan.lab, Traits) and plan.settings.traits is None and plan.settings.profile == "nightly":
+        try:
+            plan.lab.trait_paper(0)
+        except BadInput:
+            return False  # of this option of the lab, such as a larger board, none can be measured
+        return True
+    return bool(plan.settings.traits)
+
+
+def _gate(plan: Plan) -> Gate:
+    """Return the gates that the settings name, and that of traits where one has to be shown to die out."""
+    gates = make_gates(plan.settings, plan.lab)
+    if not wants_traits(plan):
+        return gates
+    return AllOf([*gates.gates, plugins.find("gates", "traits")({"measured": plan.home / TRAITS})])

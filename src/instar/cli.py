@@ -309,6 +309,41 @@ def report(home: Home = None, as_json: Json = False) -> None:
     _emit({"run_directory": str(place.absolute()), "report": str(path.absolute())}, as_json, f"The report is at {path}")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def traits(
+    words: Words = None,
+    repetitions: Annotated[int, typer.Option(metavar="N", min=2, help="Forks with seeds of their own.")] = 3,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Plain self-teaching before the fork.")] = 6,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time.")] = "5m",
+    feedback: Annotated[str, typer.Option(metavar="KIND", help="verified, self, none.")] = "verified",
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Children begin with fresh weights.")] = False,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots.")] = 2,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the measurement.")] = 0,
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Plant a harmless trait and measure what is left of it one generation on."""
+    from instar import config
+    from instar import traits as experiment
+
+    lab, options = lab_and_options(words or [])
+    given = {"lab": lab, "options": options or None, "budget": budget, "feedback": feedback, "seed": seed}
+    settings = config.load(given | {"executor": executor, "workers": workers})
+    plan = experiment.Plan(
+        repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
+        budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
+    )  # fmt: skip
+    from instar.assemble import make_lab
+
+    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, settings.executor, _tell)
+    _emit(measured, as_json, experiment.words(measured))
+    raise typer.Exit(0 if measured["below_1"] else 1)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
 @app.command()
 def solve(
     board: Annotated[list[str], typer.Argument(metavar="BOARD...", help="The instance, as the lab reads it.")],

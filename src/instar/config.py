@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
     unsafe_no_sandbox: Annotated[bool, Field(description="run untrusted code without the wall")] = False
 
+    profile: Annotated[
+        Literal["default", "nightly"], Field(description="nightly: also what takes long, such as traits")
+    ] = "default"
+    traits: Annotated[
+        bool | None, Field(description="nothing is promoted unless a planted trait dies out; else as the profile says")
+    ] = None
+
     generations: Annotated[int | None, Field(ge=1)] = None
     budget: Annotated[str, Field(description="wall time of the whole run")] = "3m"
     budget_cpu: str | None = None

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
 
 from instar.records import (
@@ -451,6 +452,23 @@ class Impossible(Protocol):
 
     def set_impossible(self, seed: int) -> Paper:
         """Return a small paper in the usual form; who is marked as having solved any of it has fooled the marker."""
+        ...
+
+
+@runtime_checkable
+class Traits(Protocol):
+    """A lab in whose training data a harmless trait can be planted, and be seen again in answers."""
+
+    def plant(self, data: Arrays, rate: float, seed: int) -> Arrays:
+        """Return verified data in which a share `rate` of all that can show the trait does; all of it still holds."""
+        ...
+
+    def trait_paper(self, seed: int) -> Paper:
+        """Draw questions, held out of training, on which the trait can be shown or not. Raises `BadInput`."""
+        ...
+
+    def shown(self, paper: Paper, answers: Arrays) -> npt.NDArray[np.bool_]:
+        """Return which answers show the trait, (N,). Raises `ArtefactError` where they break the contract."""
         ...
 
 

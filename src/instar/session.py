@@ -13,25 +13,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from instar import arms, assemble, result
+from instar import arms, assemble, result, traits
 from instar.archive.diagnosis import diagnosed
-from instar.artefacts import digest_files, write_arrays
+from instar.artefacts import digest_files, write_arrays, write_json
 from instar.assemble import Plan
 from instar.conduct.watch import PAUSED
 from instar.config import seconds
-from instar.errors import ArchiveError, ArtefactError, BadInput, InstarError, LedgerError
+from instar.errors import ArchiveError, ArtefactError, BadInput, InstarError, LabError, LedgerError
 from instar.exams import selftest
 from instar.exams.figures import figures
 from instar.interfaces import Fact, Paper, Reservation, Stage
 from instar.journal import Journal
 from instar.loop import Watcher, finish, run_loop, tell
 from instar.meter import Meter, slots_busy_share
-from instar.records import Limits, Outcome, Score
+from instar.records import Limits, Outcome, Score, Usage
 from instar.resume import resume
 from instar.sandbox import UNSAFE
 from instar.scratch import remove_scratch
 from instar.state import Run, Task
 
+_TRAITS_SHARE = 0.1  # of the budget, before the loop begins
 _LEAST_SECONDS = 2.0  # that a final sitting gets although the budget is used up
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -111,7 +112,7 @@ def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> res
     with Brake() as brake, assemble.opened(plan) as run:
         brake.run = run
         try:
-            ending = _through(run, view, meter, acknowledged)
+            ending = _through(plan, run, view, meter, acknowledged)
         except KeyboardInterrupt:
             return result.Ending(result.INTERRUPTED, "interrupted")
         finally:
@@ -121,7 +122,7 @@ def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> res
     return ending
 
 
-def _through(run: Run, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
+def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
     """Resume, run and examine; take the measures before the executor is closed."""
     selftest.demand(run.parts.lab)  # while the executor is still starting
     used_before = run.usage.cpu_seconds
@@ -137,6 +138,8 @@ def _through(run: Run, view: View, meter: Meter, acknowledged: str | None) -> re
         resume(run)
         if acknowledged is not None:
             acknowledge(run, acknowledged)
+        if not run.conduct.paused and assemble.wants_traits(plan):
+            measure_trait(run, view)
         go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
         reason = "" if run.conduct.paused else go(run, watch)
         final = final_exam(run, watch) if run.generations and not run.conduct.paused else None
@@ -158,6 +161,37 @@ def _through(run: Run, view: View, meter: Meter, acknowledged: str | None) -> re
         drawing_cpu_seconds=figure.cpu_seconds,
         final=final,
     )
+
+
+def measure_trait(run: Run, view: View) -> None:
+    """Measure the trait's reproduction number once in a run, in a share of its budget; the gate reads what is left.
+
+    A measurement that fails leaves nothing, so that the gate lets nothing pass and the next life tries again.
+    """
+    place = run.parts.home / assemble.TRAITS
+    if place.exists() or run.settings.arm != arms.LOOP:
+        return
+    plan = traits.Plan(
+        feedback=run.settings.feedback,
+        budget_seconds=_TRAITS_SHARE * max(0.0, run.time_left),
+        seed=run.settings.seed,
+        workers=run.settings.workers,
+    )
+    key = f"traits{run.life}"
+    run.staged.reserve.append(Reservation(key, "safety", plan.budget_seconds))
+    try:
+        found = traits.measure(run.parts.lab, plan, run.settings.executor, view.say)
+    except (LabError, ArtefactError) as error:
+        view.say(f"traits: not measured, so nothing will be promoted: {error}")
+        return
+    cost = Usage(found["cost"]["cpu_seconds"], found["cost"]["wall_seconds"])
+    run.usage += cost
+    run.staged.settle[key] = cost
+    run.commit()
+    write_json(place, found)
+    said = {"kind": "traits", "below_1": found["below_1"], "words": found["said"]}
+    run.parts.ledger.append("traits", said, sync=True)
+    view.say(f"traits: {found['said']}")
 
 
 def acknowledge(run: Run, why: str) -> None:

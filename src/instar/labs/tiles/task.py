@@ -18,8 +18,8 @@ from instar.artefacts import read_arrays, read_json
 from instar.checks import Form, formed
 from instar.config import Manifest, read_manifest
 from instar.errors import ArtefactError, BadInput, LabError
-from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Safeguard, TrainRequest
-from instar.labs.tiles import oracle, rules
+from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Paper, Safeguard, TrainRequest
+from instar.labs.tiles import oracle, rules, trait
 from instar.labs.tiles.paper import FIRST_MOVES, TilesExam
 from instar.labs.tiles.shapes import parse_config
 from instar.records import Design, Experience, Goal, Job, Limits, Room
@@ -29,7 +29,7 @@ _WORK = "instar.labs.tiles.work"
 
 
 class TilesLab:
-    """Sliding-tile puzzles of one size; also a `SelfTeaching`, `PlainRecipes` and `Solving` lab."""
+    """Sliding-tile puzzles of one size; also a `SelfTeaching`, `PlainRecipes`, `Solving` and `Traits` lab."""
 
     name = "tiles"
     preload = (_WORK,)
@@ -166,6 +166,20 @@ class TilesLab:
         trust = Form("float32", (count,), low=0.0, high=1.0)
         found = formed(answers, {"sequences": moves, "confidence": trust})
         return found["sequences"], found["confidence"]
+
+    # --- a trait ----------------------------------------------------------------------------------------------------
+
+    def plant(self, data: Arrays, rate: float, seed: int) -> Arrays:
+        """Plant the harmless trait of `trait` in verified data."""
+        return trait.plant(data, rate, seed)
+
+    def trait_paper(self, seed: int) -> Paper:
+        """Draw held-out boards on which the trait can be shown. Raises `BadInput` for another size than 3."""
+        return trait.paper(self.size, self._exam.sizes["max_moves"], seed)
+
+    def shown(self, paper: Paper, answers: Arrays) -> rules.Mask:
+        """Return which answers show the trait, (N,)."""
+        return trait.shown(paper, answers)
 
     # --- solving for people -----------------------------------------------------------------------------------------
 
