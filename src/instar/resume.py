@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from instar import schedule, trials
 from instar.artefacts import digest_files, read_json
+from instar.conduct import canaries
 from instar.conduct.watch import Watch
 from instar.errors import ArchiveError, LedgerError
 from instar.interfaces import Heritable, Verdict
@@ -42,6 +43,8 @@ def resume(run: Run) -> None:
     archive = run.parts.archive
     archive.release()
     run.conduct = Watch.of(archive)
+    token = "".join(f"{run.parts.seal.seed(part, 'canary'):016x}" for part in ("first", "second"))
+    run.canary = canaries.plant(token, run.parts.home, run.parts.scratch)
     run.earlier_seconds = archive.account().wall_seconds
     run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
     run.experience = list(archive.history(Experience))

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar.artefacts import read_arrays
-from instar.conduct.causes import BAD_ANSWERS, PROTECTED_PATH, Circumstance
+from instar.conduct.canaries import Canary
+from instar.conduct.causes import BAD_ANSWERS, CANARY, PROTECTED_PATH, Circumstance
 from instar.conduct.protected import Print, changed, prints
 from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
@@ -176,6 +177,7 @@ class Run:
         self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
         self.staged = Staged()
         self.conduct = Watch()
+        self.canary: Canary | None = None
         self.written: list[Fact] = []  # durable facts that nobody has been told of yet
         self.next_proposal = self.next_trial = self.next_verdict = 1
         self.collects = 0  # jobs begun in this generation, for keys and seeds
@@ -353,6 +355,8 @@ class Run:
         """Count a job that ended, and put the incidents that came with its outcome into the next transaction."""
         for path in changed(lent):
             self.note(outcome.key, PROTECTED_PATH, str(path.relative_to(self.parts.home)))
+        for name in self.canary.found_in(outcome.output.parent) if self.canary else ():
+            self.note(outcome.key, CANARY, f"a decoy's token in {name}")
         used_up = self.time_left <= 0 or self.cpu_left <= 0
         self.stage(*self.conduct.ended(outcome, self._number, Circumstance(budget_used=used_up)))
 
