@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
+from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
+from instar.gates.conduct import Conduct
 from instar.gates.improvement import Improvement
+from instar.gates.noise import NoiseFloor
+from instar.gates.resources import Resources
 from instar.gates.retention import Retention
 from instar.interfaces import Gate
 from instar.records import Decision, Reason
@@ -29,7 +33,8 @@ FAIL = Decision((Reason("fixed", False, "not fine"),))
 
 class TestConformance(GateConformance):
     def gate(self) -> Gate:
-        return AllOf([Improvement(), Retention(), Retention(against="founder")])
+        gates = [Improvement(), NoiseFloor(), Retention(), Retention(against="founder"), Collapse()]
+        return AllOf([*gates, Resources(), Conduct()])
 
 
 def test_every_gate_must_pass_and_every_reason_is_kept():

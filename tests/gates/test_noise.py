@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from instar.errors import BadInput
+from instar.gates.improvement import Improvement
 from instar.gates.noise import NoiseFloor, create
 from instar.records import Evidence, Score
 from instar.stats.evalues import spent_alpha
@@ -26,15 +27,18 @@ def scored(values):
     return Score(values, values > 0.5, np.full(count, np.nan), np.zeros(count, dtype=np.int64), ("all",))
 
 
-def drawn(rng, gain, spread, seeds=3, siblings=3, attempt=1, noise=0.05):
-    """Evidence in which each model's quality is normal with this spread, and answers add noise per question."""
+def drawn(rng, gain, spread, seeds=3, siblings=3, attempt=1, lucks=None):
+    """Evidence in which each model's luck is normal with this spread, and answers add noise per question.
+
+    `lucks` holds the siblings' where they are known already.
+    """
     base = rng.uniform(0.4, 0.6, QUESTIONS)
 
-    def sit(mean):
-        return scored(np.clip(base + mean + rng.normal(0.0, spread) + rng.normal(0.0, noise, QUESTIONS), 0.0, 1.0))
+    def sit(quality):
+        return scored(np.clip(base + quality + rng.normal(0.0, 0.05, QUESTIONS), 0.0, 1.0))
 
-    candidate = tuple(sit(gain) for _ in range(seeds))
-    family = tuple(sit(0.0) for _ in range(siblings))
+    candidate = tuple(sit(gain + rng.normal(0.0, spread)) for _ in range(seeds))
+    family = tuple(sit(luck) for luck in (rng.normal(0.0, spread, siblings) if lucks is None else lucks))
     incumbent = max(family, key=lambda score: score.metric) if siblings else sit(0.0)
     return Evidence(candidate, incumbent, incumbent, attempt, attempt=attempt, siblings=family)
 
@@ -72,7 +76,7 @@ def test_two_points_are_found_with_three_seeds_that_differ_by_half_a_point():
 
 
 def test_a_gain_that_seeds_explain_is_refused_with_words_and_numbers():
-    decision = NoiseFloor().judge(drawn(np.random.default_rng(5), gain=0.01, spread=0.03))
+    decision = NoiseFloor().judge(drawn(np.random.default_rng(11), gain=0.01, spread=0.03))
     assert not decision.promote
     reason = decision.reasons[0]
     assert reason.text.startswith("no more than a change of seed may give: 3 seeds are ")
@@ -145,3 +149,20 @@ def test_an_alpha_that_three_seeds_can_never_show_is_said_to_be_impossible():
     outline = draw_evidence(np.random.default_rng(9)).incumbent
     assert NoiseFloor().impossible(outline) is None
     assert "asks for a gain of" in (NoiseFloor(alpha=1e-14).impossible(outline) or "")
+
+
+def test_improvement_alone_promotes_lucky_seeds_and_with_the_noise_floor_it_does_not():
+    """Twenty challengers that differ from the incumbent by their seeds alone, two points apart."""
+    rng, runs = np.random.default_rng(10), 40
+    alone, both = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
+    for run in range(runs):
+        lucks = rng.normal(0.0, 0.02, 3)
+        for test in range(1, 21):
+            evidence = drawn(rng, gain=0.0, spread=0.02, attempt=test, lucks=lucks)
+            best = max(evidence.candidate, key=lambda score: score.metric)
+            evidence = replace(evidence, successor=best)
+            if Improvement().judge(evidence).promote:
+                alone[run] = True
+                both[run] |= NoiseFloor().judge(evidence).promote
+    assert alone.mean() > 0.15
+    assert both.mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
