@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from instar import siblings
+from instar import siblings, teaching
 from instar.artefacts import write_arrays
 from instar.conduct.causes import IMPOSSIBLE_TASK
 from instar.errors import ArtefactError
@@ -172,7 +172,24 @@ class Examination:
             incidents=self.candidate.incidents,
         )
         decision = self.run.parts.gate.judge(evidence)
-        return Decision((*decision.reasons, self._similarity())) if decision.reasons else decision
+        own = (self._similarity(), self._contamination())
+        return Decision((*decision.reasons, *own)) if decision.reasons else decision
+
+    def _contamination(self) -> Reason:
+        """Look for this exam's questions, and former ones', in what the candidate learned from and in what is said."""
+        run, builder = self.run, self.run.artefact(self.run.incumbent)
+        run.search.remember(f"exam {self.test}", self.papers[""])
+        data = {digest: run.parts.home / "experience" / f"{digest}.safetensors" for digest in self.candidate.experience}
+        design = self.candidate.proposal.design
+        texts = {
+            "the builder's memory": builder / "designer.json",
+            "the run's log": run.parts.home / "logs" / "run.jsonl",
+        }
+        briefed = repr((teaching.brief(run, 0), dict(design.parameters), dict(design.files)))
+        reason, incidents = run.search.judge(data, texts, {"the brief or the design": briefed})
+        for incident in incidents:
+            run.note(self._key, incident.kind, incident.detail)
+        return reason
 
     def _similarity(self) -> Reason:
         """Compare the weights that would be promoted with those that they must not be a copy of."""

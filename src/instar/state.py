@@ -23,6 +23,7 @@ from instar.conduct.protected import Print, changed, prints
 from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
 from instar.errors import ArtefactError
+from instar.exams.contamination import Search
 from instar.exams.seal import Seal
 from instar.interfaces import (
     Archive,
@@ -184,6 +185,7 @@ class Run:
         self.failed_collects = 0  # in a row
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.judged = 0  # candidates since the last promotion that the gates have judged
+        self.search = Search()  # for exams' questions where they must not be
         self.stopping: str | None = None
         self.began = clock()
         self.earlier_seconds = 0.0  # wall seconds of the run's former lives

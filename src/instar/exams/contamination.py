@@ -1,0 +1,211 @@
+"""Looks for an exam's questions and answers where they must not be: training data, logs, briefs, the builder's memory.
+
+Rows are compared by fingerprint: a row of a question and a row of a data file that hold the same numbers, whatever
+their types, have the same. Texts are compared by shingles, runs of consecutive numbers or words (Broder 1997): a
+question counts as found in a text if half of its shingles stand there. Sealed papers are drawn after the candidate is
+committed, so an honest run has no overlap but by a lab's fault or by chance; rows of fewer than LEAST numbers, and
+shingles of fewer than LEAST different ones, are not looked at, since chance does repeat those.
+
+What it can't see: a question put into other words or another encoding.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.artefacts import read_arrays
+from instar.errors import ArtefactError
+from instar.interfaces import Paper
+from instar.records import Incident, Reason
+
+Array = npt.NDArray[Any]
+Prints = npt.NDArray[np.uint64]
+
+LEAST = 4
+LENGTH = 16  # words of a shingle; a shorter question is one shingle
+TAIL = 2**18  # bytes at the end of a text that are read
+_FILES = 256  # data files whose fingerprints are kept in memory
+_WORD = re.compile(r"-?\d+|[^\W\d_]+")
+_FACTORS = np.random.default_rng(20).integers(1, 2**63, 8192, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+def fingerprints(rows: Array) -> Prints:
+    """Return a 64-bit fingerprint per row, (N,), of what the numbers are, not of their type; none for short rows."""
+    flat = rows.reshape(len(rows), -1) if rows.ndim > 1 and rows.size else np.zeros((0, 0))
+    if flat.shape[1] < LEAST or flat.dtype.kind not in "biuf":
+        return np.zeros(0, np.uint64)
+    words = _words_of(flat)[:, : len(_FACTORS)]
+    varied = (words != words[:, :1]).any(axis=1)  # a blank page is no question
+    return np.asarray(_mixed((words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64))[varied])
+
+
+def _words_of(numbers: Array) -> Prints:
+    """Return one 64-bit word per number; equal numbers have equal words."""
+    return np.asarray(_mixed((numbers.astype(np.float64) + 0.0).view(np.uint64)))
+
+
+def _mixed(words: Prints) -> Prints:
+    """Scramble 64-bit words one to one (the finaliser of MurmurHash3)."""
+    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    words = (words ^ (words >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return words ^ (words >> np.uint64(33))
+
+
+def shingles(words: Prints, length: int) -> Prints:
+    """Return the fingerprints of all runs of `length` words (N,) that hold at least LEAST different ones."""
+    if len(words) < length:
+        return np.zeros(0, np.uint64)
+    runs = np.lib.stride_tricks.sliding_window_view(words, length)
+    ordered = np.sort(runs, axis=1)
+    varied = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) + 1 >= LEAST
+    return np.asarray(_mixed((runs * _FACTORS[:length]).sum(axis=1, dtype=np.uint64))[varied])
+
+
+def words_in(text: str) -> Prints:
+    """Return one 64-bit word per whole number or word of a text, in order."""
+    found = _WORD.findall(text)
+    numbers = np.array([float(word) if word[-1].isdigit() else np.nan for word in found], dtype=np.float64)
+    words = _words_of(numbers)
+    for at in np.flatnonzero(np.isnan(numbers)):
+        words[at] = zlib.crc32(found[at].lower().encode()) + 2**40
+    return words
+
+
+@dataclass(frozen=True, eq=False)
+class Sealed:
+    """What a paper looks like.
+
+    Attributes:
+        name: of the exam.
+        rows: sorted fingerprints of the questions' rows.
+        shingles: (length, fingerprints, questions): the shingles of one array and the question that each is of.
+        key: sorted fingerprints of the answers' shingles.
+    """
+
+    name: str
+    rows: Prints
+    shingles: tuple[tuple[int, Prints, npt.NDArray[np.int64]], ...]
+    key: Prints
+
+    @classmethod
+    def of(cls, name: str, paper: Paper) -> Sealed:
+        """Take the fingerprints of a paper."""
+        arrays = [np.asarray(array) for array in paper.questions.values()]
+        wide = [array for array in arrays if array.ndim > 1 and array.size and array.dtype.kind in "biuf"]
+        answers = [np.nan_to_num(np.asarray(array, dtype=np.float64)).ravel() for array in paper.answers.values()]
+        key = _sorted(shingles(_words_of(array), LENGTH) for array in answers)
+        return cls(name, _sorted(map(fingerprints, wide)), tuple(_runs(array) for array in wide), key)
+
+    @property
+    def lengths(self) -> set[int]:
+        """The lengths of the shingles that a text must be cut into."""
+        return {LENGTH, *(length for length, _, _ in self.shingles)}
+
+    def in_text(self, held: Mapping[int, Prints]) -> int:
+        """Return how many questions stand in a text (its sorted shingles by length), and one more for the answers."""
+        found = int(_among(self.key, held[LENGTH]).any())
+        for length, prints, questions in self.shingles:
+            hits = np.bincount(questions[_among(prints, held[length])], minlength=int(questions.max(initial=0)) + 1)
+            found += int((hits * 2 >= np.maximum(np.bincount(questions, minlength=len(hits)), 1)).sum())
+        return found
+
+
+def _runs(array: Array) -> tuple[int, Prints, npt.NDArray[np.int64]]:
+    """Return the shingles of an array of questions and the row that each is of."""
+    words = _words_of(array.reshape(len(array), -1))[:, :4096]
+    length = min(LENGTH, words.shape[1])
+    cut = [shingles(row, length) for row in words] if length >= LEAST else []
+    owners = np.repeat(np.arange(len(cut)), [len(part) for part in cut])
+    return length, np.concatenate([np.zeros(0, np.uint64), *cut]), owners
+
+
+def _sorted(parts: Iterable[Prints]) -> Prints:
+    return np.sort(np.concatenate([np.zeros(0, np.uint64), *parts]))
+
+
+def _among(prints: Prints, known: Prints) -> npt.NDArray[np.bool_]:
+    """Return which of the fingerprints (N,) are among the sorted known ones."""
+    if not len(known):
+        return np.zeros(len(prints), dtype=bool)
+    at = np.searchsorted(known, prints)
+    return np.asarray(known[np.minimum(at, len(known) - 1)] == prints)
+
+
+@dataclass
+class Search:
+    """The conductor's memory for the search: the papers of this life of the run, and what data files hold."""
+
+    papers: list[Sealed] = field(default_factory=list)
+    files: dict[str, Prints] = field(default_factory=dict)
+
+    def remember(self, name: str, paper: Paper, most: int = 64) -> None:
+        """Look for this paper too from now on; the oldest beyond `most` are let go."""
+        self.papers = [*self.papers, Sealed.of(name, paper)][-most:]
+
+    def judge(
+        self, data: Mapping[str, Path], texts: Mapping[str, Path], said: Mapping[str, str] | None = None
+    ) -> tuple[Reason, list[Incident]]:
+        """Look for every remembered paper in what a candidate was trained on, and in texts.
+
+        Args:
+            data: digest -> safetensors file, which never changes under its digest.
+            texts: name -> file; missing ones are passed over.
+            said: name -> text.
+
+        Returns:
+            The reason for the decision, and one incident per place where something was found.
+        """
+        incidents: list[Incident] = []
+        for digest, path in data.items():
+            try:
+                held = self._held(digest, path)
+            except ArtefactError as error:
+                return Reason("contamination", False, f"training data cannot be searched: {error}"), []
+            incidents += _found(f"training data {digest[:12]}", {p.name: _count(p.rows, held) for p in self.papers})
+        spoken = {name: _read_words(path) for name, path in texts.items()}
+        spoken |= {name: words_in(text[-TAIL:]) for name, text in (said or {}).items()}
+        for name, words in spoken.items():
+            lengths = set().union(*(paper.lengths for paper in self.papers))
+            held_there = {length: np.sort(shingles(words, length)) for length in lengths}
+            incidents += _found(name, {p.name: p.in_text(held_there) for p in self.papers})
+        told = "; ".join(incident.detail for incident in incidents)
+        count = float(sum(incident.count for incident in incidents))
+        reason = Reason("contamination", not incidents, told or "no question of an exam was found", {"found": count})
+        return reason, incidents
+
+    def _held(self, digest: str, path: Path) -> Prints:
+        if digest not in self.files:
+            while len(self.files) >= _FILES:
+                del self.files[next(iter(self.files))]
+            arrays = read_arrays(path).values()
+            self.files[digest] = np.unique(_sorted(fingerprints(array) for array in arrays if array.ndim > 1))
+        return self.files[digest]
+
+
+def _count(rows: Prints, held: Prints) -> int:
+    return int(_among(rows, held).sum())
+
+
+def _found(where: str, counts: Mapping[str, int]) -> list[Incident]:
+    return [
+        Incident("contamination", f"{count} questions or answers of {name} in {where}", count)
+        for name, count in counts.items() if count
+    ]  # fmt: skip
+
+
+def _read_words(path: Path) -> Prints:
+    """Return the words at the end of a text; none where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return words_in(file.read(TAIL).decode("utf-8", "replace"))
+    except OSError:
+        return np.zeros(0, np.uint64)
