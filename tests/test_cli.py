@@ -129,9 +129,8 @@ def test_run_prints_its_one_object_and_status_the_same(home: Path, capsys: pytes
     assert code == 0
     assert json.loads(out) == printed
     assert printed.keys() >= CONTRACT
-    code, out, err = said(
-        capsys, "run", "toy", "--home", str(home), "--generations", "1", "--unsafe-no-sandbox", "--json"
-    )
+    again = ("run", "toy", "--home", str(home), "--generations", "1", "--unsafe-no-sandbox", "--json")
+    code, out, err = said(capsys, *again)
     assert code == 0
     assert json.loads(out) == printed
     assert "complete" in err

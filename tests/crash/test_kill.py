@@ -52,10 +52,11 @@ def lines(home: Path) -> int:
 
 
 def descendants(home: Path) -> Iterator[int]:
-    """Yield processes that were started for this run: their environment names its rooms."""
+    """Yield processes that were started for this run: their environment, or a mount of theirs, names its rooms."""
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            if os.fsencode(home / "scratch" / "rooms") in (directory / "environ").read_bytes():
+            seen = (directory / "environ").read_bytes() + (directory / "mountinfo").read_bytes()
+            if os.fsencode(home / "scratch" / "rooms") in seen:
                 yield int(directory.name)
         except OSError:
             continue

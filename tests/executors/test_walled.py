@@ -66,7 +66,7 @@ def test_a_flood_of_denied_calls_ends_the_job(executor: local.LocalExecutor) -> 
 
 def test_a_fork_bomb_is_ended_and_charged(executor: local.LocalExecutor) -> None:
     code = "import os, time\nwhile True:\n    try:\n        if os.fork() == 0: time.sleep(60)\n    except OSError: pass"
-    outcome = execute(executor, "bomb", code)
+    outcome = execute(executor, "bomb", code, Limits(20, 20, 2**40))
     assert outcome.state is OutcomeState.CRASHED
     assert outcome.incidents == (Incident("limit", "processes"),)
 
@@ -98,13 +98,13 @@ while frame:
     frame = frame.f_back
 tasks = {one.key for one in [*gc.get_objects(), *found] if isinstance(one, Task)}
 queues = [len(one.queue) for one in found if hasattr(one, 'queue')]
-print(sorted(tasks), queues)
+print(sorted(tasks), set(queues))
 """
     with local.create(1, tmp_path, LIGHT) as executor:
         executor.submit(job("spy", suite.execute, {"code": "import time; time.sleep(0.3)\n" + code}))
         executor.submit(job("sealed", suite.nothing, {"secret": 1}))
         outcomes = {outcome.key: outcome for outcome in suite.collect(executor, 2)}
-    assert said(outcomes["spy"]) == "['spy'] [0]\n"
+    assert said(outcomes["spy"]) == "['spy'] {0}\n"
 
 
 def test_the_rooms_of_others_are_hidden_even_beside_code(tmp_path: Path) -> None:
@@ -118,23 +118,17 @@ def test_the_rooms_of_others_are_hidden_even_beside_code(tmp_path: Path) -> None
     assert said(outcome).endswith("False\n")
 
 
-def test_a_room_that_is_brought_down_is_a_crash(executor: local.LocalExecutor) -> None:
-    """The inmate's limit on CPU time does not reach the warden, and its signals do not either."""
-    outcome = execute(
-        executor, "signals", "import os, signal\nfor n in (1, 2, 15, 9, 19): os.kill(1, n)\nos.kill(-1, 9)"
-    )
-    assert outcome.state in (OutcomeState.DONE, OutcomeState.CRASHED)
-    assert execute(executor, "next", "print('next')").state is OutcomeState.DONE
+def test_signals_reach_neither_warden_nor_keeper(executor: local.LocalExecutor) -> None:
+    code = "import os, signal\nfor number in (1, 2, 15, 9, 19): os.kill(1, number)\nprint(os.getppid())"
+    outcome = execute(executor, "signals", code)
+    assert (outcome.state, said(outcome)) == (OutcomeState.DONE, "1\n")
 
 
 def test_where_no_wall_can_be_built_the_executor_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = probe.Layer(
-        "namespaces", False, "Operation not permitted", "As root: sysctl -w user.max_user_namespaces=15000."
-    )
+    fix = "As root: sysctl -w user.max_user_namespaces=15000."
+    absent = probe.Layer("namespaces", False, "Operation not permitted", fix)
     monkeypatch.setattr(probe, "layers", lambda: (absent,))
-    with pytest.raises(
-        MissingPart, match=r"namespaces: Operation not permitted\. As root: sysctl .* --unsafe-no-sandbox"
-    ):
+    with pytest.raises(MissingPart, match=r"namespaces: Operation not permitted\. As root: .* --unsafe-no-sandbox"):
         local.create(1, tmp_path, LIGHT)
     with local.create(1, tmp_path, LIGHT, unsafe_no_sandbox=True) as executor:
         assert run(executor, job("unsafe", suite.nothing)).state is OutcomeState.DONE

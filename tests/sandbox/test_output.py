@@ -38,9 +38,7 @@ def test_a_regular_file_is_read(read: Callable[[Path, str], bytes], room: Path) 
 
 
 @LINUX
-@pytest.mark.parametrize(
-    "name", ["link", "folder/secret", "../secret", "sub/../../secret", "pipe", "sub", "twin", "none"]
-)
+@pytest.mark.parametrize("name", ["link", "folder/secret", "../secret", "sub/../../secret", "pipe", "sub", "twin", ""])
 def test_everything_else_is_refused_at_once(read: Callable[[Path, str], bytes], room: Path, name: str) -> None:
     (room / "link").symlink_to(room.parent / "secret")
     (room / "folder").symlink_to(room.parent)

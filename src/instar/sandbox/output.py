@@ -22,7 +22,7 @@ def open_regular(directory: Path, name: str) -> int:
     """Return a descriptor of the regular file `name` (a relative path) beneath an untrusted directory.
 
     Raises:
-        OSError: missing, reached by a link or `..`, no regular file, a file with a second name, or `directory` is a link.
+        OSError: missing, behind a link or `..`, no regular file, a file with a second name, or `directory` is a link.
     """
     base = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
