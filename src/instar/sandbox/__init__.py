@@ -1,7 +1,7 @@
 """The wall around untrusted code: it sees what a `Policy` names, and nothing else of this machine.
 
 Read `wall` first (what happens when), then `namespaces`, `capabilities`, `landlock` and `seccomp`, one layer each.
-`probe` says what holds on this machine.
+`command` runs commands, `output` opens what was left, `probe` says what holds on this machine.
 """
 
 from instar.sandbox.policy import ROOM, UNSAFE, Policy, visible_here

@@ -52,6 +52,8 @@ def _open_beneath(base: int, name: str) -> int:
 
 def walk(base: int, name: str) -> int:
     """Open `name` beneath `base` one component at a time; raises OSError at the first that is a link or `..`."""
+    if not PurePosixPath(name).parts:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     *folders, last = PurePosixPath(name).parts
     if ".." in (*folders, last) or PurePosixPath(name).is_absolute():
         raise OSError(errno.EXDEV, "it leads out of its directory")

@@ -80,7 +80,7 @@ CONDITIONS = (
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # <linux/audit.h>
 _X32 = 0x40000000
 KILL, NOTIFY, ALLOW = 0x80000000, 0x7FC00000, 0x7FFF0000
-_REFUSE, _MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+REFUSE, _MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _LOAD, _AND, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06  # <linux/bpf_common.h>
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
@@ -142,7 +142,7 @@ def install() -> int | None:
     Without a listener (another one above us has it) denied calls fail all the same, and are not counted. Needs no new
     privileges to be set. Raises OSError.
     """
-    for denial, flags in ((NOTIFY, _NEW_LISTENER), (_REFUSE, 0)):
+    for denial, flags in ((NOTIFY, _NEW_LISTENER), (REFUSE, 0)):
         code = program(calls.MACHINE, denial)
         whole = _Program(len(code) // 8, code)
         try:

@@ -1,0 +1,186 @@
+"""Runs a command behind the wall: through bubblewrap where it is installed, behind our own wall otherwise.
+
+A launcher (this module as a program, so that nothing is forked from a process with threads) sets the limits and becomes
+bubblewrap, or keeps the inmate. When it is killed, the kernel ends everything inside. Our own wall is the stronger
+one: it adds Landlock, counts denied calls, and for root makes the inmate nobody outside, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from instar.errors import MissingPart
+from instar.records import Limits
+from instar.sandbox import calls, limits, seccomp, wall
+from instar.sandbox.policy import ROOM, Policy
+
+LOG = "log.txt"  # in the workspace: what the command wrote to its standard streams
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code; minus the signal that killed it; None past the wall limit.
+        denied: denied calls by name, as far as they were counted: not through bubblewrap.
+        through: "bubblewrap" or "own wall".
+    """
+
+    code: int | None
+    through: str
+    denied: Mapping[str, int] = field(default_factory=dict)
+
+
+def run_command(
+    arguments: Sequence[str], policy: Policy, most: Limits, *, bubblewrap: str | None = shutil.which("bwrap")
+) -> Finished:
+    """Run a command that sees only what the policy names, with `/room` as its directory; its output is in the log.
+
+    Args:
+        arguments: program and arguments; the program's path as it is inside.
+        policy: what is visible, and where may be written.
+        most: wall and CPU seconds, memory of each process, size of each file.
+        bubblewrap: path of `bwrap`; None takes our own wall.
+
+    Raises:
+        MissingPart: the wall can't be built; nothing ran.
+    """
+    told = {"arguments": list(arguments), "policy": asdict(policy), "most": asdict(most), "bubblewrap": bubblewrap}
+    through = "bubblewrap" if bubblewrap else "own wall"
+    for name in ("out", "tmp", "in"):
+        Path(policy.workspace, name).mkdir(exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-s", "-m", "instar.sandbox.command"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+        start_new_session=True,
+    ) as launcher:  # fmt: skip
+        try:
+            said, _ = launcher.communicate(json.dumps(told).encode(), timeout=most.wall_seconds)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+            return Finished(None, through)
+    if bubblewrap:
+        return Finished(launcher.returncode, through)
+    found = json.loads(said)
+    if "missing" in found:
+        raise MissingPart(found["missing"], found["fix"])
+    return Finished(found["code"], through, found["denied"])
+
+
+def _launch() -> None:
+    """Do what standard input says."""
+    told: dict[str, Any] = json.load(sys.stdin)
+    policy = Policy(**told["policy"])
+    most = Limits(**told["most"])
+    log = os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    if told["bubblewrap"]:
+        program = os.memfd_create("filter", 0)  # inherited: bubblewrap reads it
+        os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE))
+        os.lseek(program, 0, os.SEEK_SET)
+        words = [told["bubblewrap"], *_words(policy), "--seccomp", str(program), "--", *told["arguments"]]
+        _streams(log)
+        _set(most)
+        limits.limit_processes(policy.processes)
+        os.execve(words[0], words, {})  # noqa: S606 - an empty environment, or it would show inside
+    print(json.dumps(_keep(policy, most, told["arguments"], log)))  # noqa: T201
+
+
+def _words(policy: Policy) -> list[str]:
+    """Return the policy in bubblewrap's words."""
+    words = [
+        "--unshare-all",
+        "--unshare-user",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+        "--cap-drop",
+        "ALL",
+        "--die-with-parent",
+    ]
+    words += ["--new-session", "--clearenv", "--hostname", "room", "--proc", "/proc", "--dev", "/dev"]
+    words += ["--bind", policy.workspace, ROOM, "--bind", f"{policy.workspace}/tmp", "/tmp"]  # noqa: S108 - inside
+    for path in policy.visible:
+        words += ["--ro-bind", path, path]
+    for name, path in policy.inputs.items():
+        words += ["--ro-bind", path, f"{ROOM}/in/{name}"]
+    for path in policy.hidden:
+        if any(Path(path).is_relative_to(other) for other in policy.visible):
+            words += ["--tmpfs", path, "--remount-ro", path]
+    for name, value in (dict(policy.environment) | wall.VARIABLES).items():
+        words += ["--setenv", name, value]
+    return [*words, "--chdir", ROOM, "--remount-ro", "/"]
+
+
+def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> dict[str, Any]:
+    """Run the command behind our own wall; return what `run_command` reads."""
+    os.close(log)
+
+    def work() -> NoReturn:
+        try:
+            os.execv(arguments[0], list(arguments))  # noqa: S606 - behind the wall
+        except OSError as error:
+            sys.stderr.write(f"{arguments[0]}: {error.strerror}\n")
+            sys.stderr.flush()
+            os._exit(127)
+
+    try:
+        inmate = wall.start(policy, lambda: _reopen(policy), lambda: _set(most), work)
+    except MissingPart as error:
+        return {"missing": error.what, "fix": error.fix}
+    denied: Counter[str] = Counter()
+    status = None
+    watched = [inmate.channel.fileno(), *([] if inmate.listener is None else [inmate.listener])]
+    while status is None:
+        ready = select.select(watched, [], [])[0]
+        if inmate.listener is not None and inmate.listener in ready:
+            denied[seccomp.refuse_next(inmate.listener)] += 1
+        if inmate.channel.fileno() in ready:
+            status = inmate.status()
+            if status is None:
+                status = signal.SIGKILL  # the warden died with all that was inside
+    os.kill(inmate.warden, signal.SIGKILL)
+    os.waitpid(inmate.warden, 0)
+    return {"code": os.waitstatus_to_exitcode(status), "denied": {name: n for name, n in denied.items() if name}}
+
+
+def _reopen(policy: Policy) -> None:
+    _streams(os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
+
+
+def _streams(log: int) -> None:
+    """Read nothing, and write to the log."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)
+
+
+def _set(most: Limits) -> None:
+    """Set the limits that the kernel holds for each process."""
+    seconds = max(1, round(most.cpu_seconds))
+    for which, value in (
+        (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, most.output_bytes), (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, most.memory_bytes),
+    ):  # fmt: skip
+        ceiling = resource.getrlimit(which)[1]
+        value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+        resource.setrlimit(which, (value, value))
+
+
+if __name__ == "__main__":
+    _launch()
