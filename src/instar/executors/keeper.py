@@ -282,8 +282,6 @@ class Watch:
     def _incidents(self, verdict: Verdict) -> tuple[Incident, ...]:
         """Return what the job did without leave."""
         found = [Incident("denied call", name, count) for name, count in sorted(self.denied.items()) if name]
-        if self.inmate is not None and self.status == signal.SIGSYS:
-            found.append(Incident("denied call", "another architecture's"))
         if verdict.limit:
             found.append(Incident("limit", verdict.limit))
         return tuple(found)

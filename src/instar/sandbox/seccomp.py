@@ -79,7 +79,7 @@ CONDITIONS = (
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # <linux/audit.h>
 _X32 = 0x40000000
-KILL, NOTIFY, ALLOW = 0x80000000, 0x7FC00000, 0x7FFF0000
+NOTIFY, ALLOW = 0x7FC00000, 0x7FFF0000
 REFUSE, _MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _LOAD, _AND, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06  # <linux/bpf_common.h>
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
@@ -94,7 +94,12 @@ Instruction = tuple[int, int, int, int]
 def program(machine: str = calls.MACHINE, denial: int = NOTIFY) -> bytes:
     """Assemble the filter for a machine (x86_64 or aarch64); `denial` is what happens to denied calls."""
     which = list(_ARCHITECTURES).index(machine)
-    lines: list[Instruction] = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), _end(KILL), (_LOAD, 0, 0, 0)]
+    lines: list[Instruction] = [
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 1, 0, _ARCHITECTURES[machine]),
+        _end(denial),
+        (_LOAD, 0, 0, 0),
+    ]
     if machine == "x86_64":
         lines += _when(_AT_LEAST, _X32, denial)
     lines += _when(_GREATER, _NEWEST, _MISSING)
@@ -164,12 +169,14 @@ def refuse_next(listener: int) -> str:
         if error.errno in (errno.ENOENT, errno.EINTR):
             return ""
         raise
-    identity, _, _, number, _, _, *arguments = _RECEIVED.unpack(buffer)
+    identity, _, _, number, architecture, _, *arguments = _RECEIVED.unpack(buffer)
     try:
         fcntl.ioctl(listener, _SEND, bytearray(_ANSWER.pack(identity, 0, -errno.EPERM, 0)))
     except OSError as error:
         if error.errno != errno.ENOENT:  # its caller was killed meanwhile
             raise
+    if architecture != _ARCHITECTURES[calls.MACHINE]:
+        return f"call {number} of another architecture"
     return name(number, arguments)
 
 
