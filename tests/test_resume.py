@@ -372,3 +372,21 @@ def test_a_founder_that_crashes_is_made_again_and_then_is_the_labs_fault(
     with pytest.raises(LabError, match="the founder was not made"):
         rig(tmp_path).play()
     assert len(calls) == 3
+
+
+def test_experience_that_is_collected_again_is_charged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by kills of a worker: the second job had the first one's key, so that its compute was never settled."""
+    original, refused = TeachingToyLab.verify, []
+
+    def refuse_twice(self: Any, *given: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(given)
+            raise ArtefactError("answers: no")
+        return original(self, *given)
+
+    monkeypatch.setattr(TeachingToyLab, "verify", refuse_twice)
+    run, _ = rig(tmp_path, generations=1).play()
+    jobs = [request.key for request, _ in refused]
+    assert len({*jobs}) == 2
+    with closing(read_archive(tmp_path / "archive.db")) as archive:
+        assert archive.account().total.cpu_seconds == pytest.approx(run.usage.cpu_seconds)

@@ -106,7 +106,7 @@ def keep_log(run: Run, outcome: Outcome) -> Outcome:
         kept.parent.mkdir(exist_ok=True)
         write_bytes(kept, end, sync=False)
     except OSError:
-        return outcome  # a convenience: the reason stands in the archive
+        return replace(outcome, reason=outcome.reason.replace(f" (log: {log})", ""))  # the rest stands in the archive
     return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
 
 

@@ -183,6 +183,7 @@ class Run:
         self.next_proposal = self.next_trial = self.next_verdict = 1
         self.collects = 0  # jobs begun in this generation, for keys and seeds
         self.failed_collects = 0  # in a row
+        self.collect_retries = 0  # in this life: no two jobs share a key, or the second would never be charged
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.judged = 0  # candidates since the last promotion that the gates have judged
         self.search = Search()  # for exams' questions where they must not be

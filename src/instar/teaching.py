@@ -55,7 +55,8 @@ def collect(run: Run) -> None:
     if not isinstance(lab, SelfTeaching):
         raise TypeError(f"lab {lab.name} does not teach itself")
     goal = run.parts.builder.aim(brief(run, 0))
-    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{run.life}"
+    again = f":{run.collect_retries}" if run.collect_retries else ""
+    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{again}{run.life}"
     request = CollectRequest(
         key=key,
         design=run.maker.design,
@@ -84,6 +85,7 @@ def _again(run: Run, error: ArtefactError) -> None:
     """Let a failed job be repeated; after a few in a row nothing can be learned, and that is said."""
     run.collects -= 1
     run.failed_collects += 1
+    run.collect_retries += 1
     if run.failed_collects >= _PATIENCE:
         raise LabError(f"{_PATIENCE} jobs in a row made no experience: {error}", "See the run's logs.")
 

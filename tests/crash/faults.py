@@ -59,7 +59,8 @@ class Disk:
                 self.sites.append(f"{name} in {_site()}")
                 count = len(self.sites)
                 if self.at and (count == self.at or (self.lasting and count > self.at)):
-                    raise OSError(self.error, os.strerror(self.error), str(arguments[0]))
+                    where = [] if isinstance(arguments[0], int) else [str(arguments[0])]  # as the system does
+                    raise OSError(self.error, os.strerror(self.error), *where)
             return original(*arguments, **named)
 
         return wrapped

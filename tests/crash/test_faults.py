@@ -24,7 +24,7 @@ from tests.crash import faults
 from tests.crash.stage import Case, Fault, Told, play, warm_up
 from tests.rig import REPOSITORY
 
-FOR_EYES = ("instar.journal.", "instar.report.tsv.")
+FOR_EYES = ("instar.journal.", "instar.report.tsv.", "instar.loop.keep_log")
 
 
 def steady(*blows: Fault) -> Case:
