@@ -132,7 +132,7 @@ def test_if_they_are_missing_nothing_is_promoted(played: Path, tmp_path: Path, h
 def test_incidents_of_any_of_a_candidates_jobs_reach_the_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    seen, wait = Incident("canary", "sealed.key"), InlineExecutor.wait
+    seen, wait = Incident("denied call", "sealed.key"), InlineExecutor.wait
 
     def told(outcome: Outcome) -> Outcome:
         return replace(outcome, incidents=(seen,)) if job in outcome.key else outcome

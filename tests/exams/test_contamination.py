@@ -19,6 +19,7 @@ from instar.artefacts import encode_arrays, write_arrays
 from instar.exams.contamination import LENGTH, Search, fingerprints, shingles, words_in
 from instar.interfaces import Paper, Stage, Verdict
 from instar.labs.tiles import rules, task
+from instar.records import IncidentRecord
 
 EXAM = task.create({"size": "3"}).exam
 PAPER = EXAM.set(5, Stage.PROMOTION)
@@ -170,11 +171,11 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
         rig_run[:] = [run]
         return run.next_verdict > 1 and not any("exam" in task.what for task in run.tasks.values())
 
-    run, _ = rig.play(until=until)
+    rig.play(until=until)
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
     assert leaked
     failed = [reason for reason in verdicts[0].decision.reasons if not reason.passed]
     assert [reason.gate for reason in failed] == ["contamination"]
-    assert [incident.kind for incident in run.noted] == ["contamination"]
+    assert [fact.incident.kind for fact in rig.facts if isinstance(fact, IncidentRecord)] == ["contamination"]
     assert all(reason.passed for verdict in verdicts[1:] for reason in verdict.decision.reasons
                if reason.gate == "contamination")  # fmt: skip
