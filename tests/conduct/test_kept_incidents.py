@@ -48,7 +48,7 @@ def play(home: Path, trials: int) -> None:
 def test_a_killed_conductor_neither_loses_nor_doubles_incidents(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.conduct.test_kill"])
+    context.set_forkserver_preload(["tests.conduct.test_kept_incidents"])
     chain = tmp_path / "ledger" / "chain.jsonl"
     for _ in range(KILLS):
         before = chain.stat().st_size if chain.exists() else 0
