@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from instar.errors import MissingPart
 from instar.records import Limits
-from instar.sandbox import calls, limits, seccomp, wall
+from instar.sandbox import calls, darwin, limits, seccomp, wall
 from instar.sandbox.policy import ROOM, Policy
 
 LOG = "log.txt"  # in the workspace: what the command wrote to its standard streams
@@ -36,7 +36,7 @@ class Finished:
     Attributes:
         code: its exit code; minus the signal that killed it; None past the wall limit.
         denied: denied calls by name, as far as they were counted: not through bubblewrap.
-        through: "bubblewrap" or "own wall".
+        through: "bubblewrap" or "own wall"; "sandbox-exec" on macOS (experimental).
     """
 
     code: int | None
@@ -59,7 +59,7 @@ def run_command(
         MissingPart: the wall can't be built; nothing ran.
     """
     told = {"arguments": list(arguments), "policy": asdict(policy), "most": asdict(most), "bubblewrap": bubblewrap}
-    through = "bubblewrap" if bubblewrap else "own wall"
+    through = "sandbox-exec" if sys.platform == "darwin" else "bubblewrap" if bubblewrap else "own wall"
     for name in ("out", "tmp", "in"):
         Path(policy.workspace, name).mkdir(exist_ok=True)
     with subprocess.Popen(
@@ -72,7 +72,7 @@ def run_command(
         except subprocess.TimeoutExpired:
             launcher.kill()
             return Finished(None, through)
-    if bubblewrap:
+    if through != "own wall":
         return Finished(launcher.returncode, through)
     found = json.loads(said)
     if "missing" in found:
@@ -86,6 +86,12 @@ def _launch() -> None:
     policy = Policy(**told["policy"])
     most = Limits(**told["most"])
     log = os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    if sys.platform == "darwin":
+        words = darwin.command(told["arguments"], policy)
+        _streams(log)
+        _set(most)
+        os.chdir(policy.workspace)
+        os.execve(words[0], words, dict(policy.environment))  # noqa: S606 - under the profile
     if told["bubblewrap"]:
         program = os.memfd_create("filter", 0)  # inherited: bubblewrap reads it
         os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE))
