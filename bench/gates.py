@@ -200,6 +200,16 @@ class World:
             incumbent_footprint=SAME, provenance=Provenance(1000, 0), incidents=(),
         )  # fmt: skip
 
+    def challengers(
+        self, rng: np.random.Generator, family: Floats, best: int, gains: list[float]
+    ) -> Iterator[Evidence]:
+        """Yield the evidence on one candidate after another against one incumbent, all of them failing."""
+        earlier: tuple[tuple[float, ...], ...] = ()
+        for test, gain in enumerate(gains, start=1):
+            evidence = replace(self.evidence(rng, family, best, gain, test), earlier=earlier)
+            earlier += (tuple(score.metric for score in evidence.candidate),)
+            yield evidence
+
     def family(self, rng: np.random.Generator) -> tuple[Floats, int]:
         """Draw an incumbent: three seeds of one design, the best by the screen promoted."""
         family = self.level + rng.normal(0.0, self.spread, 3)
@@ -235,8 +245,8 @@ def composed_nulls(rng: np.random.Generator) -> None:
         found = np.zeros((runs, 40, 3), dtype=bool)
         for run in range(runs):
             family, best = world.family(rng)
-            for test in range(1, 41):
-                found[run, test - 1] = verdicts(world.evidence(rng, family, best, 0.0, test))
+            for test, evidence in enumerate(world.challengers(rng, family, best, [0.0] * 40)):
+                found[run, test] = verdicts(evidence)
         for count in (20, 40):
             for which, column in zip(_WHICH, found[:, :count].any(axis=1).T, strict=True):
                 show(f"{count} candidates, {name}: {which}", column)
@@ -276,7 +286,8 @@ def composed_power(rng: np.random.Generator) -> None:
                 world, found = World(0.005, bands=bands), []
                 for _ in range(200):
                     family, best = world.family(rng)
-                    found.append(verdicts(world.evidence(rng, family, best, gain, test)))
+                    *_, evidence = world.challengers(rng, family, best, [0.0] * (test - 1) + [gain])
+                    found.append(verdicts(evidence))
                 for which, column in zip(_WHICH, np.array(found).T, strict=True):
                     show(f"{100 * gain:.0f} points, {bands} band{'s' * (bands > 1)}, k = {test}: {which}", column)
 
@@ -287,16 +298,16 @@ def noise_floor(rng: np.random.Generator) -> None:
     gate, draws = NoiseFloor(), 20000
     for seeds in (2, 3, 5):
         for test in (1, 2, 5, 20):
-            once = gate.needed(spent_alpha(gate.alpha, test), 1.0, seeds, seeds, 2 * (seeds - 1))
+            freedom = (test + 1) * (seeds - 1)  # the siblings', this candidate's and all earlier ones'
+            once = gate.needed(spent_alpha(gate.alpha, test), 1.0, seeds, seeds, freedom)
+            groups = rng.normal(0.0, 0.005, (test + 1, draws, seeds))
+            spreads = groups.var(axis=2, ddof=1)
+            own, pooled = np.sqrt(spreads[:2].mean(axis=0)), np.sqrt(spreads.mean(axis=0))
+            needed = once * np.maximum(np.maximum(own, pooled), gate.floor)
             for gain in (0.0, 0.02):
-                groups = rng.normal(0.0, 0.005, (2, draws, seeds))
-                groups[0] += gain
-                spread = np.sqrt(groups.var(axis=2, ddof=1).mean(axis=0))
-                hits = groups[0].mean(axis=1) - groups[1].mean(axis=1) > once * np.maximum(spread, gate.floor)
-                case = (
-                    f"{seeds} seeds, attempt {test}, about {0.5 * once:.1f} points needed, true gain {100 * gain:.0f}"
-                )
-                show(f"{case}: passed", hits)
+                hits = groups[0].mean(axis=1) + gain - groups[1].mean(axis=1) > needed
+                case = f"{seeds} seeds, attempt {test}, about {100 * np.median(needed):.1f} points needed"
+                show(f"{case}, true gain {100 * gain:.0f}: passed", hits)
 
 
 def coverage(rng: np.random.Generator) -> None:

@@ -143,6 +143,22 @@ def test_incidents_of_any_of_a_candidates_jobs_reach_the_gate(
     assert ("1 unexplained [sealed.key]" in summary or "sealed.key x" in summary) == (job != ":incumbent")
 
 
+def test_a_restart_knows_how_the_challengers_of_the_incumbent_spread(tmp_path: Path) -> None:
+    """No artefact is small enough here, so that every finalist fails and the incumbent stays."""
+    given = {"gates": {"resources": {"most_bytes": 1}}}
+    run, _ = rig(tmp_path, **given).play(until=lambda run: run.judged > 1)
+    assert [len(seeds) for seeds in run.judged_seeds] == [3] * run.judged
+    again = rig(tmp_path, **given).open()
+    try:
+        resume(again)
+        assert again.judged == run.judged
+        assert again.judged_seeds == run.judged_seeds
+    finally:
+        close(again)
+    freedom = [numbers(verdict, "noise floor")["degrees_of_freedom"] for verdict in verdicts(tmp_path)]
+    assert freedom == [2 * (n + 1) for n in range(len(freedom))]  # the founder has no siblings
+
+
 def test_the_cost_of_a_generation_is_known_to_the_next(played: Path, tmp_path: Path) -> None:
     home = tmp_path / "run"
     shutil.copytree(played, home)

@@ -143,7 +143,7 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
         _go_wrong(room, design["fault"])
     parent = room / "in" / "parent"
     skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
-    noise = np.random.default_rng(payload["seed"]).normal(0.0, 0.2)
+    noise = np.random.default_rng(payload["seed"]).normal(0.0, 0.1)
     skill += payload["gain"] * (design["push"] + noise if payload["gain"] else 0.0)
     write_json(room / "out" / "config.json", {})
     write_arrays(room / "out" / "model.safetensors", {"skill": np.array([skill])}, sync=False)

@@ -165,12 +165,14 @@ class Examination:
             test=self.test,
             successor=self.scores[self.successor],
             attempt=self.run.judged,
+            earlier=tuple(self.run.judged_seeds),
             siblings=self._sibling_scores(),
             footprint=self._footprint(),
             incumbent_footprint=siblings.incumbent_footprint(self.run, self.usages["incumbent"]),
             provenance=provenance(self.run, self.candidate.experience),
             incidents=self.candidate.incidents,
         )
+        self.run.judged_seeds.append(tuple(score.metric for score in evidence.candidate))
         decision = self.run.parts.gate.judge(evidence)
         own = (self._similarity(), self._contamination())
         return Decision((*decision.reasons, *own)) if decision.reasons else decision

@@ -140,7 +140,7 @@ def turn_over(run: Run) -> None:
     """Open a new generation: what was begun for the old incumbent ends."""
     waiting, run.candidates = run.candidates, {}
     run.rungs = [Rung() for _ in run.rungs]
-    run.screen, run.collects, run.failures, run.judged = None, 0, 0, 0
+    run.screen, run.collects, run.failures, run.judged, run.judged_seeds = None, 0, 0, 0, []
     for key in run.tasks:
         run.parts.executor.cancel(key)
     run.drop_ready("its parent was succeeded")

@@ -274,6 +274,7 @@ class Evidence:
         founder: frozen generation 0's score.
         test: how many candidates have been judged in this run, this one included (for alpha spending).
         attempt: how many of them against this incumbent, this one included.
+        earlier: metric of every training seed of each candidate that was judged against this incumbent before.
         siblings: one score per training seed of the incumbent's own design; () for the founder, which was trained
             once. None where they should be there and are not.
         footprint, incumbent_footprint: of the successor and of the incumbent; None where nothing was measured.
@@ -287,6 +288,7 @@ class Evidence:
     test: int
     successor: Score | None = None
     attempt: int = 1
+    earlier: tuple[tuple[float, ...], ...] = ()
     siblings: tuple[Score, ...] | None = None
     footprint: Footprint | None = None
     incumbent_footprint: Footprint | None = None

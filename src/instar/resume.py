@@ -8,6 +8,7 @@ transaction, so whatever a crash kept from it is appended here.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -65,6 +66,8 @@ def resume(run: Run) -> None:
     if run.generations:
         run.collects = _collected(run)
         run.failures = run.judged = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
+        against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
+        run.judged_seeds = [seeds for verdict in against if (seeds := _judged_seeds(verdict))]
     if run.settings.arm == "loop":
         schedule.baseline(run)  # first of all: without it no trial can be marked
     _reopen(run, verdicts)
@@ -83,6 +86,12 @@ def _declare_conduct(run: Run) -> None:
         run.declare(explanation)
     for acknowledgement in run.parts.archive.history(Acknowledgement):
         run.declare(acknowledgement)
+
+
+def _judged_seeds(verdict: Verdict) -> tuple[float, ...]:
+    """Return the metrics of a judged candidate's training seeds, which the noise floor has put into its numbers."""
+    numbers = next((dict(reason.numbers) for reason in verdict.decision.reasons if "seed_1" in reason.numbers), {})
+    return tuple(number for name, number in numbers.items() if re.fullmatch(r"seed_\d+", name))
 
 
 def _begin_ledger(run: Run) -> None:

@@ -187,6 +187,7 @@ class Run:
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.judged = 0  # candidates since the last promotion that the gates have judged
         self.search = Search()  # for exams' questions where they must not be
+        self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.stopping: str | None = None
         self.began = clock()
         self.earlier_seconds = 0.0  # wall seconds of the run's former lives

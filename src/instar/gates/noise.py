@@ -7,7 +7,11 @@ its pooled standard error is Student's t with S + K - 2 degrees of freedom (S se
 t is past the one-sided critical value. Rejecting says that the candidate's models are better than a retraining of the
 incumbent would be; not by what: a new design, fresh data and further training all count.
 
-The founder was trained once. The candidate's own spread then stands for both (S - 1 degrees of freedom).
+The seeds of candidates that were judged against this incumbent before tell of the spread too: each brings S - 1 degrees
+of freedom more. Otherwise a few failures would raise the bar to where three seeds can never show anything. That takes
+their designs to spread alike; where the candidate and the siblings spread wider than all together, theirs counts.
+
+The founder was trained once. The candidates' spread then stands for both (S - 1 degrees of freedom for each of them).
 
 Two or three seeds can agree by chance. The spread is taken to be at least `floor`, and at least what the questions
 alone give: seeds that answer differently on many questions have means that differ. Both only make the test stricter,
@@ -17,7 +21,7 @@ The k-th candidate that is judged against one incumbent may spend 6 alpha / (pi^
 ever succeeded by its own retraining is at most alpha, whatever the number of candidates, and so is that of a whole run
 in which nothing but seeds change. A promotion opens a new account: with g true promotions at most (1 + g) alpha false
 ones are expected (as in alpha-investing, Foster & Stine, JRSS B 70:429, 2008). Spending over the whole run would ask
-14 standard errors of the twentieth candidate: no three seeds show that.
+14 standard errors of the first challenger of a twentieth generation: no three seeds show that.
 
 What does not hold exactly: a finalist's first seed was chosen by the visible screen, so its group is a little above
 its design's mean. So is that of the siblings, who were finalists too. `bench/gates.py` simulates it.
@@ -80,9 +84,9 @@ class NoiseFloor:
         """Compare the means of two groups of models, in words and numbers."""
         siblings = evidence.siblings or (evidence.incumbent,)
         groups = [_means(evidence.candidate), _means(siblings)]
-        freedom = sum(group.size - 1 for group in groups)
-        seen = math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom)
-        spread = max(seen, self.floor, _question_noise(evidence.candidate, evidence.siblings or ()))
+        seen, _ = _pooled(groups)
+        pooled, freedom = _pooled([*groups, *map(np.array, evidence.earlier)])
+        spread = max(seen, pooled, self.floor, _question_noise(evidence.candidate, evidence.siblings or ()))
         gain = float(groups[0].mean() - groups[1].mean())
         needed = self.needed(alpha, spread, groups[0].size, groups[1].size, freedom)
         passed = gain > needed
@@ -90,6 +94,7 @@ class NoiseFloor:
             "gain": gain,
             "needed": needed,
             "seed_spread": seen,
+            "pooled_spread": pooled,
             "spread_used": spread,
             "degrees_of_freedom": float(freedom),
             "alpha": alpha,
@@ -118,6 +123,13 @@ class NoiseFloor:
 def _means(scores: tuple[Score, ...]) -> Floats:
     """Return each model's metric, (S,)."""
     return np.array([score.metric for score in scores])
+
+
+def _pooled(groups: list[Floats]) -> tuple[float, int]:
+    """Return the spread within groups of models, pooled, and its degrees of freedom."""
+    freedom = sum(group.size - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return math.sqrt(squares / freedom), freedom
 
 
 def _question_noise(*groups: tuple[Score, ...]) -> float:

@@ -20,6 +20,8 @@ def problem(evidence: Evidence) -> str | None:
     for name, count in (("tests", evidence.test), ("attempts", evidence.attempt)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             return f"the count of {name} must be a whole number from 1, not {count!r}"
+    if not all(seeds and all(0.0 <= metric <= 1.0 for metric in seeds) for seeds in evidence.earlier):
+        return "the metrics of an earlier candidate are missing or outside [0, 1]"
     if len(evidence.candidate) == 0:
         return "the candidate has no scores"
     named: dict[str, object] = {"the incumbent": evidence.incumbent, "the founder": evidence.founder}

@@ -178,6 +178,7 @@ FAULTS: dict[str, Callable[[Evidence], Evidence]] = {
     "a sibling answered fewer questions": lambda e: replace(e, siblings=(*(e.siblings or ()), _shortened(e.incumbent))),
     "a sibling's score is missing": lambda e: replace(e, siblings=cast(Any, (None,))),
     "a safeguard is not a number": lambda e: _first(e, lambda s: replace(s, safeguards={"entropy": math.nan})),
+    "an earlier candidate's metric is not a number": lambda e: replace(e, earlier=((0.5, math.nan),)),
     "no attempt has been counted": lambda e: replace(e, attempt=0),
     "no test has been counted": lambda e: replace(e, test=0),
     "the count of tests is not whole": lambda e: replace(e, test=cast(Any, 1.5)),
