@@ -10,6 +10,7 @@ from pathlib import Path
 from instar.artefacts import encode_arrays, read_arrays, write_arrays, write_bytes
 from instar.conduct.causes import BAD_ANSWERS
 from instar.errors import ArtefactError, LabError
+from instar.executors import rooms
 from instar.interfaces import CollectRequest, Reservation, SelfTeaching, TaskSetting
 from instar.records import Brief, Goal, Outcome, OutcomeState
 from instar.state import Run
@@ -67,7 +68,7 @@ def collect(run: Run) -> None:
         limits=run.limits(),
         feedback=run.settings.feedback,
     )
-    request = with_tasks(lab, request, run.scratch_file(f"tasks-{run.collects}"))
+    request = with_tasks(lab, request, run.scratch_file(rooms.safe_name(key)))
     run.collects += 1
     run.staged.reserve.append(Reservation(key, "experience", 1.0))
     run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
