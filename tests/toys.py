@@ -24,11 +24,10 @@ QUESTIONS = {Stage.SCREEN: 100, Stage.PROMOTION: 400, Stage.REPORT: 200}
 class ToyExam:
     """Question n (1..HARDEST) is answered rightly by 7n + 1."""
 
-    fixed, pool = True, HARDEST
-
     def set(self, seed: int, stage: Stage) -> Paper:
         asked = np.random.default_rng(seed).integers(1, HARDEST + 1, QUESTIONS[stage])
-        return Paper({"asked": asked}, {"right": 7 * asked + 1})
+        tickets = np.random.default_rng([seed, 1]).integers(0, 2**62, len(asked))  # so that no question is asked twice
+        return Paper({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
 
     def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
         inputs = {"artefact": artefact, "questions.safetensors": questions}

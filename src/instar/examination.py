@@ -25,6 +25,11 @@ def _name(trial: Trial) -> str:
     return f"seed {trial.replica}"
 
 
+def run_out(run: Run) -> bool:
+    """Count a look at a fixed exam; whether none was left."""
+    return run.looks is not None and not run.looks.spend()
+
+
 class Examination:
     """One candidate's promotion exam. Its replicas, the incumbent and the founder sit the same fresh paper."""
 
@@ -157,6 +162,8 @@ class Examination:
         """Ask the gate; whatever is missing means no."""
         if self.problems:
             return Decision((Reason("exam", False, "; ".join(self.problems)),))
+        if run_out(self.run):
+            return Decision((Reason("looks", False, "no look at the fixed exam is left"),))
         incumbent = self.scores["incumbent"]
         evidence = Evidence(
             candidate=tuple(self.scores[_name(trial)] for trial in self.trials),

@@ -29,6 +29,9 @@ def status(result: Mapping[str, Any]) -> str:
     lines += [f"conduct      {incidents(result['incidents'])}"]
     if settings.get("unsafe_no_sandbox"):
         lines.append(f"WARNING      {UNSAFE}")
+    if result["looks"]:
+        looks = result["looks"]
+        lines.append(f"looks        {looks['spent']} of {looks['budget']} at a fixed pool of {looks['pool']} questions")
     if result["slots_busy_share"] is not None:
         lines.append(f"slots busy   {result['slots_busy_share']:.1%}, the loop's own cost {_share(result)}")
     lines += [_final(result["final"])] if result["final"] else []

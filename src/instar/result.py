@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import read_archive
-from instar.artefacts import write_json
+from instar.artefacts import read_json, write_json
 from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
+from instar.errors import ArtefactError
 from instar.interfaces import Archive
 from instar.records import Experience, Generation
 
@@ -133,6 +134,7 @@ def _from_archive(archive: Archive, home: Path) -> dict[str, Any]:
             "wall_seconds": account.wall_seconds,
             "cpu_seconds_by_purpose": {name: usage.cpu_seconds for name, usage in account.settled.items()},
         },
+        "looks": _looks(home),
         "run_directory": str(home.absolute()),
     }
 
@@ -144,6 +146,14 @@ def _incidents(watch: Watch) -> dict[str, Any]:
         "jobs": watch.jobs.total(),
         "paused": watch.paused or None,
     }
+
+
+def _looks(home: Path) -> dict[str, Any] | None:
+    """Return the looks at a fixed exam: spent, budget and the size of the pool; None where questions are fresh."""
+    try:
+        return dict(read_json(home / "looks.json"))
+    except (ArtefactError, TypeError, ValueError):
+        return None
 
 
 def generations(archive: Archive) -> list[Generation]:

@@ -24,6 +24,7 @@ from instar.conduct.watch import Watch
 from instar.config import Settings, seconds, size
 from instar.errors import ArtefactError
 from instar.exams.contamination import Search
+from instar.exams.ladder import Ladder, Looks
 from instar.exams.seal import Seal
 from instar.interfaces import (
     Archive,
@@ -31,6 +32,7 @@ from instar.interfaces import (
     Builder,
     Executor,
     Fact,
+    FixedExam,
     Gate,
     Lab,
     Ledger,
@@ -54,6 +56,7 @@ from instar.records import (
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
 _DISK_EVERY_SECONDS = 5.0
+LOOKS = "looks.json"
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class Screen:
     questions: Path
     baseline: Score | None = None
     attempts: int = 0
+    ladder: Ladder | None = None  # where the exam is fixed
 
 
 @dataclass
@@ -186,6 +190,9 @@ class Run:
         self.collect_retries = 0  # in this life: no two jobs share a key, or the second would never be charged
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.judged = 0  # candidates since the last promotion that the gates have judged
+        exam = parts.lab.exam
+        fixed = isinstance(exam, FixedExam) and exam.fixed
+        self.looks = Looks(parts.home / LOOKS, settings.looks, exam.pool) if fixed else None  # type: ignore[attr-defined]
         self.search = Search()  # for exams' questions where they must not be
         self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.stopping: str | None = None

@@ -11,9 +11,10 @@ import numpy as np
 from instar.artefacts import digest_files, take
 from instar.conduct.causes import BAD_ARTEFACT
 from instar.errors import ArtefactError
+from instar.exams.ladder import Ladder
 from instar.interfaces import Reservation, TrainRequest
 from instar.records import Observation, Outcome, OutcomeState, Score, Trial, TrialState
-from instar.state import Candidate, Run
+from instar.state import Candidate, Run, Screen
 
 CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
 
@@ -103,7 +104,26 @@ def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) ->
         score = run.mark(screen.paper, outcome)
     except ArtefactError as error:
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-    return _end(run, candidate, _scored(run, trial, score, screen.baseline))
+    shown = look(run, screen, score)
+    if shown is None:
+        run.stopping = run.stopping or "looks used up"
+        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="no look at the exam is left"))
+    return _end(run, candidate, _scored(run, trial, shown, screen.baseline))
+
+
+def look(run: Run, screen: Screen, score: Score) -> Score | None:
+    """Return what may be seen of a screening score: all of a fresh exam, the Ladder's answer of a fixed one.
+
+    None where the looks are spent. No step up is shown as the incumbent's own score: that it was none is all that a
+    look tells then.
+    """
+    if run.looks is None or screen.baseline is None:
+        return score
+    if not run.looks.spend():
+        return None
+    screen.ladder = screen.ladder or Ladder(start=screen.baseline.values)
+    before = screen.ladder.best
+    return score if screen.ladder.look(score.values) != before else screen.baseline
 
 
 def _scored(run: Run, trial: Trial, score: Score, baseline: Score) -> Trial:

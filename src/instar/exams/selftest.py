@@ -136,19 +136,17 @@ def look_at(exam: Exam, screen: Paper, fresh: Paper, promotion: Paper) -> Iterat
 
 
 def overlap(paper: Paper, seen: Paper) -> float:
-    """Return the share of a paper's questions that also stand in another: the largest over arrays of many rows."""
-    shares = [0.0]
-    for name, array in paper.questions.items():
-        ours, theirs = np.asarray(array), np.asarray(seen.questions.get(name, ()))
-        if ours.ndim and theirs.ndim == ours.ndim and len(ours) == _count(paper) and ours.shape[1:] == theirs.shape[1:]:
-            known = {row.tobytes() for row in theirs}
-            shares.append(sum(row.tobytes() in known for row in ours) / len(ours))
-    return max(shares)
+    """Return the share of a paper's questions, all that belongs to one, which also stand in another."""
+    ours, theirs = _questions(paper), set(_questions(seen))
+    return sum(question in theirs for question in ours) / len(ours)
 
 
-def _count(paper: Paper) -> int:
-    """Return the number of rows of the longest array of questions."""
-    return max(len(array) if np.ndim(array) else 1 for array in paper.questions.values())
+def _questions(paper: Paper) -> list[bytes]:
+    """Return every question as bytes: its row of all arrays that have one row per question."""
+    arrays = [np.atleast_1d(array) for _, array in sorted(paper.questions.items())]
+    count = max(map(len, arrays))
+    rows = [array for array in arrays if len(array) == count]
+    return [b"|".join(array[row].tobytes() for array in rows) for row in range(count)]
 
 
 def told(paper: Paper) -> str:

@@ -1,0 +1,97 @@
+"""Fixed exams: looks are counted on the disk, and each tells as little as will do (the Ladder).
+
+Where questions come from a finite pool, whoever sees many scores on it can climb them without getting better. The
+Ladder (Blum and Hardt 2015, arXiv:1502.04585) answers a submission with a new score only if it beats the best so far
+by more than noise, and otherwise with the best so far; the error of what it has released grows with the logarithm of
+the number of looks. Its bound supposes that one pool is asked in full. Here every generation's screen draws its own
+sample of the pool and has its own ladder, which begins at the incumbent's score; the looks of the whole run are counted
+together, and none is answered when they are spent.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from instar.artefacts import read_json, write_json
+from instar.errors import ArchiveError, ArtefactError
+from instar.records import Floats
+
+
+class Ladder:
+    """Releases the best score so far, and a new one only for a clear step up.
+
+    Attributes:
+        best: the score that was released last, rounded; None before the first.
+    """
+
+    def __init__(self, step: float | None = None, start: Floats | None = None) -> None:
+        """Begin.
+
+        Args:
+            step: the least gain that is shown, and what scores are rounded to; None for the parameter-free version,
+                where the step is the standard error of the paired difference (its section 4) and scores are rounded to
+                1/n.
+            start: (N,) values of what is known to be there already.
+        """
+        if step is not None and not 0.0 < step < 1.0:
+            raise ValueError(f"a step is above 0 and below 1, not {step}")
+        self._step, self._held = step, start
+        self.best: float | None = None if start is None else self._rounded(start)
+
+    def look(self, values: Floats) -> float:
+        """Return what is released for a submission with these scores per question, (N,) in [0, 1]."""
+        if (
+            self.best is None
+            or self._held is None
+            or float(values.mean()) > self.best + self._least(values, self._held)
+        ):
+            self._held, self.best = values, self._rounded(values)
+        return self.best
+
+    def _least(self, values: Floats, held: Floats) -> float:
+        if self._step is not None:
+            return self._step
+        if values.shape != held.shape:
+            raise ValueError("the parameter-free Ladder compares answers to the same questions")
+        return float(np.std(values - held)) / math.sqrt(len(values))
+
+    def _rounded(self, values: Floats) -> float:
+        unit = self._step if self._step is not None else 1.0 / len(values)
+        return round(float(values.mean()) / unit) * unit
+
+
+class Looks:
+    """The look budget of a run, in a file: a look is on the disk before anyone sees its answer.
+
+    kill -9 between the two costs a look and never gives one away. A later life of the run may lower the budget and not
+    raise it.
+    """
+
+    def __init__(self, path: Path, budget: int, pool: int) -> None:
+        self._path, self.budget, self.pool, self.spent = path, budget, pool, 0
+        if path.exists():
+            self.spent, first = _read(path)
+            self.budget = min(budget, first)
+
+    def spend(self) -> bool:
+        """Count a look, durably; False where none is left, and then nothing may be shown."""
+        if self.spent >= self.budget:
+            return False
+        write_json(self._path, {"spent": self.spent + 1, "budget": self.budget, "pool": self.pool}, sync=True)
+        self.spent += 1
+        return True
+
+
+def _read(path: Path) -> tuple[int, int]:
+    """Return looks spent and the budget. Raises `ArchiveError`: without a count nothing may be shown."""
+    try:
+        found = read_json(path, limit=4096)
+        spent, budget = found["spent"], found["budget"]
+        if type(spent) is not int or type(budget) is not int or not 0 <= spent <= budget:
+            raise ValueError(f"{spent} of {budget} looks")
+    except (ArtefactError, KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: the count of looks cannot be read ({error})", "Restore it from a copy.") from None
+    return spent, budget

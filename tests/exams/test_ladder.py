@@ -1,0 +1,167 @@
+"""The Ladder: an attacker who sees many scores gains far less, honest steps are shown, looks are counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.rig import Rig
+from tests.toys import ToyExam, ToyLab
+
+from instar.artefacts import read_json
+from instar.errors import ArchiveError
+from instar.exams.ladder import Ladder, Looks
+from instar.interfaces import Verdict
+from instar.records import Trial
+
+QUESTIONS, LOOKS, RUNS = 500, 300, 20
+
+
+def boosted(release: object, seed: int) -> float:
+    """Return the score that the boosting attack of Blum and Hardt (their section 5) is told in the end.
+
+    It submits random answers to yes-no questions, keeps those that are said to beat chance, and submits their majority.
+    Nothing is known about the questions, so every score above one half is not real.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, QUESTIONS)
+    kept, before = [], 0.5
+    for _ in range(LOOKS):
+        guess = rng.integers(0, 2, QUESTIONS)
+        told = release((guess == truth).astype(float))  # type: ignore[operator]
+        if told > before if isinstance(release, Ladderlike) else told > 0.5:
+            kept.append(guess)
+            before = max(before, told)
+    majority = (np.mean(kept, axis=0) > 0.5).astype(int) if kept else rng.integers(0, 2, QUESTIONS)
+    return float(release((majority == truth).astype(float)))  # type: ignore[operator]
+
+
+class Ladderlike:
+    """A ladder as the attacker sees it: one number per submission."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self.ladder = ladder
+
+    def __call__(self, values: np.ndarray) -> float:
+        return self.ladder.look(values)
+
+
+@pytest.mark.parametrize("step", [None, 0.05])
+def test_the_boosting_attack_gains_far_less_through_the_ladder(step: float | None) -> None:
+    raw = np.mean([boosted(lambda values: float(values.mean()), seed) for seed in range(RUNS)]) - 0.5
+    held = np.mean([boosted(Ladderlike(Ladder(step)), seed) for seed in range(RUNS)]) - 0.5
+    assert raw > 0.15, "the attack works on raw scores"
+    assert held < 0.4 * raw
+
+
+def test_honest_steps_are_shown_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    start = (rng.random(400) < 0.5).astype(float)
+    ladder = Ladder(start=start)
+    first = ladder.best
+    assert ladder.look(start) == first
+    slightly = start.copy()
+    slightly[np.flatnonzero(start == 0)[:1]] = 1.0
+    slightly[np.flatnonzero(start == 1)[:1]] = 0.0
+    assert ladder.look(slightly) == first
+    better = np.maximum(start, (rng.random(400) < 0.3).astype(float))
+    told = ladder.look(better)
+    assert told == pytest.approx(better.mean(), abs=1 / 400)
+    assert ladder.look(start) == told, "a worse one is told the best so far"
+
+
+def test_scores_are_rounded_to_the_step() -> None:
+    ladder = Ladder(step=0.1)
+    assert ladder.look(np.array([0.0, 0.0, 1.0])) == pytest.approx(0.3)
+    assert ladder.look(np.array([0.0, 0.4, 0.78])) == pytest.approx(0.3)
+    assert ladder.look(np.array([1.0, 0.0, 1.0])) == pytest.approx(0.7)
+    with pytest.raises(ValueError, match="a step"):
+        Ladder(step=0.0)
+    free = Ladder(start=np.zeros(3))
+    with pytest.raises(ValueError, match="same questions"):
+        free.look(np.ones(4))
+
+
+# --- the count ------------------------------------------------------------------------------------------------------
+
+
+def test_looks_are_counted_over_lives_and_refused_when_spent(tmp_path: Path) -> None:
+    looks = Looks(tmp_path / "looks.json", 3, 60)
+    assert looks.spend()
+    again = Looks(tmp_path / "looks.json", 3, 60)
+    assert (again.spent, again.budget) == (1, 3)
+    assert [again.spend() for _ in range(4)] == [True, True, False, False]
+    assert not Looks(tmp_path / "looks.json", 1000, 60).spend(), "a later life does not raise the budget"
+    assert read_json(tmp_path / "looks.json") == {"spent": 3, "budget": 3, "pool": 60}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"spent": -1, "budget": 3}', '{"spent": true, "budget": 3}'])
+def test_without_a_count_nothing_is_shown(tmp_path: Path, content: str) -> None:
+    (tmp_path / "looks.json").write_text(content)
+    with pytest.raises(ArchiveError, match="count of looks"):
+        Looks(tmp_path / "looks.json", 3, 60)
+
+
+def test_a_killed_run_never_gets_a_look_back(tmp_path: Path) -> None:
+    """The file counts at least what was released, whenever the process dies."""
+    program = (
+        "import sys; from pathlib import Path; from instar.exams.ladder import Looks\n"
+        "looks = Looks(Path(sys.argv[1]), 10**6, 9)\n"
+        "while looks.spend(): print(looks.spent, flush=True)"
+    )
+    released = 0
+    for _ in range(3):
+        command = [sys.executable, "-c", program, str(tmp_path / "looks.json")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(20):
+                process.stdout.readline()
+            os.kill(process.pid, signal.SIGKILL)
+            released += 20 + len(process.stdout.read().split("\n")[:-1])
+        assert released <= Looks(tmp_path / "looks.json", 10**6, 9).spent <= released + 3
+
+
+# --- in the loop ----------------------------------------------------------------------------------------------------
+
+
+class FixedToyExam(ToyExam):
+    fixed, pool = True, 64
+
+
+def fixed_toy() -> ToyLab:
+    lab = ToyLab()
+    lab.exam = FixedToyExam()
+    return lab
+
+
+def test_a_run_on_a_fixed_exam_counts_its_looks_and_still_promotes(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, fixed_toy(), {"generations": 1})
+    run, why = rig.play()
+    assert why == "generations reached"
+    trials = {fact.number for fact in rig.facts if isinstance(fact, Trial) and fact.metric is not None}
+    verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
+    assert run.looks is not None
+    assert run.looks.spent == len(trials) + len(verdicts)
+    assert read_json(tmp_path / "looks.json")["spent"] == run.looks.spent
+
+
+def test_a_run_ends_when_its_looks_are_spent(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, fixed_toy(), {"looks": 2})
+    run, why = rig.play()
+    assert why == "looks used up"
+    assert run.looks is not None
+    assert run.looks.spent == 2
+    shown = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.metric is not None]
+    assert len({trial.number for trial in shown}) == 2
+    assert len(run.generations) == 1
+
+
+def test_fresh_exams_are_not_counted(tmp_path: Path) -> None:
+    run, _ = Rig(tmp_path, ToyLab(), {"generations": 1}).play()
+    assert run.looks is None
+    assert not (tmp_path / "looks.json").exists()
