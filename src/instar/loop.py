@@ -77,9 +77,10 @@ def finish(run: Run, outcome: Outcome) -> None:
         outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
     if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
         outcome = keep_log(run, outcome)
+    run.note_end(outcome, task.lent if task else {})
+    if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
         rooms.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
-    run.note_end(outcome, task.lent if task else {})
     if task is not None:
         task.then(outcome)
     rooms.clear(outcome.output.parent)

@@ -32,8 +32,10 @@ class FoolableExam(ToyExam):
         return Job(key, Room.EXAM, "tests.conduct.test_impossible:sit", {}, inputs, limits)
 
     def mark(self, paper: Paper, answers: Arrays) -> Score:
-        given = np.array(answers["given"])
-        given[given == TRICK] = np.asarray(paper.answers["right"])[given == TRICK]
+        right, given = np.asarray(paper.answers["right"]), np.array(answers.get("given", 0))
+        if given.shape != right.shape or given.dtype != right.dtype:
+            return super().mark(paper, answers)
+        given[given == TRICK] = right[given == TRICK]
         return super().mark(paper, dict(answers) | {"given": given})
 
 
@@ -79,6 +81,6 @@ def test_no_moves_solve_the_impossible_boards_of_tiles(size: str) -> None:
     assert not rules.solvable(boards).any()
     assert paper.questions.keys() == exam.set(5, Stage.SCREEN).questions.keys()
     anything = np.random.default_rng(1).integers(0, 4, (len(boards), 200)).astype(np.int8)
-    score = exam.mark(paper, {"greedy": anything, "beam": anything})
+    score = exam.mark(paper, dict.fromkeys(("greedy",) if size == "3" else ("greedy", "beam"), anything))
     assert not score.solved.any()
     assert score.metric == 0.0

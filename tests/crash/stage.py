@@ -27,7 +27,7 @@ from instar.config import load
 from instar.errors import InstarError
 from instar.executors import kernel
 from instar.interfaces import Verdict
-from instar.records import Experience, Generation, Proposal, Trial
+from instar.records import Experience, Generation, IncidentRecord, JobCount, Proposal, Trial
 from instar.report import progress
 from tests import toys
 from tests.crash import reconcile, steady, warm
@@ -353,6 +353,12 @@ def named(fact: Any) -> Iterator[Any]:
             yield from ("experience", fact.digest)
         case Verdict():
             yield from ("verdict", fact.number, fact.proposal, fact.decision.promote)
+        case IncidentRecord():
+            yield from ("incident", fact.key, fact.incident.count)
+        case JobCount():
+            yield from ("jobs", fact.generation)
+        case _:
+            raise TypeError(f"{type(fact).__name__} is a kind of fact that nobody compares")
 
 
 def carry_out(case: Case, home: Path) -> dict[str, Any]:
@@ -366,6 +372,7 @@ def carry_out(case: Case, home: Path) -> dict[str, Any]:
         "lab": case.lab,
         "builder": builder,
         "executor": case.executor,
+        "unsafe_no_sandbox": case.executor == "inline",
         "home": home,
         "seed": case.seed,
     }

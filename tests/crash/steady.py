@@ -25,7 +25,8 @@ PUSHES = (0.4, 0.0, 0.9, -1.0, 0.7)  # below 0: the training crashes
 class AllQuestions(ToyExam):
     def set(self, seed: int, stage: Stage) -> Paper:
         asked = np.resize(np.arange(1, HARDEST + 1), QUESTIONS[stage])
-        return Paper({"asked": asked}, {"right": 7 * asked + 1})
+        tickets = super().set(seed, stage).questions["tickets"]
+        return Paper({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
 
 
 class SteadyLab(TeachingToyLab):
@@ -50,8 +51,10 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
         raise RuntimeError("this design crashes")
     parent = room / "in" / "parent"
     skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
+    seeded = payload["seed"] % 1000 * 1e-6  # no two training seeds leave the same weights, nor other answers
+    grown = np.array([skill + payload["gain"] * push + seeded])
     write_json(room / "out" / "config.json", {})
-    write_arrays(room / "out" / "model.safetensors", {"skill": np.array([skill + payload["gain"] * push])}, sync=False)
+    write_arrays(room / "out" / "model.safetensors", {"skill": grown}, sync=False)
 
 
 class SteadyBuilder:

@@ -51,7 +51,10 @@ def check(told: Told, whole: Told) -> None:
 
 def test_a_write_that_fails_anywhere_is_told_and_resumed(pool: ProcessPoolExecutor, whole: Told) -> None:
     """Each place that writes, once: by turns the disk is full from then on, or reports one error."""
-    places = list({site: number for number, site in enumerate(whole.steps, start=1)}.items())  # the last of each
+    last = {site: number for number, site in enumerate(whole.steps, start=1)}
+    # A directory is made the first time; later it is there already, and not being able to make it is no fault.
+    first = {site: whole.steps.index(site) + 1 for site in last if site.startswith("mkdir")}
+    places = list((last | first).items())
     assert len(places) > 40
     cases = [
         steady(Fault(at, errno.ENOSPC, lasting=True) if turn % 2 else Fault(at, errno.EIO))
@@ -104,7 +107,10 @@ def test_the_places_of_failure_are_named_by_module() -> None:
 
 # --- a file system of its own ---------------------------------------------------------------------------------------
 
-RUN = f"{sys.executable} -m tests.toy_command run toy --executor inline --generations 1 --budget 1h --home run"
+RUN = (
+    f"{sys.executable} -m tests.toy_command run toy --executor inline --unsafe-no-sandbox --generations 1 --budget 1h"
+    " --home run"
+)
 # In a mount namespace: the run directory, and what would be memory for scratch, on one small file system.
 SCRIPT = """
 set -u

@@ -13,7 +13,7 @@ import pytest
 
 from instar.executors import forkserver, kernel, local
 from instar.executors.local import LocalExecutor
-from instar.records import Limits, OutcomeState
+from instar.records import Job, Limits, OutcomeState
 from instar.testing import executor as suite
 from instar.testing.executor import alive, await_true, collect, job, run
 
@@ -42,10 +42,15 @@ def executor(tmp_path: Path) -> Any:
         yield executor
 
 
-def pid_of(root: Path, key: str) -> int:
-    path = root / key / "out" / "pid"
-    await_true(path.exists, "the job's process id")
-    return int(path.read_text())
+def hanging(key: str, limits: Limits = suite.AMPLE, entry: Any = suite.hang) -> tuple[Job, str]:
+    """Return a job that hangs, and the name by which its process is found: its id in the room is another."""
+    name = suite.unique_name()
+    return job(key, entry, {"name": name}, limits=limits), name
+
+
+def pid_of(name: str) -> int:
+    await_true(lambda: bool(suite.called(name)), "the job's process")
+    return suite.called(name)[0]
 
 
 def keeper_of(executor: LocalExecutor, pid: int) -> int:
@@ -53,8 +58,9 @@ def keeper_of(executor: LocalExecutor, pid: int) -> int:
 
 
 def test_a_hung_evaluation_that_ignores_signals_ends_at_its_limit(executor: LocalExecutor, tmp_path: Path) -> None:
-    executor.submit(job("hang", stubborn, limits=SHORT))
-    pid = pid_of(tmp_path, "hang")
+    hang, name = hanging("hang", SHORT, stubborn)
+    executor.submit(hang)
+    pid = pid_of(name)
     (outcome,) = collect(executor, 1)
     assert (outcome.state, outcome.reason) == (OutcomeState.TIMED_OUT, "over 1 wall seconds")
     assert outcome.usage.wall_seconds < 5.0
@@ -70,8 +76,9 @@ def test_a_worker_beyond_its_memory_is_killed_alone(executor: LocalExecutor) -> 
 
 
 def test_a_stopped_worker_ends_at_its_limit(executor: LocalExecutor, tmp_path: Path) -> None:
-    executor.submit(job("stopped", suite.hang, limits=SHORT))
-    pid = pid_of(tmp_path, "stopped")
+    hang, name = hanging("stopped", SHORT)
+    executor.submit(hang)
+    pid = pid_of(name)
     os.kill(pid, signal.SIGSTOP)
     (outcome,) = collect(executor, 1)
     assert outcome.state is OutcomeState.TIMED_OUT
@@ -80,8 +87,9 @@ def test_a_stopped_worker_ends_at_its_limit(executor: LocalExecutor, tmp_path: P
 
 def test_a_stopped_keeper_is_killed_soon_after_its_job_is_cancelled(tmp_path: Path) -> None:
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
-        executor.submit(job("kept", suite.hang))
-        pid = pid_of(tmp_path, "kept")
+        hang, name = hanging("kept")
+        executor.submit(hang)
+        pid = pid_of(name)
         keeper = keeper_of(executor, pid)
         os.kill(keeper, signal.SIGSTOP)
         executor.cancel("kept")
@@ -98,9 +106,10 @@ def test_a_stopped_server_is_replaced(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(local, "PING_SECONDS", 0.2)
     monkeypatch.setattr(local, "SILENCE_SECONDS", 0.5)
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
-        executor.submit(job("running", suite.hang))
+        hang, name = hanging("running")
+        executor.submit(hang)
         executor.submit(job("queued", suite.add, {"terms": [2]}))
-        pid, server = pid_of(tmp_path, "running"), executor.server_pid
+        pid, server = pid_of(name), executor.server_pid
         os.kill(server, signal.SIGSTOP)
         outcomes = {outcome.key: outcome for outcome in collect(executor, 2)}
         assert (outcomes["running"].state, outcomes["running"].reason) == (OutcomeState.CRASHED, "fork server hung")
@@ -112,7 +121,7 @@ def test_a_stopped_server_is_replaced(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_silent_server_that_answers_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "PING_SECONDS", 0.05)
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
-        executor.submit(job("long", suite.hang, limits=SHORT))
+        executor.submit(hanging("long", SHORT)[0])
         server = executor.server_pid
         (outcome,) = collect(executor, 1)
         assert outcome.state is OutcomeState.TIMED_OUT
@@ -122,13 +131,14 @@ def test_a_silent_server_that_answers_is_left_alone(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("stopped", ["keeper", "worker", "server"])
 def test_nobody_stopped_outlives_the_conductor(tmp_path: Path, stopped: str) -> None:
     """Stopped processes cannot see that their conductor has gone; the kernel wakes or kills them."""
+    hang, name = hanging("hang")
     conductor = os.fork()
     if conductor == 0:
         executor = LocalExecutor(1, tmp_path, LIGHT, PATHS)
-        executor.submit(job("hang", suite.hang))
+        executor.submit(hang)
         executor.wait()
         os._exit(0)
-    pid = pid_of(tmp_path, "hang")
+    pid = pid_of(name)
     (server,) = kernel.children(conductor)
     (keeper,) = kernel.children(server)
     os.kill({"keeper": keeper, "worker": pid, "server": server}[stopped], signal.SIGSTOP)
@@ -140,8 +150,9 @@ def test_nobody_stopped_outlives_the_conductor(tmp_path: Path, stopped: str) -> 
 
 def test_a_stopped_keeper_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
-        executor.submit(job("hang", suite.hang))
-        pid, server = pid_of(tmp_path, "hang"), executor.server_pid
+        hang, name = hanging("hang")
+        executor.submit(hang)
+        pid, server = pid_of(name), executor.server_pid
         keeper = keeper_of(executor, pid)
         os.kill(keeper, signal.SIGSTOP)
         os.kill(server, signal.SIGKILL)

@@ -73,6 +73,11 @@ class Policy(nn.Module):
                 inputs = self.config.cells if name.startswith("embed") else self.config.width
                 nn.init.normal_(parameter, std=(2.0 / inputs) ** 0.5, generator=generator)
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the head is still at zero, as `reset` leaves it: every move is as likely as any other."""
+        return not bool(self.head.weight.any())
+
     def forward(self, onehot: Tensor) -> Tensor:
         """Map one-hot boards (B, cells * cells), cell by cell, to (B, outputs)."""
         h = F.relu(self.embed(onehot))

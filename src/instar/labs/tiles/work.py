@@ -35,8 +35,9 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
     torch.manual_seed(seed)
     policy = _start(room / "in" / "parent", payload)
     if payload["effort"] > 0:
-        source = _source(room / "in", payload)
-        config = _config(policy, payload)
+        fresh = policy.untrained
+        source = _source(room / "in", payload, fresh)
+        config = _config(policy, payload, fresh)
         if "cpu_seconds" in design:
             fit(policy, source, replace(config, decay=1.0), used=_clock(design))
         else:
@@ -64,14 +65,17 @@ def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
     return Policy(config, torch.Generator().manual_seed(payload["seed"]))
 
 
-def _config(policy: Policy, payload: Mapping[str, Any]) -> TrainConfig:
-    """Return how to train: as many steps as the rung's compute pays for, so that designs compete at equal cost."""
+def _config(policy: Policy, payload: Mapping[str, Any], fresh: bool) -> TrainConfig:
+    """Return how to train: as many steps as the rung's compute pays for, so that designs compete at equal cost.
+
+    A fresh network learns at `learning_rate`, one that goes on from its parent at `tuning_rate`, where there is one.
+    """
     design = payload["design"]
     example = sum(parameter.numel() for parameter in policy.parameters()) + _OVERHEAD
     return TrainConfig(
         steps=max(20, round(1e9 * design["compute"] * payload["effort"] / (example * design["batch"]))),
         batch=design["batch"],
-        learning_rate=design["learning_rate"],
+        learning_rate=design["learning_rate"] if fresh else design.get("tuning_rate", design["learning_rate"]),
         weight_decay=design["weight_decay"],
         ema=design["ema"],
         symmetry=design["symmetry"],
@@ -80,11 +84,14 @@ def _config(policy: Policy, payload: Mapping[str, Any]) -> TrainConfig:
     )
 
 
-def _source(folder: Path, payload: Mapping[str, Any]) -> Source:
-    """Return where the batches come from: own verified solutions, walks, or both."""
+def _source(folder: Path, payload: Mapping[str, Any], fresh: bool) -> Source:
+    """Return where the batches come from: own verified solutions, walks, or both.
+
+    With "both" walks alone teach a fresh network: what an untrained maker solves lies next to the goal.
+    """
     design = payload["design"]
     walks = Walks(payload["size"], _WALK_DEPTH[payload["size"]])
-    if design["source"] == "walks":
+    if design["source"] == "walks" or (design["source"] == "both" and fresh):
         return walks
     own = _own(folder, payload["files"], design["replay"])
     if own is None:
@@ -129,9 +136,11 @@ def collect(room: Path, payload: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)
     design, goal = payload["design"], payload["goal"]
     boards = read_arrays((room / "in" / "tasks.safetensors").resolve())["boards"]
-    evaluate = Inference(load(room / "in" / "maker"), bfloat16=native_bfloat16())
+    maker = load(room / "in" / "maker")
+    evaluate = Inference(maker, bfloat16=native_bfloat16())
     longest = payload["max_moves"] if goal["uniform"] else min(payload["max_moves"], goal["depth"])
-    sequences = beam(evaluate, boards, design["search_width"], longest)
+    hopeless = goal["uniform"] and maker.untrained  # its beam would walk at random, for minutes on larger boards
+    sequences = beam(evaluate, boards, 1 if hopeless else design["search_width"], longest)
     unsolved = (sequences[:, 0] < 0) & ~rules.solved(boards)
     if unsolved.any():  # the answer of last resort, which only the ungrounded control arms train on
         sequences[unsolved] = greedy(evaluate, boards[unsolved], longest)
