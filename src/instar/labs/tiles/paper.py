@@ -110,7 +110,7 @@ class TilesExam:
     def outline(self, paper: Paper) -> Score:
         """Return the score of one who moves nothing: with the lengths and bands of every board."""
         still = np.full((len(paper.questions["boards"]), 1), -1, dtype=np.int8)
-        return self.mark(paper, {"greedy": still, "beam": still})
+        return self.mark(paper, dict.fromkeys(self._names, still))
 
     def _value(self, reference: Floats, solved: rules.Mask, used: npt.NDArray[np.int64]) -> Floats:
         """Return each question's score in [0, 1], (N,)."""
