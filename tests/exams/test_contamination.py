@@ -179,3 +179,8 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
     assert [fact.incident.kind for fact in rig.facts if isinstance(fact, IncidentRecord)] == ["contamination"]
     assert all(reason.passed for verdict in verdicts[1:] for reason in verdict.decision.reasons
                if reason.gate == "contamination")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["x\u00b2", "\u2460", "\u0663\u0664", "9" * 500])
+def test_signs_that_look_like_numbers_do_no_harm(text: str) -> None:
+    assert len(words_in(text)) == 1

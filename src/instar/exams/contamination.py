@@ -72,7 +72,7 @@ def shingles(words: Prints, length: int) -> Prints:
 def words_in(text: str) -> Prints:
     """Return one 64-bit word per whole number or word of a text, in order."""
     found = _WORD.findall(text)
-    numbers = np.array([float(word) if word[-1].isdigit() else np.nan for word in found], dtype=np.float64)
+    numbers = np.array([float(word) if word[-1].isdecimal() else np.nan for word in found], dtype=np.float64)
     words = _words_of(numbers)
     for at in np.flatnonzero(np.isnan(numbers)):
         words[at] = zlib.crc32(found[at].lower().encode()) + 2**40
