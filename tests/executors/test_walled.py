@@ -107,6 +107,30 @@ print(sorted(tasks), set(queues))
     assert said(outcomes["spy"]) == "['spy'] {0}\n"
 
 
+def test_a_link_in_place_of_the_output_is_a_crash(executor: local.LocalExecutor) -> None:
+    outcome = execute(executor, "link", "import os; os.rmdir('out'); os.symlink('/usr', 'out')")
+    assert outcome.state is OutcomeState.CRASHED
+    assert "in place of its output" in outcome.reason
+
+
+def test_a_job_finds_nothing_of_jobs_that_run_beside_it(tmp_path: Path) -> None:
+    code = """
+import gc, sys
+frame, found = sys._getframe(), gc.get_objects()
+while frame:
+    found += list(frame.f_locals.values())
+    frame = frame.f_back
+print(sorted({one.key for one in found if type(one).__name__ == 'Task'}))
+"""
+    with local.create(2, tmp_path, LIGHT) as executor:
+        executor.submit(job("first", suite.nothing, {"secret": 1}))
+        executor.submit(job("beside", suite.execute, {"code": "import time; time.sleep(0.5)"}))
+        suite.collect(executor, 1)
+        executor.submit(job("spy", suite.execute, {"code": code}))
+        outcomes = {outcome.key: outcome for outcome in suite.collect(executor, 2)}
+    assert said(outcomes["spy"]) == "['spy']\n"
+
+
 def test_the_rooms_of_others_are_hidden_even_beside_code(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     environment = {"PYTHONPATH": str(tmp_path)}

@@ -60,7 +60,17 @@ def plant(token: str, *directories: Path) -> Canary:
 
 
 def _left(room: Path) -> Iterator[Path]:
-    """Yield the log and all files below `out`, without following links."""
+    """Yield the log and all files below `out`, without following links and without recursion: a job chose the depth."""
     yield room / "log.txt"
-    for folder, _, names in os.walk(room / "out"):
-        yield from (Path(folder, name) for name in sorted(names))
+    waiting = [room / "out"]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if not folder.is_symlink() else []
+        except OSError:  # locked, or too deep for a path: what can't be listed can't be read as output either
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+            else:
+                yield Path(entry.path)

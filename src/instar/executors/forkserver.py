@@ -67,16 +67,22 @@ class Server:
         conductor_there = True
         while conductor_there:
             self.selector.modify(self.wire.socket, self.wire.events)
-            for key, _ in self.selector.select(self._patience()):
-                if isinstance(key.data, Slot):
-                    self._hear(key.data)
-                elif key.fileobj is self.wire.socket:
-                    conductor_there = conductor_there and self._listen()
-                else:
-                    conductor_there = False
+            conductor_there = self._take_in()
             self._end_hung()
-            self._fill()
+            self._fill()  # forks: whatever a caller's frame still holds, the job can read
         self._end_everything()
+
+    def _take_in(self) -> bool:
+        """Wait for news and hear it; return whether the conductor is still there."""
+        conductor_there = True
+        for key, _ in self.selector.select(self._patience()):
+            if isinstance(key.data, Slot):
+                self._hear(key.data)
+            elif key.fileobj is self.wire.socket:
+                conductor_there = conductor_there and self._listen()
+            else:
+                conductor_there = False
+        return conductor_there
 
     def _listen(self) -> bool:
         """Do what the conductor says; return whether it is still there."""
@@ -124,6 +130,7 @@ class Server:
         """In a fork, drop all that is known of other jobs: the job inherits this memory."""
         self.queue.clear()
         self.taken.clear()
+        self.selector.close()  # it knows every slot that is taken
         self.wire.forget()
 
     def _hear(self, slot: Slot) -> None:

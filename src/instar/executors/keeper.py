@@ -174,7 +174,8 @@ class Watch:
         if rooms.length(self.log) > rooms.LOG_BYTES:
             return self._over_log()
         if now > self.next_measure:
-            excess = rooms.overfull(self.room, task.output_bytes)
+            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.room)
+            excess = rooms.overfull(self.room, task.output_bytes, nameless)
             took = time.monotonic() - now
             self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
             if excess:
@@ -267,6 +268,9 @@ class Watch:
             return self._over_log()
         if excess := rooms.overfull(self.room, task.output_bytes):
             return Verdict(OutcomeState.CRASHED, excess, "output")
+        output = self.room / "out"
+        if output.is_symlink() or not output.is_dir():  # its readers would be led to files that no job may see
+            return Verdict(OutcomeState.CRASHED, "something else stands in place of its output directory")
         return None
 
     def _by_status(self) -> Verdict:

@@ -20,8 +20,12 @@ from instar.records import Job, canonical
 LOG = "log.txt"
 LOG_BYTES = 16 * 2**20  # a job that writes a longer log is ended
 MAX_FILES = 20_000  # a room with more entries counts as too large: measuring it would hold up the watch
+MAX_DEPTH = 64  # so does one with directories nested deeper: past some depth no path names what lies there
 
 _ATTEMPTS = 8  # at clearing a room in which something still moves; 56 ms in all
+_IN_THE_WAY = {  # of removing a room: entries that come or go, rights that were taken away, depth
+    errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENAMETOOLONG
+}  # fmt: skip
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
@@ -85,49 +89,72 @@ def clear(room: Path) -> None:
             return
         try:
             shutil.rmtree(room)
-        except OSError as error:
+        except (OSError, RecursionError) as error:
             last = attempt + 1 == _ATTEMPTS
-            if last or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
+            if last or (isinstance(error, OSError) and error.errno not in _IN_THE_WAY):
                 raise
             with suppress(FileNotFoundError):
-                _unlock(room)  # the job may have taken away its own directories' permissions
+                _flatten(room)
             time.sleep(0.002 * attempt)
 
 
-def _unlock(directory: Path) -> None:
-    """Give back the permission to list and empty every directory, top down, without following links."""
-    directory.chmod(0o700)
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False):
-            _unlock(Path(entry.path))
+def _flatten(room: Path) -> None:
+    """Open every directory in a room (a job may have taken rights away) and move it to the top, whatever its depth.
+
+    Directory by directory, by descriptors: neither a long path nor a deep recursion comes up. Links are not followed.
+    """
+    room.chmod(0o700)
+    top = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        waiting = [entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]
+        for name in waiting:  # grows while it is walked
+            os.chmod(name, 0o700, dir_fd=top)
+            here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+            try:
+                for inner in [entry.name for entry in os.scandir(here) if entry.is_dir(follow_symlinks=False)]:
+                    os.chmod(inner, 0o700, dir_fd=here)
+                    waiting.append(f"~{len(waiting)}-{os.getpid()}-{time.monotonic_ns()}")
+                    os.rename(inner, waiting[-1], src_dir_fd=here, dst_dir_fd=top)
+            finally:
+                os.close(here)
+    finally:
+        os.close(top)
 
 
-def overfull(room: Path, output_bytes: int) -> str:
+def overfull(room: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
     """Say what is too much in the room (all files but the inputs and the log), or return ''.
 
     A file counts with its length or its blocks, whichever is more, so that neither sparse nor preallocated
-    files pass. Links are not followed.
+    files pass; `nameless_bytes` are those of files that were removed and are still open. Links are not followed.
+    What cannot be looked through (locked, or nested too deep) is too much: it would hide files.
     """
-    total = count = 0
-    waiting = [os.fspath(room)]
+    total, count = nameless_bytes, 0
+    waiting = [(os.fspath(room), 0)]
     while waiting:
+        if total > output_bytes:
+            return f"output over {output_bytes} bytes"
+        if count > MAX_FILES:
+            return f"output over {MAX_FILES} files"
+        path, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            return f"output over {MAX_DEPTH} directories deep"
         try:
-            entries = list(os.scandir(waiting.pop()))
-        except OSError:  # removed or locked meanwhile: what can't be listed can't be read as output either
+            entries = list(os.scandir(path))
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
             continue
+        except OSError as error:
+            return f"output in a directory that cannot be listed ({error.strerror})"
         for entry in entries:
             if entry.path in (f"{room}/in", f"{room}/{LOG}"):
                 continue
             count += 1
             if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
+                waiting.append((entry.path, depth + 1))
             else:
                 total += _length(entry)
-            if total > output_bytes:
-                return f"output over {output_bytes} bytes"
-            if count > MAX_FILES:
-                return f"output over {MAX_FILES} files"
-    return ""
+    if total > output_bytes:
+        return f"output over {output_bytes} bytes"
+    return f"output over {MAX_FILES} files" if count > MAX_FILES else ""
 
 
 def _length(entry: os.DirEntry[str]) -> int:
