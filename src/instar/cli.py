@@ -409,6 +409,19 @@ def lab_check(
 
 
 @app.command()
+def redteam(
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="This attack; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Try every known attack on this machine's defences, and honest controls beside them."""
+    from instar.redteam import tour
+
+    found = tour.tour(only or (), _tell)
+    _emit(found, as_json, tour.words(found))
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
+@app.command()
 def doctor(home: NewHome = None, as_json: Json = False) -> None:
     """Say what this machine has, what is missing, and the exact fix."""
     from instar import doctor as examination
