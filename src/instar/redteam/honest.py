@@ -16,6 +16,7 @@ from instar.artefacts import read_arrays, take, write_arrays
 from instar.errors import BadInput, InstarError, MissingPart
 from instar.interfaces import CollectRequest, Lab, SelfTeaching, Stage, TaskSetting, TrainRequest
 from instar.records import Job, Limits, Outcome, OutcomeState, Room
+from instar.redteam import judges, readers
 from instar.redteam.attack import INSIDE, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
@@ -40,7 +41,9 @@ def preload() -> tuple[str, ...]:
 
 
 def controls(range_: Range) -> Iterator[Control]:
-    """Let honest jobs and labs run on the range."""
+    """Let honest jobs, files, evidence and labs through every layer."""
+    yield Control("weights", readers.honest(range_.fresh("honest")), "they were not read")
+    yield Control("evidence", judges.honest(), "a gate refused it")
     yield from _jobs(range_)
     for name in LABS:
         try:

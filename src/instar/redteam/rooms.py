@@ -637,3 +637,11 @@ def inline_without_a_word(range_: Range) -> Seen:
 def executor_of(range_: Range) -> str:
     """Return the name of the executor that a range has."""
     return "local" if isinstance(range_.executor, LocalExecutor) else "inline"
+
+
+@attack("wall", "nothing: load and memory of the machine are shown to everyone", detectable=False)
+def machine_statistics(range_: Range) -> Seen:
+    """Learn from /proc how busy the machine is, and time other rooms by it."""
+    shot = range_.shoot("read_files", {"paths": ["/proc/loadavg", "/proc/meminfo"]})
+    range_.sweep(shot)
+    return shot.seen(b"MemTotal" in shot.left, "it read the machine's load and memory")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import BadInput, InstarError
-from instar.redteam import honest, rooms
+from instar.redteam import exams, honest, judges, readers, rooms
 from instar.redteam.attack import Attack, Range, Seen, make_range, remove
 from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
@@ -20,7 +20,7 @@ Tell = Callable[[str], object]
 
 def attacks() -> tuple[Attack, ...]:
     """Return every attack that is known, by layer as they stand in their modules."""
-    return rooms.attacks()
+    return (*rooms.attacks(), *readers.attacks(), *exams.attacks(), *judges.attacks())
 
 
 def chosen(names: Sequence[str]) -> tuple[Attack, ...]:
