@@ -34,13 +34,12 @@ def _become_ordinary() -> None:
     closed = {place: [path for path in needed if _closed_to_others(path) == place]
               for place in map(_closed_to_others, needed) if place is not None}  # fmt: skip
     for place, paths in closed.items():
-        held = {path: namespaces.hold(str(path), 1) for path in paths}
+        held = {path: (namespaces.hold(str(path), 1), path.is_dir()) for path in paths}
         calls.mount("open", str(place), "tmpfs", 0, "mode=755")
-        for path, descriptor in held.items():
-            path.mkdir(parents=True) if path.suffix == "" else (
-                path.parent.mkdir(parents=True, exist_ok=True),
-                path.touch(),
-            )
+        for path, (descriptor, directory) in held.items():
+            (path if directory else path.parent).mkdir(parents=True, exist_ok=True)
+            if not directory:
+                path.touch()
             calls.call("move_mount", descriptor, b"", calls.AT_FDCWD, os.fsencode(path), 4)
     os.setgroups([])
     os.setresgid(USER, USER, USER)

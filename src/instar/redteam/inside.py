@@ -189,12 +189,12 @@ def find_poison(room: Path, payload: Payload) -> None:
 
 def lie_about_time(room: Path, payload: Payload) -> None:
     """Stop every clock that Python has, then work."""
-    began = time.monotonic()
-    real, spent = time.monotonic, 0.0
+    began, used = time.monotonic(), time.process_time
+    end = used() + payload["seconds"]
     for clock in ("time", "monotonic", "perf_counter", "process_time"):
         setattr(time, clock, lambda: began)
-    while spent < payload["seconds"]:
-        spent = real() - began
+    while used() < end:
+        pass
 
 
 def set_clock(room: Path, payload: Payload) -> None:
@@ -222,12 +222,16 @@ def raise_limits(room: Path, payload: Payload) -> None:
 
 def fork_many(room: Path, payload: Payload) -> None:
     """Have many processes at once."""
+    started = 0
     for _ in range(payload["count"]):
         with suppress(OSError):
             if os.fork() == 0:
                 time.sleep(30)
                 os._exit(0)
+            started += 1
     time.sleep(0.2)
+    if started == payload["count"]:
+        keep(room, payload["word"])
     _kill_children()
 
 
@@ -239,6 +243,8 @@ def start_threads(room: Path, payload: Payload) -> None:
         for _ in range(payload["count"]):
             threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
     time.sleep(0.2)
+    if threading.active_count() > payload["count"]:
+        keep(room, payload["word"])
 
 
 def spin(room: Path, payload: Payload) -> None:

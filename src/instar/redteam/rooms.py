@@ -55,15 +55,20 @@ def _works(range_: Range, function: str, payload: Mapping[str, Any] | None = Non
 
 
 def _overrun(range_: Range, function: str, payload: Mapping[str, Any], limits: Limits, said: str) -> Seen:
-    """Shoot at a limit, which holds if the job is ended for it and the next one works."""
+    """Shoot at a limit, which holds if the job is ended for it, or goes without, and the next one works.
+
+    Going without counts only for jobs that keep the `word` of the payload where they got all that they wanted.
+    """
     shot = range_.shoot(function, payload, limits)
     range_.sweep(shot)
     follower = range_.shoot("leave_files", {"files": {"after": "fine"}})
     range_.sweep(follower)
     if not follower.done:
         return shot.seen(True, f"the next job could not run: {follower.said}")
-    through = shot.done or not any(said in text for text in (shot.said, *shot.incidents))
-    return shot.seen(through, "it took what it wanted" if shot.done else f"ended: {shot.said}")
+    if shot.done:
+        refused = "word" in payload and payload["word"].encode() not in shot.left
+        return shot.seen(not refused, "it went without" if refused else "it took what it wanted")
+    return shot.seen(not any(said in text for text in (shot.said, *shot.incidents)), f"ended: {shot.said}")
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
@@ -344,13 +349,15 @@ def raise_limits(range_: Range) -> Seen:
 @attack("limits", "ended at the limit on processes", Off.NEVER)
 def fork_bomb(range_: Range) -> Seen:
     """Have 400 processes at once."""
-    return _overrun(range_, "fork_many", {"count": 400}, replace(USUAL, memory_bytes=2**40), "processes")
+    return _overrun(range_, "fork_many", {"count": 400, "word": _WORD}, replace(USUAL, memory_bytes=2**40), "processes")
 
 
 @attack("limits", "ended at the limit on processes", Off.NEVER)
 def thread_bomb(range_: Range) -> Seen:
     """Have 400 threads at once."""
-    return _overrun(range_, "start_threads", {"count": 400}, replace(USUAL, memory_bytes=2**31), "processes")
+    return _overrun(
+        range_, "start_threads", {"count": 400, "word": _WORD}, replace(USUAL, memory_bytes=2**31), "processes"
+    )
 
 
 @attack("limits", "ended at the limit on memory", Off.LIMITS)
