@@ -20,7 +20,7 @@ from instar.executors import inline
 from instar.executors import rooms as layout
 from instar.executors.local import LocalExecutor
 from instar.records import Limits, OutcomeState
-from instar.redteam.attack import USUAL, Attack, Off, Range, Seen, Shot
+from instar.redteam.attack import AMPLE, USUAL, Attack, Off, Range, Seen, Shot
 from instar.redteam.register import attack, attacks_in
 
 _WORD = "the-attack-worked"
@@ -412,7 +412,7 @@ def sparse_file(range_: Range) -> Seen:
 @attack("limits", "the number of files is bounded", Off.NEVER)
 def many_files(range_: Range) -> Seen:
     """Leave more files than anyone will look through."""
-    return _overrun(range_, "write_files", {"count": layout.MAX_FILES + 500, "bytes": 0}, USUAL, "output")
+    return _overrun(range_, "write_files", {"count": layout.MAX_FILES + 500, "bytes": 0}, AMPLE, "output")
 
 
 @attack("limits", "open ones are counted too", Off.LIMITS)
