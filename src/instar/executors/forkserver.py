@@ -28,7 +28,7 @@ from instar.executors import kernel
 from instar.executors.keeper import keep
 from instar.executors.protocol import Ending, Message, Task, Wire
 from instar.records import OutcomeState
-from instar.sandbox import Policy, visible_here
+from instar.sandbox import Policy, cgroups, visible_here
 
 CLOSE_SECONDS = 0.7  # how long keepers may take to end their jobs when everything ends
 CANCEL_SECONDS = 5.0  # the same after its job was cancelled
@@ -43,6 +43,7 @@ class Slot:
     keeper: int
     channel: socket.socket
     began: float
+    group: cgroups.Group | None
     overdue_at: float  # when the keeper itself counts as hung (monotonic seconds)
     report: bytearray = field(default_factory=bytearray)
 
@@ -54,6 +55,7 @@ class Server:
         self.wire = wire
         self.slots = slots
         self.view = view
+        self.groups = None if view is None else cgroups.find()
         self.queue: deque[Task] = deque()
         self.taken: dict[str, Slot] = {}
         self.selector = selectors.DefaultSelector()
@@ -63,6 +65,8 @@ class Server:
 
     def serve(self) -> None:
         """Run jobs until the conductor closes the socket or ends."""
+        if self.groups is not None:
+            self.groups.sweep()
         self.wire.send({"ready": time.monotonic()})
         conductor_there = True
         while conductor_there:
@@ -116,14 +120,17 @@ class Server:
         """Fork the task's keeper. The conductor is told first: if this kills the server, it knows by which job."""
         self.wire.send({"began": task.key})
         began = time.monotonic()
+        group = self.groups.group() if self.groups is not None else None
         ours, theirs = socket.socketpair()
         keeper = os.fork()
         if keeper == 0:
             kernel.wake_when_orphaned()
             self._forget()
-            keep(task, theirs, self.view)
+            keep(task, theirs, self.view, group)
         theirs.close()
-        slot = self.taken[task.key] = Slot(task, keeper, ours, began, began + task.wall_seconds + GRACE_SECONDS)
+        slot = self.taken[task.key] = Slot(
+            task, keeper, ours, began, group, began + task.wall_seconds + GRACE_SECONDS
+        )  # fmt: skip
         self.selector.register(ours, selectors.EVENT_READ, slot)
 
     def _forget(self) -> None:
@@ -157,6 +164,7 @@ class Server:
             self._kill_strays()
             cpu_seconds = kernel.reaped_use().cpu_seconds - cpu_before
             ending = Ending(OutcomeState.CRASHED, "the job's keeper was killed", cpu_seconds, held_seconds)
+        _remove(slot)
         self._tell(slot.task.key, ending, held_seconds)
 
     def _tell(self, key: str, ending: Ending, held_seconds: float) -> None:
@@ -191,8 +199,17 @@ class Server:
             for key, _ in self.selector.select(left):
                 if isinstance(key.data, Slot):
                     self._hear(key.data)
+        left_over = list(self.taken.values())
         self.taken.clear()
         self._kill_strays()
+        for slot in left_over:
+            _remove(slot)
+
+
+def _remove(slot: Slot) -> None:
+    """Remove the group that a keeper left: one that was killed, or whose wall could not be built."""
+    if slot.group is not None:
+        slot.group.end()
 
 
 def preload(modules: Sequence[str]) -> None:

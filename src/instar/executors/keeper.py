@@ -26,6 +26,7 @@ from instar.executors import child, kernel, rooms
 from instar.executors.protocol import Ending, Task
 from instar.records import Incident, OutcomeState
 from instar.sandbox import Inmate, Policy, seccomp
+from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
 MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the room
@@ -44,19 +45,20 @@ class Verdict:
     limit: str = ""
 
 
-def keep(task: Task, channel: socket.socket, view: Policy | None) -> NoReturn:
+def keep(task: Task, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
     """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit.
 
     Args:
         task: what to run.
         channel: to the fork server.
         view: what every job may see, still without its room and inputs; None runs the task without a wall.
+        group: the control group to make for it, or None where none can be had; without a wall it is not used.
     """
     try:
         kernel.close_descriptors(keep=channel.fileno())
         kernel.adopt_orphans()
         try:
-            ending = Watch(task, channel, view).run()
+            ending = Watch(task, channel, view, group).run()
         except MissingPart as error:
             ending = Ending(OutcomeState.CRASHED, str(error))
         with suppress(OSError):  # a server that died meanwhile
@@ -70,7 +72,7 @@ def keep(task: Task, channel: socket.socket, view: Policy | None) -> NoReturn:
 class Watch:
     """One job from its fork to the death of its last process, by the keeper's monotonic clock."""
 
-    def __init__(self, task: Task, channel: socket.socket, view: Policy | None) -> None:
+    def __init__(self, task: Task, channel: socket.socket, view: Policy | None, group: Group | None) -> None:
         self.task = task
         self.room = Path(task.room)
         self.log = self.room / rooms.LOG
@@ -84,16 +86,17 @@ class Watch:
         self.denied: Counter[str] = Counter()
         self.processes = 0  # how many are allowed; 0: uncounted
         self.inmate: Inmate | None = None
+        self.group: Group | None = None  # once the job is in it
         if view is None:
             keeper = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
                 child.become(task, keeper)
         else:
-            self.inmate = self._walled(view)
+            self.inmate = self._walled(view, group)
             self.pid = self.inmate.warden
 
-    def _walled(self, view: Policy) -> Inmate:
+    def _walled(self, view: Policy, group: Group | None) -> Inmate:
         """Start the task behind a wall of its own."""
         task = self.task
         self.processes = view.processes + 2 * task.threads
@@ -103,7 +106,13 @@ class Watch:
             outside=lambda: child.open_log(task),
             inside=lambda: child.limit(task),
             work=lambda: child.work(task, Path(sandbox.ROOM)),
+            forked=lambda warden: self._enter(group, warden),
         )
+
+    def _enter(self, group: Group | None, warden: int) -> None:
+        """Put the warden into its group, as far as one can be had."""
+        if group is not None and group.make(self.task.memory_bytes, self.processes):
+            self.group = group if group.join(warden) else None
 
     def run(self) -> Ending:
         """Watch until the job ends or has to, end every process, and judge what is left."""
@@ -111,6 +120,8 @@ class Watch:
         self._end_all()
         wall_seconds = time.monotonic() - self.began
         verdict = verdict or self._after(wall_seconds) or self._by_status()
+        if self.group is not None:
+            self.group.end()
         if rooms.length(self.log) > rooms.LOG_BYTES:
             os.truncate(self.log, rooms.LOG_BYTES)
         return Ending(
@@ -152,7 +163,7 @@ class Watch:
         room_is_down = self.status is not None
         self.status = self.inmate.status()
         if room_is_down and self.status is None:
-            return Verdict(OutcomeState.CRASHED, "its room was brought down from inside")
+            return self._by_kernel() or Verdict(OutcomeState.CRASHED, "its room was brought down from inside")
         return None
 
     def _look(self) -> Verdict | None:
@@ -160,6 +171,8 @@ class Watch:
         task, now = self.task, time.monotonic()
         self.next_look = now + LOOK_SECONDS
         living = self._account()
+        if verdict := self._by_kernel():
+            return verdict
         if living.memory_bytes > task.memory_bytes:
             return self._over_memory(living.memory_bytes)
         if self.cpu_seconds > task.cpu_seconds:
@@ -186,6 +199,14 @@ class Watch:
         said = f"{used} of {self.task.memory_bytes} bytes of memory used"
         return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
 
+    def _by_kernel(self) -> Verdict | None:
+        """Return a verdict where the kernel killed for the group's memory, whatever the rest of the job does."""
+        if self.group is None or not self.group.killed_for_memory():
+            return None
+        self.peak_memory_bytes = max(self.peak_memory_bytes, self.group.most_memory_bytes())
+        said = f"killed at its group's limit of {self.task.memory_bytes} bytes of memory"
+        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+
     def _over_cpu(self) -> Verdict:
         return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.cpu_seconds:g} CPU seconds", "CPU time")
 
@@ -205,7 +226,8 @@ class Watch:
         warden = [pid for pid in pids if self.inmate is not None and pid == self.inmate.warden]
         inside, idle = kernel.sample(pid for pid in pids if pid not in warden), kernel.sample(warden)
         ended = kernel.reaped_use()
-        self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes)
+        held = 0 if self.group is None else self.group.memory_bytes()  # page cache is nobody's need
+        self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes, held)
         self.cpu_seconds = max(self.cpu_seconds, inside.cpu_seconds + idle.cpu_seconds + ended.cpu_seconds)
         return replace(inside, threads=inside.threads + idle.threads)
 
@@ -255,6 +277,8 @@ class Watch:
     def _after(self, wall_seconds: float) -> Verdict | None:
         """Find limits that were passed between two looks, and output that is too large."""
         task, seen = self.task, rooms.last_line(self.log)
+        if verdict := self._by_kernel():
+            return verdict
         if self.peak_memory_bytes > task.memory_bytes:
             return self._over_memory(self.peak_memory_bytes)
         if self.status != 0 and any(word in seen for word in _MEMORY_WORDS):

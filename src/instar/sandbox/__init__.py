@@ -1,7 +1,8 @@
 """The wall around untrusted code: it sees what a `Policy` names, and nothing else of this machine.
 
 Read `wall` first (what happens when), then `namespaces`, `capabilities`, `landlock` and `seccomp`, one layer each.
-`command` runs commands, `output` opens what was left, `probe` says what holds on this machine.
+`cgroups` holds memory and processes of a whole room where it can. `command` runs commands, `output` opens what was
+left, `probe` says what holds on this machine.
 """
 
 from instar.sandbox.policy import ROOM, UNSAFE, Policy, visible_here

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from instar.errors import MissingPart
-from instar.sandbox import calls, landlock, namespaces, seccomp, wall
+from instar.sandbox import calls, cgroups, landlock, namespaces, seccomp, wall
 from instar.sandbox.policy import Policy, visible_here
 
 _CONTAINER = (
@@ -71,9 +71,7 @@ def _examine() -> Iterator[Layer]:
     yield _seccomp()
     yield _counting()
     yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job in a room of its own")
-    said = (
-        "RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the keeper's watch every 50 ms; no cgroups are used"
-    )
+    said = f"{_groups()}; RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the keeper's watch every 50 ms"
     yield Layer("limits", True, said)
     found = shutil.which("bwrap")
     said = "commands run through it" if found else "not installed: commands run behind our own wall"
@@ -162,6 +160,22 @@ def _counting() -> Layer:
         "incidents", listen, "Run outside of the other sandbox.", "denied calls are counted by user notification"
     )
     return Layer(layer.name, layer.holds, layer.said, layer.fix, needed=False)
+
+
+def _groups() -> str:
+    """Say what holds memory and processes of a whole room, tried with a process that joins a group."""
+    tree = cgroups.find()
+    group = tree.group() if tree is not None else None
+    if tree is None or group is None or not group.make(2**26, 16):
+        return "memory, processes: rlimits and a watchdog, no cgroups can be had"
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    joined = group.join(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    group.end()
+    return f"memory, processes: cgroup v{tree.version}" if joined else "memory, processes: rlimits and a watchdog"
 
 
 def _whole() -> None:

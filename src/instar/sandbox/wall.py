@@ -58,8 +58,9 @@ class Inmate:
 
 
 def start(
-    policy: Policy, outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn]
-) -> Inmate:
+    policy: Policy, outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
+    forked: Callable[[int], None] = lambda _: None,
+) -> Inmate:  # fmt: skip
     """Fork a process that sees only what the policy names, and let it work.
 
     The caller is the keeper: a process of one thread that keeps nobody else, since its children are born into a new PID
@@ -70,6 +71,8 @@ def start(
         outside: called in the warden before anything is built: it may open the standard streams.
         inside: called in the warden in the private root, before the system calls are filtered: it may set limits.
         work: called in the inmate; it ends its process.
+        forked: called in the caller with the warden's process id, while the warden builds; nothing works before it
+            returns.
 
     Raises:
         MissingPart: the wall can't be built; nothing ran.
@@ -83,6 +86,7 @@ def start(
     if warden == 0:
         _warden(policy, privileged, theirs, outside, inside, work)
     theirs.close()
+    forked(warden)
     try:
         listener = _await_wall(ours)
     except MissingPart:
