@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_gate_is_shown_with_its_words_and_numbers(home: Path) -> None:
     found = explaining.explain(home, 1)
     assert found["promoted"]
-    assert list(dict.fromkeys(reason["gate"] for reason in found["reasons"])) == GATES
+    assert list(dict.fromkeys(reason["gate"] for reason in found["reasons"])) == [*GATES, "similarity", "contamination"]
     assert found["author"].startswith("incumbent@")
     assert set(found["estimates"]) >= {"metric", "solved"}
     words = explaining.in_words(found)
