@@ -29,6 +29,7 @@ from instar.interfaces import Executor
 from instar.records import Job, Limits, Outcome, OutcomeState, Room
 
 INSIDE = "instar.redteam.inside"
+WORD = "the-attack-worked"  # what a job can leave only by success
 AMPLE = Limits(20.0, 20.0, 2**30, 2**30)
 USUAL = Limits(5.0, 5.0, 2**28, 2**22)
 _DEADLINE_SECONDS = 60.0

@@ -18,17 +18,12 @@ from instar.checks import Form, formed
 from instar.errors import ArtefactError, BadInput, MissingPart
 from instar.exams.contamination import Search, words_in
 from instar.interfaces import Impossible, Lab, Paper, Probing, Stage
-from instar.redteam.attack import Attack, Off, Range, Seen
-from instar.redteam.register import attack, attacks_in
+from instar.redteam.attack import Off, Range, Seen
+from instar.redteam.register import attack
 
 Array = npt.NDArray[Any]
 CHANCE = 0.05  # what knowing nothing scores at the most
 _COUNT, _HARDEST = 200, 10**6
-
-
-def attacks() -> tuple[Attack, ...]:
-    """Return the attacks of this module, in its order."""
-    return attacks_in(__name__)
 
 
 def drill(seed: int) -> Paper:

@@ -13,16 +13,11 @@ import numpy as np
 
 from instar.artefacts import Tensor, encode_arrays, read_arrays, read_json, take, write_arrays
 from instar.errors import ArtefactError
-from instar.redteam.attack import Attack, Off, Range, Seen
-from instar.redteam.register import attack, attacks_in
+from instar.redteam.attack import Off, Range, Seen
+from instar.redteam.register import attack
 
 _WANTED = {"skill": Tensor("F64", (1,))}
 _HONEST = {"skill": np.array([1.0])}
-
-
-def attacks() -> tuple[Attack, ...]:
-    """Return the attacks of this module, in its order."""
-    return attacks_in(__name__)
 
 
 class _Bomb:

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import BadInput, InstarError
-from instar.redteam import exams, honest, judges, readers, rooms
+from instar.redteam import exams, honest, judges, limits, network, outputs, readers, record, rooms
 from instar.redteam.attack import Attack, Range, Seen, make_range, remove
+from instar.redteam.register import attacks_in
 from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
 
 Tell = Callable[[str], object]
 
+_MODULES = (rooms, limits, network, outputs, readers, exams, judges, record)
+
 
 def attacks() -> tuple[Attack, ...]:
     """Return every attack that is known, by layer as they stand in their modules."""
-    return (*rooms.attacks(), *readers.attacks(), *exams.attacks(), *judges.attacks())
+    return tuple(attack for module in _MODULES for attack in attacks_in(module.__name__))
 
 
 def chosen(names: Sequence[str]) -> tuple[Attack, ...]:
