@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_the_exam_holds_against_its_own_cheats() -> None:
 
 
 # --- the price ------------------------------------------------------------------------------------------------------
+
+
+def test_slow_designs_keep_their_order_below_the_range() -> None:
+    """Losses far above the target, and times: the worse, the lower, and never as low as the range's end."""
+    worse = [priced(EXAM.target + 0.1 * step, 20.0) for step in range(3, 26)]
+    assert all(after < before for before, after in pairwise(worse))
+    assert worse[-1] > 0.0
+    assert priced(EXAM.target + 1.0, 90.0) < priced(EXAM.target + 1.0, 30.0)
+
+
+def test_a_bad_model_gains_nothing_by_being_bad_unevenly() -> None:
+    rng = np.random.default_rng(3)
+    spread = EXAM._score(np.clip(rng.normal(7.0, 2.0, 4096), 0.0, 16.0))
+    assert EXAM.price(spread, 5.0, 90.0).metric < 0.01
 
 
 def test_half_the_time_is_one_doubling() -> None:

@@ -9,8 +9,10 @@ The price (`Priced`) turns loss and CPU seconds c into v = log2(c_founder / c) -
 binary logarithm of how much sooner the target would have been reached than by the founder, if a learning curve takes
 `slope` more doublings of time per bit of loss there. Only the mean far from the target is bent: beyond `near` above
 it `steep` times the square of the rest is taken off too, for curves are no straight lines so far off, and a model that
-knows little more than how often each byte occurs is cheap; and more than `credit` below it nothing is credited. The
-score is v, from -4 to 9 doublings, as a share of that range.
+knows little more than how often each byte occurs is cheap; and more than `credit` below it nothing is credited. A
+mean of more than a doubling below the founder is squeezed into what is left of the range, in place of being cut off
+there: which of two slow designs is the less slow tells a builder where to look. The score is v, from -4 to 9 doublings,
+as a share of that range.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from instar.records import Floats, Job, Limits, Room, Score
 LOSS = "held-out loss"
 CONTEXT, BYTES = 128, 256
 LEAST, MOST = -4.0, 9.0  # doublings of speed that a score can tell apart
+_SLOW = -1.0  # doublings, below which the mean is squeezed
 _TOLERANCE = 0.1  # nats: half precision rounds logits of 16 by 0.008, and those of hardly possible bytes by more
 _CHUNK = 32  # windows at once: a float64 copy of all logits would be large
 _SPREAD = 3.0  # bits per byte that the safeguard's range spans
@@ -91,7 +94,7 @@ class SpeedrunExam:
         far = sizes["steep"] * max(0.0, loss - self.target - sizes["near"]) ** 2
         spare = max(0.0, self.target - sizes["credit"] - loss) * sizes["slope"]
         doublings = sooner - sizes["slope"] * (bits - self.target) - far - spare
-        values = np.clip((doublings - LEAST) / (MOST - LEAST), 0.0, 1.0)
+        values = np.clip((_squeezed(doublings) - LEAST) / (MOST - LEAST), 0.0, 1.0)
         metrics = {"speedup": speedup(float(values.mean())), "cpu_seconds": cpu_seconds, **score.metrics}
         return replace(score, values=values, metrics=metrics)
 
@@ -147,6 +150,18 @@ class SpeedrunExam:
 def speedup(metric: float) -> float:
     """Return how many times sooner than by the founder the target is reached, from the mean priced score."""
     return float(2.0 ** (LEAST + (MOST - LEAST) * metric))
+
+
+def _squeezed(doublings: Floats) -> Floats:
+    """Return the doublings (N,), with a mean below `_SLOW` pressed, in its order, into the rest of the range.
+
+    The spread shrinks as the mean's slope does, or what is bad in very different ways would pass for better.
+    """
+    mean, room = float(doublings.mean()), _SLOW - LEAST
+    if mean > _SLOW:
+        return doublings
+    slope = math.exp((mean - _SLOW) / room)
+    return LEAST + room * slope + slope * (doublings - mean)
 
 
 def margin(bits: float) -> float:
