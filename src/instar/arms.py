@@ -17,9 +17,9 @@ from instar.config import seconds, size
 from instar.errors import BadInput, LabError
 from instar.interfaces import Lab, Reservation, TrainRequest
 from instar.loop import Watcher, fill, finish, tell
-from instar.promotion import founding_settings, install
+from instar.promotion import install
 from instar.records import Design, Generation, Limits, Outcome, OutcomeState
-from instar.state import Run, Task
+from instar.state import Run, Task, with_founding_settings
 
 LOOP = "loop"
 _PERSIST_SECONDS = 5.0
@@ -123,7 +123,7 @@ def _install(run: Run, arm: str, design: Design, artefact: Path) -> None:
         number=1,
         parent=0,
         author=f"arm:{arm}",
-        design=replace(design, parameters=dict(design.parameters) | founding_settings(run)),
+        design=with_founding_settings(design, run.parts.builder),
         artefact="",
         metrics={},
         estimates={},

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from instar import decisions, schedule
+from instar import decisions, schedule, trials
 from instar.artefacts import read_bytes, write_bytes
 from instar.conduct.watch import PAUSED
 from instar.errors import ArchiveError, ArtefactError, LabError
@@ -48,6 +48,7 @@ def run_loop(run: Run, watch: Watcher) -> str:
         tell(run, watch)
         if not run.tasks:
             if run.stopping:
+                trials.dismiss(run)
                 run.commit(last=True)
                 return run.stopping
             if run.waits_for == "loop" and not _asked_again(run):

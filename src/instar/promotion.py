@@ -44,30 +44,15 @@ def promote(run: Run, candidate: Candidate, artefact: Path, metrics: Mapping[str
 
 def found(run: Run, artefact: Path, score: Score) -> None:
     """Make the founder generation 0: never examined for promotion, kept frozen as an anchor."""
-    design = run.parts.lab.seed_design()
-    parameters = dict(design.parameters) | founding_settings(run)
-    generation = Generation(
-        number=0,
-        parent=None,
-        author="lab",
-        design=replace(design, parameters=parameters),
-        artefact="",
+    generation = replace(
+        run.founder,
         metrics=dict(score.metrics),
         estimates=figures(score, seed=0),
         promoted_at=time.time(),
         run_seconds=run.elapsed,
         run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
-        ledger_index=-1,
-        why="the founder: the lab's seed design",
     )
-    run.tried.found(generation)
     install(run, generation, artefact)
-
-
-def founding_settings(run: Run) -> dict[str, Any]:
-    """Return the builder's own settings for generation 0: the middle of each range, the first of each choice."""
-    return {name: allowed.from_unit(0.0 if hasattr(allowed, "options") else 0.5)
-            for name, allowed in run.parts.builder.space.ranges.items()}  # fmt: skip
 
 
 def install(
@@ -98,7 +83,8 @@ def install(
     show(run.artefact(generation))
     seal_in_ledger(run, generation)
     point(run)
-    turn_over(run)
+    if generation.number:
+        turn_over(run)
 
 
 def _hidden(directory: Path) -> Path:

@@ -77,7 +77,8 @@ def resume(run: Run) -> None:
         against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
         run.judged_seeds = [seeds for verdict in against if (seeds := _judged_seeds(verdict))]
     if run.settings.arm == "loop":
-        schedule.baseline(run)  # first of all: without it no trial can be marked
+        schedule.founder(run)  # first of all: without it, and its score, no trial can be marked
+        schedule.baseline(run)
     _reopen(run, verdicts)
     decisions.restore(run)
     for verdict in verdicts.values():
@@ -171,11 +172,7 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     for proposal in run.parts.archive.history(Proposal):
         run.next_proposal = proposal.number + 1
         run.declare(proposal)
-        if (
-            run.generations
-            and proposal.parent == run.incumbent.number
-            and (proposal.number not in verdicts or proposal.number in held)
-        ):
+        if proposal.parent == run.incumbent.number and (proposal.number not in verdicts or proposal.number in held):
             proposals[proposal.number] = proposal
     for trial in run.parts.archive.history(Trial):
         run.next_trial = trial.number + 1
@@ -201,9 +198,9 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
 
 def _remember_tried(run: Run) -> None:
     """Tell which designs were tried, in a lab whose designs have files: of those alone near-duplicates are refused."""
-    if not run.generations or not run.generations[0].design.files:
+    if not run.founder.design.files:
         return
-    run.tried.found(run.generations[0])
+    run.tried.found(run.founder)
     untried = (TrialState.CANCELLED, TrialState.DUPLICATE)
     tried = {trial.proposal for trial in run.parts.archive.history(Trial) if trial.state not in untried}
     for proposal in run.parts.archive.history(Proposal):

@@ -10,18 +10,19 @@ from instar.artefacts import digest_files, take, write_arrays
 from instar.errors import ArtefactError, LabError
 from instar.examination import Examination
 from instar.exams import selftest
-from instar.interfaces import Priced, Probing, Reservation, Stage, TrainRequest
+from instar.interfaces import Inheriting, Priced, Probing, Reservation, SelfTeaching, Stage, TrainRequest
 from instar.promotion import found
 from instar.records import Outcome, OutcomeState, Proposal, Right, Score, TrialState
 from instar.state import Candidate, Run, Screen
 
 _PATIENCE = 3  # attempts at what a run can't do without
+_AHEAD = 12  # designs per slot that are trained before there is a score to hold them against
 
 
 def plan(run: Run) -> None:
     """Queue the most useful work there is: the first of these that applies, nearest to a decision first."""
     run.held = ""
-    for step in (_founder, baseline, decisions.hold_after_promotion, _exam, _replicas, _experience, _climb, _propose):
+    for step in (founder, baseline, decisions.hold_after_promotion, _exam, _replicas, _experience, _climb, _propose):
         step(run)
         if run.ready or run.stopping or run.held:
             return
@@ -30,7 +31,7 @@ def plan(run: Run) -> None:
 # --- what everything else needs -------------------------------------------------------------------------------------
 
 
-def _founder(run: Run) -> None:
+def founder(run: Run) -> None:
     """Train generation 0 from the lab's seed design."""
     if run.generations or _under_way(run, "found", "baseline:"):
         return
@@ -41,7 +42,7 @@ def _train_founder(run: Run, attempt: int) -> None:
     """Queue the founder's training; a failed one is repeated, then it is the lab's fault."""
     lab, scratch = run.parts.lab, run.parts.scratch
     key = f"found:{attempt}{run.life}" if attempt > 1 else f"found{run.life}"
-    limits = run.limits(whole=True)  # nothing else can begin before it
+    limits = run.limits(whole=True)  # nothing else can be promoted before it
     request = TrainRequest(key, lab.seed_design(), run.seed("found"), 0.0, None, limits)
     run.staged.reserve.append(Reservation(key, "improve", 1.0))
 
@@ -74,6 +75,7 @@ def baseline(run: Run) -> None:
 
     def note(score: Score) -> None:
         screen.baseline = score
+        trials.see(run)
 
     _sit(run, screen, artefact, note)
 
@@ -195,7 +197,8 @@ def _propose(run: Run) -> None:
 
     A builder that has none yet leaves the slot free; `loop.fill` notes what for.
     """
-    if run.screen is None or run.screen.baseline is None or decisions.hold_proposing(run):
+    seen = run.screen is not None and run.screen.baseline is not None
+    if not (seen or _ahead(run)) or decisions.hold_proposing(run):
         return
     goal = run.experience[-1].goal if run.experience else None
     while not run.stopping:
@@ -204,6 +207,20 @@ def _propose(run: Run) -> None:
             decisions.ask(run, Right.PROPOSE, run.incumbent.number)
         if [_take_up(run, proposal) for proposal in proposals].count(True) == len(proposals):
             return
+
+
+def _ahead(run: Run) -> bool:
+    """Whether designs may be trained while the founder still is: where nothing of it goes into their training.
+
+    They wait for its score, unexamined. More than a first look around would be guesswork, and of designs that somebody
+    is paid for one per slot is enough.
+    """
+    lab = run.parts.lab
+    if run.incumbent.number or run.settings.arm != "loop" or isinstance(lab, SelfTeaching):
+        return False
+    paid = any(candidate.proposal.spend.usd for candidate in run.candidates.values())
+    most = run.parts.executor.slots * (1 if paid else _AHEAD)
+    return isinstance(lab, Inheriting) and not lab.inherits and len(run.candidates) < most
 
 
 def _take_up(run: Run, proposal: Proposal) -> bool:

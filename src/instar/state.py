@@ -12,7 +12,7 @@ import time
 from bisect import insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from instar import autonomy
@@ -45,6 +45,7 @@ from instar.ledger.statement import statement
 from instar.novelty import Tried
 from instar.pricing import priced
 from instar.records import (
+    Design,
     Experience,
     Generation,
     Incident,
@@ -177,16 +178,43 @@ class Staged:
         return bool(self.facts or self.settle or self.reserve or self.remove)
 
 
+def with_founding_settings(design: Design, builder: Builder) -> Design:
+    """Return the design with the builder's own settings: the middle of each range, the first of each choice."""
+    ranges = builder.space.ranges
+    settings = {name: one.from_unit(0.0 if hasattr(one, "options") else 0.5) for name, one in ranges.items()}
+    return replace(design, parameters=dict(design.parameters) | settings)
+
+
+def _founding(lab: Lab, builder: Builder) -> Generation:
+    """Return what is known of generation 0 before it is trained."""
+    return Generation(
+        number=0,
+        parent=None,
+        author="lab",
+        design=with_founding_settings(lab.seed_design(), builder),
+        artefact="",
+        metrics={},
+        estimates={},
+        promoted_at=0.0,
+        run_seconds=0.0,
+        run_cpu_seconds=0.0,
+        ledger_index=-1,
+        why="the founder: the lab's seed design",
+    )
+
+
 class Run:
     """One run's mutable state; owned by the conductor's only thread."""
 
     def __init__(self, parts: Parts, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.parts, self.settings, self.clock = parts, settings, clock
         self.generations: list[Generation] = []
+        self._founder = _founding(parts.lab, parts.builder)
         self.experience: list[Experience] = []
         self.candidates: dict[int, Candidate] = {}
         self.rungs = [Rung() for _ in range(settings.rungs)]
         self.screen: Screen | None = None
+        self.unseen: deque[tuple[Candidate, Trial]] = deque()  # ended before there was a score to hold them against
         self.tasks: dict[str, Task] = {}
         self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
         self.staged = Staged()
@@ -223,9 +251,14 @@ class Run:
     # --- who and where ----------------------------------------------------------------------------------------------
 
     @property
+    def founder(self) -> Generation:
+        """Generation 0; while it is being made, what is known of it beforehand: its design."""
+        return self.generations[0] if self.generations else self._founder
+
+    @property
     def incumbent(self) -> Generation:
         """The newest generation."""
-        return self.generations[-1]
+        return self.generations[-1] if self.generations else self._founder
 
     @property
     def maker(self) -> Generation:
@@ -266,7 +299,7 @@ class Run:
         Raises `ArtefactError` where it left nothing that can be marked.
         """
         answers, exam = self._left(outcome), self.parts.lab.exam
-        founder = self.artefact(self.generations[0]) if self.generations else artefact
+        founder = self.artefact(self.founder) if self.generations else artefact
         try:
             return priced(exam, exam.mark(paper, read_arrays(answers)), artefact, founder)
         except ArtefactError as error:

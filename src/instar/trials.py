@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from instar.state import Candidate, Run, Screen
 
 LOST = "dropped: better on the screen, but"  # the first words on who has lost a safeguard
 SIMPLER = "finalist: no gain"  # the first words on who goes on for its shorter code alone
+_SUCCEEDED = "its parent was succeeded"
 CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
 
 _ENDED = {
@@ -49,8 +51,7 @@ def refuse(run: Run, proposal: Proposal, why: str) -> None:
     trial = Trial(run.next_trial, proposal.number, proposal.parent, 0, 0, 0, state=TrialState.DUPLICATE, why=why)
     run.next_trial += 1
     run.stage(trial)
-    if run.learning and run.screen is not None and run.screen.baseline is not None:
-        run.parts.builder.observe(Observation(proposal, trial, run.screen.baseline.metric))
+    _tell(run, Candidate(proposal), trial)
 
 
 def train(run: Run, candidate: Candidate, trial: Trial) -> None:
@@ -63,7 +64,7 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
         design=candidate.proposal.design,
         seed=trial.seed,
         effort=effort(run, trial.rung),
-        parent=run.artefact(run.incumbent),
+        parent=run.artefact(run.incumbent) if run.generations else None,
         limits=run.limits(),
         experience=run.experience_files(),
         parent_cpu_seconds=pricing.spent(run.parts.lab, run.artefact(run.incumbent)),
@@ -73,13 +74,15 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
 
 
 def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
-    """Take over the artefact and send it to the screening exam."""
+    """Take over the artefact and send it to the screening exam, now or once the incumbent has sat it."""
     trial = replace(trial, usage=outcome.usage)
     candidate.incidents += outcome.incidents
     if outcome.state is not OutcomeState.DONE:
-        return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
-    if candidate.proposal.parent != run.incumbent.number or run.screen is None:
-        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="its parent was succeeded"))
+        _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
+        return
+    if candidate.proposal.parent != run.incumbent.number:
+        _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
+        return
     directory = run.trial_directory(trial)
     try:
         take(outcome.output, directory, run.parts.lab.artefact_files)
@@ -87,8 +90,40 @@ def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> 
         run.parts.lab.check(directory)
     except ArtefactError as error:
         run.note(outcome.key, BAD_ARTEFACT, str(error))
-        return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-    return _sit(run, candidate, replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files)))
+        _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
+        return
+    run.unseen.append((candidate, replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files))))
+    see(run)
+
+
+def see(run: Run) -> None:
+    """Once the incumbent's score is there, let what was trained sit the screening exam, and tell of what had failed."""
+    while run.unseen and run.screen is not None and run.screen.baseline is not None:
+        candidate, trial = run.unseen.popleft()
+        if trial.state is not TrialState.RUNNING:
+            _tell(run, candidate, trial)
+        elif candidate.proposal.parent != run.incumbent.number:
+            _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
+        else:
+            _sit(run, candidate, trial)
+
+
+def dismiss(run: Run) -> None:
+    """End as cancelled what was trained and will not be seen: the run ends before the incumbent's score is there."""
+    unseen, run.unseen = run.unseen, deque()
+    for candidate, trial in unseen:
+        if trial.state is TrialState.RUNNING:
+            _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=f"not examined: {run.stopping}"))
+
+
+def _tell(run: Run, candidate: Candidate, trial: Trial) -> None:
+    """Let the builder learn from a trial that has ended, at once or when the incumbent's score is there."""
+    if not run.learning:
+        return
+    if run.screen is not None and run.screen.baseline is not None:
+        run.parts.builder.observe(Observation(candidate.proposal, trial, run.screen.baseline.metric))
+    elif trial.state is not TrialState.CANCELLED and trial.parent == run.incumbent.number:
+        run.unseen.append((candidate, trial))
 
 
 def _sit(run: Run, candidate: Candidate, trial: Trial) -> None:
@@ -105,11 +140,8 @@ def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) ->
     trial = replace(trial, usage=trial.usage + outcome.usage)
     candidate.incidents += outcome.incidents
     screen = run.screen
-    waits = candidate.proposal.parent == run.incumbent.number and screen is not None and screen.baseline is None
-    if waits and outcome.state is OutcomeState.DONE:
-        return _sit(run, candidate, trial)  # just after a restart: the incumbent is still sitting the same paper
     if candidate.proposal.parent != run.incumbent.number or screen is None or screen.baseline is None:
-        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="its parent was succeeded"))
+        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
     if outcome.state is not OutcomeState.DONE:
         return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=f"in the exam: {outcome.reason}"))
     try:
@@ -200,8 +232,7 @@ def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
     run.stage(trial)
     run.staged.settle[_key(trial)] = trial.usage
     run.remember_seconds(trial)
-    if run.learning and run.screen is not None and run.screen.baseline is not None:
-        run.parts.builder.observe(Observation(candidate.proposal, trial, run.screen.baseline.metric))
+    _tell(run, candidate, trial)
     closed = candidate.proposal.number not in run.candidates  # by another of its training seeds
     if closed or trial.state is not TrialState.SCORED or not _open_after(run, trial):
         close(run, candidate)

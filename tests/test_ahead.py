@@ -1,0 +1,165 @@
+"""Where nothing of generation 0 goes into a training, designs are trained beside it, and examined once it is there."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instar import schedule
+from instar.archive import read_archive
+from instar.builders.uniform import UniformBuilder
+from instar.interfaces import SelfTeaching
+from instar.records import Generation, Observation, Proposal, Spend, Trial, TrialState
+from instar.state import Run
+from tests.rig import Rig
+from tests.toys import TeachingToyLab, ToyLab
+
+
+class FreshToyLab(ToyLab):
+    """Every training starts from nothing."""
+
+    inherits = False
+
+
+class Listening(UniformBuilder):
+    """Keeps what it is told; each proposal costs `usd`."""
+
+    def __init__(self, lab: ToyLab, usd: float = 0.0) -> None:
+        super().__init__(lab.name, lab.design_space(), np.random.default_rng(1))
+        self.usd, self.heard = usd, []
+
+    def propose(self, brief):  # type: ignore[no-untyped-def]
+        return [replace(one, spend=Spend(usd=self.usd)) for one in super().propose(brief)]
+
+    def observe(self, observation: Observation) -> None:
+        self.heard.append(observation)
+        super().observe(observation)
+
+
+def history(home: Path, kind: type) -> list:
+    with closing(read_archive(home / "archive.db")) as archive:
+        return list(archive.history(kind))
+
+
+def begun_before_the_founder(rig: Rig) -> list[Trial]:
+    kinds = [fact for fact in rig.facts if isinstance(fact, Trial | Generation)]
+    founding = next(place for place, fact in enumerate(kinds) if isinstance(fact, Generation))
+    return [fact for fact in kinds[:founding] if isinstance(fact, Trial)]
+
+
+def test_designs_are_trained_beside_the_founder_and_held_against_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, FreshToyLab(), {"generations": 1, "workers": 2})
+    run, why = rig.play()
+    assert why == "generations reached"
+    early = begun_before_the_founder(rig)
+    assert early
+    assert all(trial.state is TrialState.RUNNING and trial.metric is None for trial in early)
+    ended = {trial.number: trial for trial in history(tmp_path, Trial)}
+    baseline = run.generations[0].metrics["share"]
+    for trial in early:
+        assert ended[trial.number].state in (TrialState.SCORED, TrialState.CANCELLED)
+        if ended[trial.number].metric is not None:  # on the screen's paper, not the founder's first one
+            assert (ended[trial.number].metric or 0.0) - (ended[trial.number].gain or 0.0) == pytest.approx(
+                baseline, abs=0.1
+            )
+
+
+@pytest.mark.parametrize("lab", [ToyLab(), TeachingToyLab()])
+def test_where_the_founder_goes_into_a_training_nothing_begins_before_it(tmp_path: Path, lab: ToyLab) -> None:
+    rig = Rig(tmp_path, lab, {"generations": 1, "workers": 2})
+    rig.play()
+    assert not begun_before_the_founder(rig)
+
+
+def test_a_self_teaching_lab_waits_for_its_teacher(tmp_path: Path) -> None:
+    class Both(TeachingToyLab):
+        inherits = False
+
+    assert isinstance(Both(), SelfTeaching)
+    rig = Rig(tmp_path, Both(), {"generations": 1, "workers": 2})
+    rig.play()
+    assert not begun_before_the_founder(rig)
+
+
+@pytest.mark.parametrize(("usd", "most"), [(0.0, 3 * schedule._AHEAD), (0.01, 3)])
+def test_no_more_than_a_first_look_around_and_little_that_is_paid_for(tmp_path: Path, usd: float, most: int) -> None:
+    lab = FreshToyLab()
+    rig = Rig(tmp_path, lab, {"workers": 3}, builder=Listening(lab, usd))
+    run = rig.open()
+    schedule.founder(run)
+    run.ready.clear()
+    run.tasks["found"] = None  # type: ignore[assignment]  # it takes long
+    for _ in range(3 * most):
+        schedule.plan(run)
+        run.ready.clear()
+    assert len(run.candidates) == most
+
+
+def test_what_failed_beside_the_founder_is_told_once_there_is_a_score(tmp_path: Path) -> None:
+    lab = FreshToyLab(faults=("crash",))
+    builder = Listening(lab)
+    rig = Rig(tmp_path, lab, {"workers": 2}, builder=builder)
+    rig.play(until=lambda run: len(builder.heard) >= 4)
+    early = {trial.number for trial in begun_before_the_founder(rig)}
+    heard = [observation.trial.number for observation in builder.heard]
+    assert early <= set(heard)
+    assert len(heard) == len(set(heard))
+    assert {observation.trial.state for observation in builder.heard} == {TrialState.CRASHED}
+    assert len({observation.baseline for observation in builder.heard}) == 1
+
+
+def cut_off(home: Path) -> Rig:
+    def crash(run: Run) -> bool:
+        assert not run.generations
+        raise KeyboardInterrupt
+
+    rig = Rig(home, FreshToyLab(), {"workers": 2, "generations": 1})
+    with pytest.raises(KeyboardInterrupt):
+        rig.play(until=crash)
+    return rig
+
+
+def test_a_crash_beside_the_founder_loses_no_trial(tmp_path: Path) -> None:
+    cut_off(tmp_path)
+    before = history(tmp_path, Trial)
+    assert before
+    assert {trial.state for trial in before} == {TrialState.RUNNING}
+    assert not history(tmp_path, Generation)
+    Rig(tmp_path, FreshToyLab(), {"workers": 2, "generations": 1}).play()
+    after = {trial.number: trial for trial in history(tmp_path, Trial)}
+    for trial in before:
+        assert (after[trial.number].proposal, after[trial.number].seed) == (trial.proposal, trial.seed)
+        assert after[trial.number].state is not TrialState.RUNNING
+    proposals = [proposal.number for proposal in history(tmp_path, Proposal)]
+    assert len(proposals) == len(set(proposals))
+
+
+def test_after_a_restart_the_founder_is_begun_first(tmp_path: Path) -> None:
+    cut_off(tmp_path)
+    begun: list[str] = []
+
+    def look(run: Run) -> bool:
+        begun.extend(run.tasks)
+        return True
+
+    Rig(tmp_path, FreshToyLab(), {"workers": 2}).play(until=look)
+    assert begun[0].startswith("found")
+
+
+def test_a_run_that_ends_before_the_founder_leaves_nothing_open(tmp_path: Path) -> None:
+    """One trial is trained and waits to be seen, and another is under way."""
+
+    def look(run: Run) -> bool:
+        return bool(run.unseen)
+
+    rig = Rig(tmp_path, FreshToyLab(), {"workers": 3})
+    rig.play(until=look)
+    ended = history(tmp_path, Trial)
+    assert {trial.state for trial in ended} == {TrialState.CANCELLED}
+    assert "not examined: test" in {trial.why for trial in ended}
+    with closing(read_archive(tmp_path / "archive.db")) as archive:
+        assert archive.account().reserved_cpu_seconds == pytest.approx(0.0)
