@@ -1,12 +1,16 @@
-"""The lab `speedrun`: builders at equal CPU time, and what the winner's speed-up is made of.
+"""The lab `speedrun`: builders at equal CPU time, what a winner's speed-up is made of, and what it keeps elsewhere.
 
-    python bench/speedrun.py compare [--builders incumbent,search,random] [--seeds 0,1,2] [--cpu 510] [--wall 30m]
+    python bench/speedrun.py compare --keep DIR [--builders incumbent,search,random] [--seeds 0,1,2] [--wall 30m]
+                                     [--cpu 510s] [--at 300,510]
     python bench/speedrun.py ablate --home DIR [--seeds 11,12]
 
-`compare` runs the loop once per builder and seed, all with the same rungs, gates and CPU seconds (`search` is Optuna's
-TPE), and prints the speed-up of the newest generation by its sealed exam. `ablate` trains a run's winner with one group
-of its knobs at a time set back to the reference's, and all other groups alone set to the winner's: how much each counts
-on top of the others, and by itself. Nothing else should run meanwhile: CPU seconds grow where cores are shared.
+`compare` runs the loop once per builder and seed, all with the same rungs, gates and limits (`search` is Optuna's TPE),
+and prints what each had reached after so many CPU seconds of the run: the speed-up of its newest generation then, by
+the sealed exam of its promotion; 1 where nothing was promoted yet, which is the reference itself. Runs are kept in DIR,
+and those that are there and done are not made again, so that a long comparison may be broken off. `ablate` trains a
+run's winner, the winner with one group of its knobs at a time set back to the reference's, and the reference with one
+group at a time set to the winner's: how much each counts on top of the others, and by itself; all of them in turn,
+beside the reference, with fresh seeds. Nothing else should run meanwhile: CPU seconds grow where cores are shared.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +28,8 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.assemble import lab_of, make_executor, sealed
-from instar.claim import Bench, geometric
-from instar.records import Estimate, Generation
+from instar.claim import Bench, Trained, geometric, ratio_of
+from instar.records import Design, Estimate, Generation
 
 GROUPS = {
     "size": ("width", "depth", "head_width", "mlp_ratio", "context"),
@@ -40,54 +44,85 @@ GROUPS = {
 }  # fmt: skip
 
 
-def compare(builders: Sequence[str], seeds: Sequence[int], cpu: float, wall: str) -> None:
-    print("| builder | speed-up, mean | low | high | by seed | generations | trials scored |\n|" + " --- |" * 7)
-    for builder in builders:
-        found = [_run(builder, seed, cpu, wall) for seed in seeds]
-        ratios = [one["generations"][-1]["metrics"]["speedup"] for one in found]
-        newest = [one["generations"][-1]["number"] for one in found]
-        scored = [one["trials"].get("scored", 0) for one in found]
-        shown = ", ".join(f"{ratio:.1f}" for ratio in ratios)
-        print(f"| {builder} | {_words(geometric(ratios))} | {shown} | {newest} | {scored} |", flush=True)
+def compare(
+    keep: Path, builders: Sequence[str], seeds: Sequence[int], limits: Sequence[str], at: Sequence[float]
+) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
+    found = {
+        builder: [_run(keep / f"{builder}-{seed}", builder, seed, limits) for seed in seeds] for builder in builders
+    }
+    print("| builder | after CPU s | speed-up, mean | low | high | by seed | generations |\n|" + " --- |" * 7)
+    for builder, runs in found.items():
+        for cpu in at:
+            newest = [_newest(run, cpu) for run in runs]
+            ratios = [one["metrics"]["speedup"] if one["number"] else 1.0 for one in newest]
+            shown, numbers = ", ".join(f"{ratio:.1f}" for ratio in ratios), [one["number"] for one in newest]
+            print(f"| {builder} | {cpu:g} | {_words(geometric(ratios))} | {shown} | {numbers} |")
+    print("\n| builder | seed | CPU s | slots busy | own cost | scored | final exam |\n|" + " --- |" * 7)
+    for builder, runs in found.items():
+        for seed, run in zip(seeds, runs, strict=True):
+            final = (run["final"] or {}).get("metrics", {}).get("speedup", float("nan"))
+            shares = f"{run['slots_busy_share']:.3f} | {run['loop_overhead_share']:.4f}"
+            scored = run["trials"].get("scored", 0)
+            print(f"| {builder} | {seed} | {run['cost']['cpu_seconds']:.0f} | {shares} | {scored} | {final:.1f} |")
 
 
-def _run(builder: str, seed: int, cpu: float, wall: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as place:
-        command = [
-            sys.executable, "-m", "instar.cli", "run", "speedrun", "--builder", builder, "--seed", str(seed),
-            "--budget", wall, "--budget-cpu", f"{cpu:g}s", "--home", f"{place}/run", "--json",
-        ]  # fmt: skip
-        ended = subprocess.run(command, check=True, capture_output=True, text=True)
-        made: dict[str, Any] = json.loads(ended.stdout)
-        return made
+def _run(home: Path, builder: str, seed: int, limits: Sequence[str]) -> Mapping[str, Any]:
+    """Run the loop, or take what a run of this name came to."""
+    kept = home.with_suffix(".json")
+    if not kept.is_file():
+        command = [sys.executable, "-m", "instar.cli", "run", "speedrun", "--builder", builder, "--seed", str(seed)]
+        ended = subprocess.run(
+            [*command, *limits, "--home", str(home), "--json"], check=True, stdout=subprocess.PIPE, text=True
+        )
+        kept.write_text(ended.stdout)
+    made: Mapping[str, Any] = json.loads(kept.read_text())
+    return made
+
+
+def _newest(run: Mapping[str, Any], cpu: float) -> Mapping[str, Any]:
+    """Return the newest generation after so many CPU seconds; the founder before that."""
+    there: list[Mapping[str, Any]] = [one for one in run["generations"] if one["run_cpu_seconds"] <= cpu]
+    return there[-1] if there else run["generations"][0]
 
 
 def ablate(home: Path, seeds: Sequence[int]) -> None:
     with closing(read_archive(home / "archive.db")) as archive:
         lab, generations = lab_of(archive.identity), list(archive.history(Generation))
-    reference, winner = lab.seed_design(), generations[-1].design
-    designs = {"the winner": winner}
-    for group, names in GROUPS.items():
-        back = {name: reference.parameters[name] for name in names}
-        alone = {name: winner.parameters[name] for name in names}
-        designs[f"its {group} as in the reference"] = replace(winner, parameters=dict(winner.parameters) | back)
-        designs[f"the reference with its {group}"] = replace(reference, parameters=dict(reference.parameters) | alone)
-    print("| design | speed-up, mean | low | high | bits per byte |\n|" + " --- |" * 5)
+    designs = _taken_apart(lab.seed_design(), generations[-1].design)
+    named = {f"design-{number}": design for number, design in enumerate(designs.values())}
     with tempfile.TemporaryDirectory() as place:
         executor = make_executor(
             "local", 1, Path(place) / "rooms", list(lab.preload), hidden=[home, *sealed(lab)], unsafe_no_sandbox=False
         )
         with closing(executor):
-            for name, design in designs.items():
-                bench = Bench(lab, executor, Path(place), name.replace(" ", "-"))
-                _row(name, [bench.pair(design, seed) for seed in seeds], lab.metric.headline)
+            bench = Bench(lab, executor, Path(place))
+            rows = [bench.beside_reference(named, seed) for seed in seeds]
+    print("| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s |\n|" + " --- |" * 7)
+    _row("the reference", [reference for reference, _ in rows], [1.0 for _ in rows])
+    for name, what in zip(named, designs, strict=True):
+        made = [sat[name] for _, sat in rows]
+        ratios = [ratio_of(lab, reference, sat[name]) for reference, sat in rows]
+        _row(what, made, [ratio for ratio in ratios if ratio is not None])
 
 
-def _row(name: str, pairs: Sequence[Any], headline: str) -> None:
-    both = [(one.score, other.score) for one, other in pairs if one.score and other.score]
-    ratios = [other.metrics[headline] / one.metrics[headline] for one, other in both]
-    bits = ", ".join(f"{other.metrics['bits_per_byte']:.3f}" for _, other in both)
-    print(f"| {name} | {_words(geometric(ratios))} | {bits} |", flush=True)
+def _taken_apart(reference: Design, winner: Design) -> dict[str, Design]:
+    """Return the winner, then with each group of knobs set back, then the reference with each group alone."""
+    designs = {"the winner": winner}
+    for group, names in GROUPS.items():
+        back = {name: reference.parameters[name] for name in names}
+        designs[f"its {group} as in the reference"] = replace(winner, parameters=dict(winner.parameters) | back)
+    for group, names in GROUPS.items():
+        alone = {name: winner.parameters[name] for name in names}
+        designs[f"the reference with its {group}"] = replace(reference, parameters=dict(reference.parameters) | alone)
+    return designs
+
+
+def _row(name: str, made: Sequence[Trained], ratios: Sequence[float]) -> None:
+    bits = ", ".join(f"{one.score.metrics['bits_per_byte']:.2f}" if one.score else one.problem for one in made)
+    spent = ", ".join(f"{one.cpu_seconds:.1f}" for one in made)
+    pace = ", ".join(f"{(one.said or {}).get('tokens', 0) / one.cpu_seconds:.0f}" for one in made if one.cpu_seconds)
+    print(f"| {name} | {_words(geometric(ratios))} | {bits} | {spent} | {pace} |", flush=True)
 
 
 def _words(found: Estimate) -> str:
@@ -97,17 +132,21 @@ def _words(found: Estimate) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["compare", "ablate"])
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--builders", default="incumbent,search,random")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--cpu", type=float, default=510.0)
+    parser.add_argument("--seeds", default="")
     parser.add_argument("--wall", default="30m")
+    parser.add_argument("--cpu", default="")
+    parser.add_argument("--at", default="300,510")
     parser.add_argument("--home", type=Path)
     given = parser.parse_args()
-    seeds = [int(seed) for seed in given.seeds.split(",")]
+    needed = "keep" if given.what == "compare" else "home"
+    if getattr(given, needed) is None:
+        parser.error(f"{given.what} needs --{needed}")
+    seeds = [int(seed) for seed in (given.seeds or ("0,1,2" if needed == "keep" else "11,12")).split(",")]
     if given.what == "compare":
-        compare(given.builders.split(","), seeds, given.cpu, given.wall)
-    elif given.home is None:
-        parser.error("ablate needs --home")
+        limits = ["--budget", given.wall, *(["--budget-cpu", given.cpu] if given.cpu else [])]
+        compare(given.keep, given.builders.split(","), seeds, limits, [float(cpu) for cpu in given.at.split(",")])
     else:
         ablate(given.home, seeds)
 

@@ -32,6 +32,7 @@ from instar.errors import ArtefactError, BadInput
 from instar.interfaces import Executor, Lab, Paper, Priced, Safeguarded, Stage, TrainRequest
 from instar.records import Design, Estimate, Generation, Job, Limits, Outcome, OutcomeState, Score
 
+_WINNER = "winner"
 _LIMITS = Limits(wall_seconds=7200.0, cpu_seconds=3600.0, memory_bytes=2**31)
 
 
@@ -93,7 +94,8 @@ def verified(home: Path, plan: Plan, say: Callable[[str], object] = str) -> dict
         with closing(executor):
             bench = Bench(lab, executor, Path(place))
             for seed in plan.seeds:
-                rows.append(bench.pair(winner.design, seed))
+                reference, sat = bench.beside_reference({_WINNER: winner.design}, seed)
+                rows.append((reference, sat[_WINNER]))
                 say(_line(lab, seed, *rows[-1]))
     return _result(home, lab, winner, plan, rows)
 
@@ -118,26 +120,30 @@ def _winner(home: Path, generations: Sequence[Generation], number: int | None) -
 
 
 class Bench:
-    """Trains, and lets sit, one job after the other; `mark` sets the jobs of several benches on one executor apart."""
+    """Trains, and lets sit, one job after the other."""
 
-    def __init__(self, lab: Lab, executor: Executor, place: Path, mark: str = "winner") -> None:
-        self.lab, self.executor, self.place, self.mark = lab, executor, place, mark
+    def __init__(self, lab: Lab, executor: Executor, place: Path) -> None:
+        self.lab, self.executor, self.place = lab, executor, place
 
-    def pair(self, design: Design, seed: int) -> tuple[Trained, Trained]:
-        """Train the reference and the design with one seed; both sit a paper drawn after that."""
-        names = f"reference-{self.mark}-{seed}", f"{self.mark}-{seed}"
-        made = [
-            self._trained(TrainRequest(names[0], self.lab.seed_design(), seed, 0.0, None, _LIMITS)),
-            self._trained(TrainRequest(names[1], design, seed, 1.0, None, _LIMITS)),
-        ]
+    def beside_reference(self, designs: Mapping[str, Design], seed: int) -> tuple[Trained, dict[str, Trained]]:
+        """Train the reference and then each design with one seed; all sit a paper that is drawn after that.
+
+        Returns:
+            What the reference came to, and each design by its name (letters, digits, dashes).
+        """
+        reference = f"reference-{seed}"
+        requests = {"": TrainRequest(reference, self.lab.seed_design(), seed, 0.0, None, _LIMITS)}
+        for name, design in designs.items():
+            requests[name] = TrainRequest(f"{name}-{seed}", design, seed, 1.0, None, _LIMITS)
+        made = {name: self._trained(request) for name, request in requests.items()}
         paper = self.lab.exam.set(secrets.randbits(62), Stage.PROMOTION)
-        questions = self.place / f"questions-{self.mark}-{seed}.safetensors"
+        questions = self.place / f"questions-{seed}.safetensors"
         write_arrays(questions, paper.questions, sync=False)
-        both = [
-            one if one.problem else self._sat(one, name, names[0], paper, questions)
-            for one, name in zip(made, names, strict=True)
-        ]
-        return both[0], both[1]
+        sat = {
+            name: one if one.problem else self._sat(one, requests[name].key, reference, paper, questions)
+            for name, one in made.items()
+        }
+        return sat.pop(""), sat
 
     def _trained(self, request: TrainRequest) -> Trained:
         outcome = self._run(self.lab.train(request))
@@ -172,7 +178,7 @@ class Bench:
         return outcomes[0]
 
 
-def _ratio(lab: Lab, reference: Trained, winner: Trained) -> float | None:
+def ratio_of(lab: Lab, reference: Trained, winner: Trained) -> float | None:
     """Return how many times cheaper the winner is at equal loss; None where that was not measured."""
     if reference.score is None or winner.score is None:
         return None
@@ -209,7 +215,7 @@ def _result(
     problems = [one.problem for pair in rows for one in pair if one.problem]
     for seed, pair in zip(plan.seeds, rows, strict=True):
         problems += [f"seed {seed}: {lost}" for lost in _lost(lab, *pair)]
-    ratios = [ratio for pair in rows if (ratio := _ratio(lab, *pair)) is not None]
+    ratios = [ratio for pair in rows if (ratio := ratio_of(lab, *pair)) is not None]
     speedup = geometric(ratios)
     if len(ratios) == len(rows) and (speedup.low is None or speedup.low <= plan.at_least):
         problems.append(f"the interval is not above {plan.at_least:g}")
@@ -225,7 +231,7 @@ def _result(
         "speedup": speedup.to_json(),
         "cpu_ratio": geometric(costs).to_json(),
         "seeds": [
-            {"seed": seed, "ratio": _ratio(lab, *pair), "reference": _shown(pair[0]), "winner": _shown(pair[1])}
+            {"seed": seed, "ratio": ratio_of(lab, *pair), "reference": _shown(pair[0]), "winner": _shown(pair[1])}
             for seed, pair in zip(plan.seeds, rows, strict=True)
         ],
     }
@@ -242,7 +248,7 @@ def _shown(one: Trained) -> dict[str, Any]:
 
 
 def _line(lab: Lab, seed: int, reference: Trained, winner: Trained) -> str:
-    ratio = _ratio(lab, reference, winner)
+    ratio = ratio_of(lab, reference, winner)
     if ratio is None:
         return f"seed {seed}: {reference.problem or winner.problem}"
     return f"seed {seed}: {reference.cpu_seconds:.1f} against {winner.cpu_seconds:.1f} CPU s, {ratio:.2f} at equal loss"
