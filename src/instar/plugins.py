@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 from instar.errors import BadInput, MissingPart
 
 _ROOMS = ("labs", "builders", "executors", "gates")
+
+
+@cache
+def entry_points(*, group: str) -> EntryPoints:
+    """Return the plugins of a group, looked for once in a process: every look reads what all packages declare."""
+    return metadata.entry_points(group=group)
 
 
 def names(room: str) -> list[str]:

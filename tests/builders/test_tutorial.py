@@ -37,7 +37,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXAMPLE / "src")
         patch.syspath_prepend(place)
+        plugins.entry_points.cache_clear()
         yield
+    plugins.entry_points.cache_clear()
 
 
 def find(name: str) -> Any:
