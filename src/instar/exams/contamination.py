@@ -32,6 +32,7 @@ Prints = npt.NDArray[np.uint64]
 LEAST = 4
 LENGTH = 16  # words of a shingle; a shorter question is one shingle
 TAIL = 2**18  # bytes at the end of a text that are read
+_TOGETHER = 2**16  # words of a paper that are cut into shingles at once
 _FILES = 256  # data files whose fingerprints are kept in memory
 _WORD = re.compile(r"-?\d+|[^\W\d_]+")
 _FACTORS = np.random.default_rng(20).integers(1, 2**63, 8192, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -61,12 +62,18 @@ def _mixed(words: Prints) -> Prints:
 
 def shingles(words: Prints, length: int) -> Prints:
     """Return the fingerprints of all runs of `length` words (N,) that hold at least LEAST different ones."""
-    if len(words) < length:
-        return np.zeros(0, np.uint64)
-    runs = np.lib.stride_tricks.sliding_window_view(words, length)
-    ordered = np.sort(runs, axis=1)
-    varied = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) + 1 >= LEAST
-    return np.asarray(_mixed((runs * _FACTORS[:length]).sum(axis=1, dtype=np.uint64))[varied])
+    prints, varied = _shingled(words, length)
+    return prints[varied]
+
+
+def _shingled(words: Prints, length: int) -> tuple[Prints, npt.NDArray[np.bool_]]:
+    """Return the fingerprints of all runs of `length` words (..., N), and which hold LEAST different ones or more."""
+    if words.shape[-1] < length:
+        return np.zeros((*words.shape[:-1], 0), np.uint64), np.zeros((*words.shape[:-1], 0), dtype=bool)
+    runs = np.lib.stride_tricks.sliding_window_view(words, length, axis=-1)
+    ordered = np.sort(runs, axis=-1)
+    varied = (ordered[..., 1:] != ordered[..., :-1]).sum(axis=-1) + 1 >= LEAST
+    return _mixed((runs * _FACTORS[:length]).sum(axis=-1, dtype=np.uint64)), varied
 
 
 def words_in(text: str) -> Prints:
@@ -122,9 +129,13 @@ def _runs(array: Array) -> tuple[int, Prints, npt.NDArray[np.int64]]:
     """Return the shingles of an array of questions and the row that each is of."""
     words = _words_of(array.reshape(len(array), -1))[:, :4096]
     length = min(LENGTH, words.shape[1])
-    cut = [shingles(row, length) for row in words] if length >= LEAST else []
-    owners = np.repeat(np.arange(len(cut)), [len(part) for part in cut])
-    return length, np.concatenate([np.zeros(0, np.uint64), *cut]), owners
+    together = max(1, _TOGETHER // words.shape[1])  # questions: all shingles of all of them would be large
+    parts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for start in range(0, len(words) if length >= LEAST else 0, together):
+        prints, varied = _shingled(words[start : start + together], length)
+        parts[0].append(prints[varied])
+        parts[1].append(start + np.nonzero(varied)[0])
+    return length, np.concatenate(parts[0]), np.concatenate(parts[1])
 
 
 def _sorted(parts: Iterable[Prints]) -> Prints:
