@@ -6,8 +6,9 @@ meets layers around the goal with pruned layers around the instance. Any size: `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -104,6 +105,12 @@ class Distances:
     lengths: Lengths
     held_out: rules.Mask
 
+    @cached_property
+    def kept(self) -> Mapping[int, Keys]:
+        """The sorted keys of the states that are held out, by optimal length, for every length that has any."""
+        lengths = self.lengths[self.held_out]
+        return {int(length): self.keys[self.held_out][lengths == length] for length in np.unique(lengths)}
+
     def of(self, boards: Boards) -> Lengths:
         """Return the optimal lengths of solvable 3x3 boards, (N,)."""
         keys = rules.key(boards)
@@ -119,11 +126,10 @@ class Distances:
         """
         drawn = np.empty(len(lengths), dtype=np.uint64)
         for length in np.unique(lengths):
-            pool = self.keys[self.held_out & (self.lengths == length)]
-            if not len(pool):
+            if int(length) not in self.kept:
                 raise ValueError(f"no 3x3 state of optimal length {length} is held out for exams")
             asked = lengths == length
-            drawn[asked] = rng.choice(pool, size=int(asked.sum()))
+            drawn[asked] = rng.choice(self.kept[int(length)], size=int(asked.sum()))
         return rules.unpack(drawn, 3)
 
 

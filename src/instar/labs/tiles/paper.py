@@ -158,7 +158,7 @@ def _part(boards: rules.Boards, lengths: Floats, bands: npt.NDArray[np.int64] | 
 def _strata_3(each: int, rng: np.random.Generator) -> list[_Part]:
     """Every optimal length of which a state is held out, `each` times."""
     table = oracle.distances()
-    lengths = np.repeat(np.unique(table.lengths[table.held_out]), each)
+    lengths = np.repeat(list(table.kept), each)
     boards = table.sample(lengths, rng)
     return [_part(boards, lengths.astype(np.float64), np.searchsorted(_BANDS_3[1:], lengths))]
 
