@@ -153,7 +153,7 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64
         raise ValueError("a board is no permutation of its tiles")
     board, blank = boards.copy(), blanks(boards)
     lengths = np.where(solved(board), 0, -1)
-    rows = np.flatnonzero(lengths < 0)
+    rows, goal_blank = np.flatnonzero(lengths < 0), board.shape[1] - 1
     for t in range(sequences.shape[1]):
         move = sequences[rows, t]
         target = table[blank[rows], move].astype(np.int64)
@@ -163,7 +163,8 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64
             break
         _slide(board, rows, blank[rows], target)
         blank[rows] = target
-        done = solved(board[rows])
+        done = target == goal_blank  # only then is it worth looking at the tiles
+        done[done] = solved(board[rows[done]])
         lengths[rows[done]] = t + 1
         rows = rows[~done]
     return lengths >= 0, lengths
