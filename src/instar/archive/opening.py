@@ -14,7 +14,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event, inspect, sele
 
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.migrations import upgrade
-from instar.archive.schema import REVISION, meta
+from instar.archive.schema import REVISION, create, meta
 from instar.errors import ArchiveError, BadInput
 from instar.records import canonical
 
@@ -112,9 +112,8 @@ def _tune(connection: Connection, path: Path) -> None:
 def _make_or_check(connection: Connection, path: Path, wanted: Mapping[str, Any], clock: Callable[[], float]) -> None:
     """Give a fresh file its schema and identity, both or neither; hold an older one against them."""
     revision = _revision(connection, path)
-    if revision != REVISION:
-        upgrade(connection, path)
     if revision is None:
+        create(connection)
         row = {
             "row": 1,
             "identity": canonical(wanted).decode(),
@@ -124,6 +123,8 @@ def _make_or_check(connection: Connection, path: Path, wanted: Mapping[str, Any]
         }
         connection.execute(meta.insert(), row)
         return
+    if revision != REVISION:
+        upgrade(connection, path)
     _compare(path, read_identity(connection, path), wanted)
 
 
