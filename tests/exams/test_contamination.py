@@ -16,7 +16,8 @@ from tests.rig import Rig
 from tests.toys import ToyExam, ToyLab
 
 from instar.artefacts import encode_arrays, write_arrays
-from instar.exams.contamination import LENGTH, Search, fingerprints, shingles, words_in
+from instar.exams import contamination
+from instar.exams.contamination import LENGTH, Sealed, Search, fingerprints, shingles, words_in
 from instar.interfaces import Paper, Stage, Verdict
 from instar.labs.tiles import rules, task
 from instar.records import IncidentRecord
@@ -29,6 +30,18 @@ def search() -> Search:
     found = Search()
     found.remember("exam 1", PAPER)
     return found
+
+
+def test_questions_have_the_shingles_of_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(1).integers(0, 6, (50, 24))
+    rows[7] = 3  # a blank page has none
+    monkeypatch.setattr(contamination, "_TOGETHER", 24 * 8)  # several questions at once, and a rest
+    ((length, prints, questions),) = Sealed.of("exam", Paper({"rows": rows}, {})).shingles
+    for number, row in enumerate(rows):
+        wanted = shingles(contamination._words_of(row), length)
+        assert np.array_equal(prints[questions == number], wanted)
+    assert length == LENGTH
+    assert set(questions) == {*range(50)} - {7}
 
 
 def experience(boards: Any, directory: Path) -> dict[str, Path]:
