@@ -7,6 +7,7 @@ row, an extra array) must be refused or gain nothing over the same answers unben
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -110,7 +111,7 @@ def _misshapen(array: Array) -> Iterator[tuple[str, Array]]:
     for number in (np.nan, np.inf, -np.inf, 1e30):
         kind = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
         with np.errstate(over="ignore"):
-            yield f"full of {number}", np.full(array.shape, number).astype(kind)
+            yield f"full of {number}", np.full(array.shape, number, kind)
 
 
 def _rows(answers: Arrays) -> int:
@@ -125,11 +126,11 @@ def _extreme(kind: np.dtype[Any], which: str) -> Any:
 
 
 def _commonest(array: Array) -> Array:
-    """Return the row that occurs most often."""
+    """Return the row that occurs most often, byte by byte; of several such, the first."""
     if not array.ndim or not len(array):
         return array
-    rows, counts = np.unique(array, axis=0, return_counts=True)
-    return np.asarray(rows[int(counts.argmax())])
+    rows = [row.tobytes() for row in array]
+    return np.asarray(array[rows.index(Counter(rows).most_common(1)[0][0])])
 
 
 def _forced(question: Array, like: Array) -> Array | None:
