@@ -21,6 +21,7 @@ from instar.artefacts import (
     Tensor,
     digest_files,
     encode_arrays,
+    finite,
     read_arrays,
     read_bytes,
     read_json,
@@ -45,6 +46,14 @@ some = kinds.flatmap(
 def raw(header: object, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def test_half_precision_is_finite_where_numpy_says_so() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    assert [finite(number) for number in every] == np.isfinite(every).tolist()
+    assert not finite(every)
+    assert finite(every[np.isfinite(every)][::-3])
+    assert finite(every[:0])
 
 
 @relaxed

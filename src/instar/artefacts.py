@@ -237,10 +237,17 @@ def _compare(header: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None
             raise ValueError(f"tensor '{name}' is {found}, the configuration says {wanted[name]}")
 
 
+def finite(array: Array) -> bool:
+    """Return whether no number is NaN or infinite; half precision by its bits, for NumPy takes 6 times as long."""
+    if array.dtype == np.float16:
+        return not array.size or bool((array.view(np.uint16) & 0x7FFF).max() < 0x7C00)
+    return bool(np.isfinite(array).all())
+
+
 def _check_numbers(arrays: Mapping[str, Array], header: Mapping[str, Tensor]) -> None:
     """Raise ValueError for NaN, infinity, and truth values that are neither 0 nor 1."""
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not finite(array):
             raise ValueError(f"tensor '{_shown(name)}' holds NaN or infinity")
         if header[name].kind == "BOOL" and (array.view(np.uint8) > 1).any():
             raise ValueError(f"tensor '{_shown(name)}' holds truth values other than 0 and 1")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from instar.artefacts import finite
 from instar.errors import ArtefactError
 from instar.records import Floats
 
@@ -66,7 +67,7 @@ def _formed(name: str, array: Array | None, form: Form) -> Array:
     )
     if array.dtype.name != form.kind or not fits or max(open_, default=0) > form.most or array.size > _LARGEST:
         raise ArtefactError(f"answers: '{name}' must be {form}, not {array.dtype.name} {list(array.shape)}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not finite(array):
         raise ArtefactError(f"answers: '{name}' holds NaN or infinity")
     if array.size and form.low is not None and array.min() < form.low:
         raise ArtefactError(f"answers: '{name}' holds {array.min()}, {form.low} is the least")
@@ -93,7 +94,7 @@ def log_probabilities(logits: Array) -> Floats:
     """
     if logits.dtype.kind != "f" or logits.ndim < 1 or logits.shape[-1] < 2 or logits.size > _LARGEST:
         raise ArtefactError(f"answers: logits must be real, (..., classes), not {logits.dtype} {list(logits.shape)}")
-    if not np.isfinite(logits).all():
+    if not finite(logits):
         raise ArtefactError("answers: logits hold NaN or infinity")
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
