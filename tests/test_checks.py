@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from instar.checks import Form, bits_per_byte, byte_count, causal, formed, log_probabilities, twins
+from instar.checks import Form, Twins, bits_per_byte, byte_count, causal, formed, log_probabilities, twins
 from instar.errors import ArtefactError
 
 FORMS = {"moves": Form("int8", (3, None), low=-1, high=3, most=5), "trust": Form("float32", (3,), low=0.0, high=1.0)}
@@ -129,6 +129,20 @@ def test_a_causal_model_passes_and_a_leaking_one_fails(seed: int) -> None:
     for leak in (0.01, 1.0, 20.0):
         with pytest.raises(ArtefactError, match=r"\d+ of 50 paired questions are answered by looking at later tokens"):
             causal(pairs, log_probabilities(Bigram(leak)(pairs.tokens)))
+
+
+@pytest.mark.parametrize("width", [(), (1,), (7,)])
+def test_every_place_before_the_cut_is_compared_and_none_after_it(width: tuple[int, ...]) -> None:
+    pairs = questions()
+    given = np.zeros((*pairs.tokens.shape, *width), np.float32)
+    given[pairs.second, pairs.cut] = 9.0  # the first token that differs may be answered as one likes
+    causal(pairs, given)
+    given[pairs.second[[3, 8]], pairs.cut[[3, 8]] - 1] = 9.0
+    given[pairs.second[8], 0] = 9.0
+    with pytest.raises(ArtefactError, match="2 of 50 paired"):
+        causal(pairs, given)
+    nothing = np.zeros(0, np.int64)
+    causal(Twins(pairs.tokens, nothing, nothing, nothing), given)
 
 
 def test_a_leak_cannot_hide_among_huge_logits() -> None:

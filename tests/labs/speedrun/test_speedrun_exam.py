@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from instar.checks import log_probabilities
 from instar.errors import ArtefactError
 from instar.exams import selftest
 from instar.interfaces import Arrays, Paper, Stage
@@ -112,6 +113,14 @@ def test_probabilities_are_normalised_by_the_marker(paper: Paper) -> None:
 def test_what_is_no_logits_is_refused(paper: Paper, bend: object) -> None:
     with pytest.raises(ArtefactError, match="logits"):
         EXAM.mark(paper, {"logits": bend(EXAM.known_good(paper)["logits"])})  # type: ignore[operator]
+
+
+def test_single_precision_is_enough_to_compare_twins() -> None:
+    rng = np.random.default_rng(4)
+    for scale in (1e-6, 1.0, 30.0, 3000.0, 30000.0):
+        logits = np.clip(rng.normal(0.0, scale, (200, 256)), -65504.0, 65504.0).astype(np.float16)
+        likely = np.maximum(exams._log_probabilities(logits), -20.0)
+        assert np.abs(likely - np.maximum(log_probabilities(logits), -20.0)).max() < 1e-4 * exams._TOLERANCE
 
 
 def test_looking_ahead_is_refused(paper: Paper) -> None:

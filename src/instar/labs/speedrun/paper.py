@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.checks import Form, Twins, causal, formed, log_probabilities
+from instar.checks import Form, Twins, causal, formed
 from instar.errors import ArtefactError
 from instar.interfaces import Arrays, Paper, Stage
 from instar.labs.speedrun.text import Text, sealed
@@ -206,10 +206,18 @@ def _check_causality(paper: Paper, logits: npt.NDArray[Any]) -> None:
     """Hold twins against each other, by the probabilities that they give to what is at all likely."""
     twins = np.asarray(paper.answers["twins"])
     pairs = np.concatenate([np.asarray(paper.answers["rows"])[: len(twins)], twins])
-    known = np.maximum(log_probabilities(logits[pairs]), -20.0)
+    known = np.maximum(_log_probabilities(logits[pairs]), -20.0)
     number = np.arange(len(twins))
     tokens = np.asarray(paper.questions["tokens"])[pairs].astype(np.int64)
     try:
         causal(Twins(tokens, number, number + len(twins), np.asarray(paper.answers["cut"])), known, _TOLERANCE)
     except ArtefactError as error:
         raise ArtefactError(str(error), "A model may not use bytes that it has still to predict.") from None
+
+
+def _log_probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the log-softmax over bytes in single precision: its error is far below what half precision rounds off."""
+    given = logits.astype(np.float32)
+    given -= given.max(axis=-1, keepdims=True)
+    given -= np.log(np.exp(given).sum(axis=-1, keepdims=True))
+    return given
