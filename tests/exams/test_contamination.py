@@ -113,6 +113,22 @@ def test_long_questions_are_found_by_half_of_their_shingles(tmp_path: Path) -> N
         assert found.judge({}, {}, {"the brief": text})[0].passed is not caught
 
 
+def test_a_log_that_has_grown_is_read_where_it_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look finds what was added, also over several lines, and reads no more."""
+    log, found = tmp_path / "run.jsonl", search()
+    old = "".join(json.dumps({"event": "trial", "number": number}) + "\n" for number in range(500))
+    log.write_text(old)
+    assert found.judge({}, {"the log": log})[0].passed
+    read: list[str] = []
+    monkeypatch.setattr(contamination, "words_in", lambda line: read.append(line) or words_in(line))
+    board = [str(int(tile)) for tile in np.asarray(PAPER.questions["boards"])[3].ravel()]
+    log.write_text(old + "\n".join(board) + "\n")
+    reason, incidents = found.judge({}, {"the log": log})
+    assert not reason.passed
+    assert len(incidents) == 1
+    assert set(read) == set(board)
+
+
 def test_what_cannot_be_read_means_no(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"no")
     for name in ("bad", "missing"):

@@ -152,10 +152,16 @@ def _among(prints: Prints, known: Prints) -> npt.NDArray[np.bool_]:
 
 @dataclass
 class Search:
-    """The conductor's memory for the search: the papers of this life of the run, and what data files hold."""
+    """The conductor's memory for the search: the papers of this life of the run, and what was read already.
+
+    Attributes:
+        files: what data files hold, by their digest.
+        lines: the words of every line that the last look read: a log grows at its end alone.
+    """
 
     papers: list[Sealed] = field(default_factory=list)
     files: dict[str, Prints] = field(default_factory=dict)
+    lines: dict[str, Prints] = field(default_factory=dict)
 
     def remember(self, name: str, paper: Paper, most: int = 64) -> None:
         """Look for this paper too from now on; the oldest beyond `most` are let go."""
@@ -181,9 +187,9 @@ class Search:
             except ArtefactError as error:
                 return Reason("contamination", False, f"training data cannot be searched: {error}"), []
             incidents += _found(f"training data {digest[:12]}", {p.name: _count(p.rows, held) for p in self.papers})
-        spoken = {name: _read_words(path) for name, path in texts.items()}
-        spoken |= {name: words_in(text[-TAIL:]) for name, text in (said or {}).items()}
-        for name, words in spoken.items():
+        spoken = {name: _tail(path) for name, path in texts.items()}
+        spoken |= {name: text[-TAIL:] for name, text in (said or {}).items()}
+        for name, words in self._words(spoken).items():
             lengths = set().union(*(paper.lengths for paper in self.papers))
             held_there = {length: np.sort(shingles(words, length)) for length in lengths}
             incidents += _found(name, {p.name: p.in_text(held_there) for p in self.papers})
@@ -191,6 +197,16 @@ class Search:
         count = float(sum(incident.count for incident in incidents))
         reason = Reason("contamination", not incidents, told or "no question of an exam was found", {"found": count})
         return reason, incidents
+
+    def _words(self, texts: Mapping[str, str]) -> dict[str, Prints]:
+        """Return the words of each text, and keep them line by line for the next look."""
+        cut = {name: text.splitlines() for name, text in texts.items()}
+        before, self.lines = self.lines, {}
+        for line in (line for lines in cut.values() for line in lines):
+            if line not in self.lines:
+                self.lines[line] = before[line] if line in before else words_in(line)
+        nothing = np.zeros(0, np.uint64)
+        return {name: np.concatenate([nothing, *(self.lines[line] for line in lines)]) for name, lines in cut.items()}
 
     def _held(self, digest: str, path: Path) -> Prints:
         if digest not in self.files:
@@ -212,11 +228,11 @@ def _found(where: str, counts: Mapping[str, int]) -> list[Incident]:
     ]  # fmt: skip
 
 
-def _read_words(path: Path) -> Prints:
-    """Return the words at the end of a text; none where there is no such file."""
+def _tail(path: Path) -> str:
+    """Return the end of a text; nothing where there is no such file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL))
-            return words_in(file.read(TAIL).decode("utf-8", "replace"))
+            return file.read(TAIL).decode("utf-8", "replace")
     except OSError:
-        return np.zeros(0, np.uint64)
+        return ""
