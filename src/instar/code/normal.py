@@ -13,10 +13,12 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 
 from instar.space import Parameters
 
 _DEFINITIONS = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)  # in which a definition may stand; in no expression
 
 
 def normal(name: str, text: str) -> str:
@@ -47,6 +49,7 @@ def size(files: Mapping[str, str]) -> int:
     return sum(_size(name, text) for name, text in files.items())
 
 
+@lru_cache(maxsize=64)  # the incumbent's is asked for with every candidate's
 def _size(name: str, text: str) -> int:
     tree = _parsed(name, text)
     return _words(text) if tree is None else sum(map(_weight, ast.walk(tree)))
@@ -58,8 +61,9 @@ def _words(text: str) -> int:
 
 def _weight(node: ast.AST) -> int:
     """Return 1, and for a text the words in it: code does not get simpler by being put into a string."""
-    text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-    return max(1, _words(text))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return max(1, _words(node.value))
+    return 1
 
 
 def _parsed(name: str, text: str) -> ast.Module | None:
@@ -70,9 +74,12 @@ def _parsed(name: str, text: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it would warn of is the candidate's business
             tree = ast.parse(text)
-        for node in ast.walk(tree):
+        waiting: list[ast.AST] = [tree]
+        while waiting:
+            node = waiting.pop()
             if isinstance(node, _DEFINITIONS):
                 node.body = _without_docstring(node.body)
+            waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, _HOLDERS)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return tree
