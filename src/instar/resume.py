@@ -171,6 +171,7 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     proposals: dict[int, Proposal] = {}
     for proposal in run.parts.archive.history(Proposal):
         run.next_proposal = proposal.number + 1
+        run.pays |= proposal.spend.usd > 0
         run.declare(proposal)
         if proposal.parent == run.incumbent.number and (proposal.number not in verdicts or proposal.number in held):
             proposals[proposal.number] = proposal

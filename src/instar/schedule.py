@@ -213,19 +213,19 @@ def _ahead(run: Run) -> bool:
     """Whether designs may be trained while the founder still is: where nothing of it goes into their training.
 
     They wait for its score, unexamined. More than a first look around would be guesswork, and of designs that somebody
-    is paid for one per slot is enough.
+    is paid for one per slot is enough; those that have failed already count as well.
     """
     lab = run.parts.lab
     if run.incumbent.number or run.settings.arm != "loop" or isinstance(lab, SelfTeaching):
         return False
-    paid = any(candidate.proposal.spend.usd for candidate in run.candidates.values())
-    most = run.parts.executor.slots * (1 if paid else _AHEAD)
-    return isinstance(lab, Inheriting) and not lab.inherits and len(run.candidates) < most
+    most = run.parts.executor.slots * (1 if run.pays else _AHEAD)
+    return isinstance(lab, Inheriting) and not lab.inherits and run.next_proposal <= most
 
 
 def _take_up(run: Run, proposal: Proposal) -> bool:
     """Record a proposal and start it; return False where it is a near-duplicate, which costs nothing but its record."""
     run.next_proposal = proposal.number + 1
+    run.pays |= proposal.spend.usd > 0
     run.stage(proposal)
     twin = run.tried.twin(proposal)
     if twin is None:
