@@ -1,4 +1,4 @@
-"""The lab `speedrun`: builders at equal CPU time, what a winner's speed-up is made of, and what it keeps elsewhere.
+"""The lab `speedrun`: builders at equal CPU time, and what a winner's speed-up is made of.
 
     python bench/speedrun.py compare --keep DIR [--builders incumbent,search,random] [--seeds 0,1,2] [--wall 30m]
                                      [--cpu 510s] [--at 300,510]
@@ -6,11 +6,12 @@
 
 `compare` runs the loop once per builder and seed, all with the same rungs, gates and limits (`search` is Optuna's TPE),
 and prints what each had reached after so many CPU seconds of the run: the speed-up of its newest generation then, by
-the sealed exam of its promotion; 1 where nothing was promoted yet, which is the reference itself. Runs are kept in DIR,
-and those that are there and done are not made again, so that a long comparison may be broken off. `ablate` trains a
-run's winner, the winner with one group of its knobs at a time set back to the reference's, and the reference with one
-group at a time set to the winner's: how much each counts on top of the others, and by itself; all of them in turn,
-beside the reference, with fresh seeds. Nothing else should run meanwhile: CPU seconds grow where cores are shared.
+the sealed exam of its promotion; 1 where nothing was promoted yet, which is the reference itself, and a dash where a
+run did not last so long. The founder is metered in each run anew. Runs are kept in DIR, and those that are there are
+not made again, so that a long comparison may be broken off. `ablate` trains a run's winner, the winner with one group
+of its knobs at a time set back to the reference's, and the reference with one group at a time set to the winner's: how
+much each counts on top of the others, and by itself; all of them in turn, beside the reference, with fresh seeds.
+Nothing else should run meanwhile: CPU seconds grow where cores are shared.
 """
 
 from __future__ import annotations
@@ -48,27 +49,33 @@ def compare(
     keep: Path, builders: Sequence[str], seeds: Sequence[int], limits: Sequence[str], at: Sequence[float]
 ) -> None:
     keep.mkdir(parents=True, exist_ok=True)
-    found = {
-        builder: [_run(keep / f"{builder}-{seed}", builder, seed, limits) for seed in seeds] for builder in builders
-    }
+    found = {one: [_run(keep / f"{one}-{seed}", one, seed, limits) for seed in seeds] for one in builders}
     print("| builder | after CPU s | speed-up, mean | low | high | by seed | generations |\n|" + " --- |" * 7)
     for builder, runs in found.items():
         for cpu in at:
             newest = [_newest(run, cpu) for run in runs]
-            ratios = [one["metrics"]["speedup"] if one["number"] else 1.0 for one in newest]
-            shown, numbers = ", ".join(f"{ratio:.1f}" for ratio in ratios), [one["number"] for one in newest]
-            print(f"| {builder} | {cpu:g} | {_words(geometric(ratios))} | {shown} | {numbers} |")
-    print("\n| builder | seed | CPU s | slots busy | own cost | scored | final exam |\n|" + " --- |" * 7)
+            there = [one for one in newest if one is not None]
+            ratios = [_speed(one) for one in there]
+            shown = ", ".join("-" if one is None else f"{_speed(one):.1f}" for one in newest)
+            print(
+                f"| {builder} | {cpu:g} | {_words(geometric(ratios))} | {shown} | {[one['number'] for one in there]} |"
+            )
+    print("\n| builder | seed | CPU s | founder's | slots busy | own cost | scored | final exam |\n|" + " --- |" * 8)
     for builder, runs in found.items():
         for seed, run in zip(seeds, runs, strict=True):
-            final = (run["final"] or {}).get("metrics", {}).get("speedup", float("nan"))
-            shares = f"{run['slots_busy_share']:.3f} | {run['loop_overhead_share']:.4f}"
-            scored = run["trials"].get("scored", 0)
-            print(f"| {builder} | {seed} | {run['cost']['cpu_seconds']:.0f} | {shares} | {scored} | {final:.1f} |")
+            final = (run["final"] or {}).get("metrics", {}).get("speedup")
+            shares = [run["slots_busy_share"], run["loop_overhead_share"], run["trials"].get("scored", 0), final]
+            spent = [run["cost"]["cpu_seconds"], run["generations"][0]["metrics"]["cpu_seconds"]]
+            shown = " | ".join("-" if figure is None else f"{figure:.4g}" for figure in (*spent, *shares))
+            print(f"| {builder} | {seed} | {shown} |")
+
+
+def _speed(generation: Mapping[str, Any]) -> float:
+    return float(generation["metrics"]["speedup"]) if generation["number"] else 1.0
 
 
 def _run(home: Path, builder: str, seed: int, limits: Sequence[str]) -> Mapping[str, Any]:
-    """Run the loop, or take what a run of this name came to."""
+    """Run the loop, or take what a run of this name came to; `SystemExit` where that one is not what is asked for."""
     kept = home.with_suffix(".json")
     if not kept.is_file():
         command = [sys.executable, "-m", "instar.cli", "run", "speedrun", "--builder", builder, "--seed", str(seed)]
@@ -77,11 +84,15 @@ def _run(home: Path, builder: str, seed: int, limits: Sequence[str]) -> Mapping[
         )
         kept.write_text(ended.stdout)
     made: Mapping[str, Any] = json.loads(kept.read_text())
+    if (made["settings"]["builder"], made["settings"]["seed"]) != (builder, seed):
+        raise SystemExit(f"{kept} is of another run: remove it")
     return made
 
 
-def _newest(run: Mapping[str, Any], cpu: float) -> Mapping[str, Any]:
-    """Return the newest generation after so many CPU seconds; the founder before that."""
+def _newest(run: Mapping[str, Any], cpu: float) -> Mapping[str, Any] | None:
+    """Return the newest generation after so many CPU seconds; None for a run that did not last so long."""
+    if run["cost"]["cpu_seconds"] < 0.98 * cpu:
+        return None
     there: list[Mapping[str, Any]] = [one for one in run["generations"] if one["run_cpu_seconds"] <= cpu]
     return there[-1] if there else run["generations"][0]
 
@@ -98,7 +109,10 @@ def ablate(home: Path, seeds: Sequence[int]) -> None:
         with closing(executor):
             bench = Bench(lab, executor, Path(place))
             rows = [bench.beside_reference(named, seed) for seed in seeds]
-    print("| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s |\n|" + " --- |" * 7)
+    print(
+        "| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s (the script's word) |\n|"
+        + " --- |" * 7
+    )
     _row("the reference", [reference for reference, _ in rows], [1.0 for _ in rows])
     for name, what in zip(named, designs, strict=True):
         made = [sat[name] for _, sat in rows]

@@ -12,8 +12,10 @@ import pytest
 from instar import schedule
 from instar.archive import read_archive
 from instar.builders.uniform import UniformBuilder
-from instar.interfaces import SelfTeaching
-from instar.records import Generation, Observation, Proposal, Spend, Trial, TrialState
+from instar.interfaces import SelfTeaching, TrainRequest
+from instar.loop import run_loop
+from instar.records import Generation, Job, Observation, Proposal, Trial, TrialState
+from instar.resume import resume
 from instar.state import Run
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab, ToyLab
@@ -24,16 +26,16 @@ class FreshToyLab(ToyLab):
 
     inherits = False
 
+    def train(self, request: TrainRequest) -> Job:
+        return super().train(replace(request, parent=None))
+
 
 class Listening(UniformBuilder):
-    """Keeps what it is told; each proposal costs `usd`."""
+    """Keeps what it is told."""
 
-    def __init__(self, lab: ToyLab, usd: float = 0.0) -> None:
+    def __init__(self, lab: ToyLab) -> None:
         super().__init__(lab.name, lab.design_space(), np.random.default_rng(1))
-        self.usd, self.heard = usd, []
-
-    def propose(self, brief):  # type: ignore[no-untyped-def]
-        return [replace(one, spend=Spend(usd=self.usd)) for one in super().propose(brief)]
+        self.heard: list[Observation] = []
 
     def observe(self, observation: Observation) -> None:
         self.heard.append(observation)
@@ -62,7 +64,7 @@ def test_designs_are_trained_beside_the_founder_and_held_against_it(tmp_path: Pa
     baseline = run.generations[0].metrics["share"]
     for trial in early:
         assert ended[trial.number].state in (TrialState.SCORED, TrialState.CANCELLED)
-        if ended[trial.number].metric is not None:  # on the screen's paper, not the founder's first one
+        if ended[trial.number].metric is not None:
             assert (ended[trial.number].metric or 0.0) - (ended[trial.number].gain or 0.0) == pytest.approx(
                 baseline, abs=0.1
             )
@@ -85,16 +87,20 @@ def test_a_self_teaching_lab_waits_for_its_teacher(tmp_path: Path) -> None:
     assert not begun_before_the_founder(rig)
 
 
-@pytest.mark.parametrize(("usd", "most"), [(0.0, 3 * schedule._AHEAD), (0.01, 3)])
-def test_no_more_than_a_first_look_around_and_little_that_is_paid_for(tmp_path: Path, usd: float, most: int) -> None:
+@pytest.mark.parametrize(("writes", "most"), [(False, 3 * schedule._AHEAD), (True, 0)])
+def test_no_more_than_a_first_look_around_and_nothing_that_a_builder_wrote(
+    tmp_path: Path, writes: bool, most: int
+) -> None:
     """Also where each fails before the next is asked for."""
     lab = FreshToyLab()
-    rig = Rig(tmp_path, lab, {"workers": 3}, builder=Listening(lab, usd))
+    builder = Listening(lab)
+    builder.edits_files = writes  # type: ignore[attr-defined]
+    rig = Rig(tmp_path, lab, {"workers": 3}, builder=builder)
     run = rig.open()
     schedule.founder(run)
     run.ready.clear()
     run.tasks["found"] = None  # type: ignore[assignment]  # it takes long
-    for _ in range(3 * most):
+    for _ in range(100):
         schedule.plan(run)
         run.ready.clear()
         run.candidates.clear()
@@ -114,6 +120,35 @@ def test_what_failed_beside_the_founder_is_told_once_there_is_a_score(tmp_path: 
     assert len(heard) == len(set(heard))
     assert {observation.trial.state for observation in builder.heard} == {TrialState.CRASHED}
     assert len({observation.baseline for observation in builder.heard}) == 1
+
+
+def test_what_failed_before_a_crash_is_told_by_the_next_life(tmp_path: Path) -> None:
+    lab = FreshToyLab(faults=("crash",))
+
+    def crash(run: Run) -> bool:
+        if run.unseen:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        Rig(tmp_path, lab, {"workers": 3}, builder=Listening(lab)).play(until=crash)
+    failed = {trial.number for trial in history(tmp_path, Trial) if trial.state is TrialState.CRASHED}
+    assert failed
+    assert not history(tmp_path, Generation)
+    builder = Listening(lab)
+    Rig(tmp_path, lab, {"workers": 3}, builder=builder).play(until=lambda run: len(builder.heard) > len(failed))
+    heard = [observation.trial.number for observation in builder.heard]
+    assert failed <= set(heard)
+    assert len(heard) == len(set(heard))
+
+
+def test_a_run_that_was_stopped_before_it_began_trains_nothing(tmp_path: Path) -> None:
+    run = Rig(tmp_path, FreshToyLab()).open()
+    run.stopping = "interrupted"
+    resume(run)
+    assert run_loop(run, lambda *_: None) == "interrupted"
+    assert not run.generations
+    close(run)
 
 
 def cut_off(home: Path) -> Rig:
@@ -164,6 +199,8 @@ def test_a_run_that_ends_before_the_founder_leaves_nothing_open(tmp_path: Path) 
     rig.play(until=look)
     ended = history(tmp_path, Trial)
     assert {trial.state for trial in ended} == {TrialState.CANCELLED}
+    told = {fact.number: fact.state for fact in rig.facts if isinstance(fact, Trial)}
+    assert told == {trial.number: trial.state for trial in ended}
     assert "not examined: test" in {trial.why for trial in ended}
     with closing(read_archive(tmp_path / "archive.db")) as archive:
         assert archive.account().reserved_cpu_seconds == pytest.approx(0.0)

@@ -115,9 +115,10 @@ class TrainRequest:
         key: the job's idempotency key.
         seed: training seed.
         effort: share of the top rung's training budget, in (0, 1]; 0 founds generation 0.
-        parent: the parent's artefact (a directory), or None for the founder.
+        parent: the parent's artefact (a directory), or None for the founder, and for what is trained beside it where
+            nothing is inherited (`Inheriting`).
         experience: verified data files, oldest first.
-        parent_cpu_seconds: what the parent's own training took, where the exam is `Priced`.
+        parent_cpu_seconds: what the parent's own training took, where the exam is `Priced` and that is known.
     """
 
     key: str
@@ -269,7 +270,8 @@ class Inheriting(Protocol):
     """A lab that says whether a training is given its parent's weights.
 
     Attributes:
-        inherits: False where every training starts from nothing, so that likeness to an ancestor says nothing.
+        inherits: False where every training starts from nothing: likeness to an ancestor says nothing then, and
+            designs may be trained before the founder is there (without a parent).
     """
 
     inherits: bool

@@ -50,6 +50,7 @@ def run_loop(run: Run, watch: Watcher) -> str:
             if run.stopping:
                 trials.dismiss(run)
                 run.commit(last=True)
+                tell(run, watch)
                 return run.stopping
             if run.waits_for == "loop" and not _asked_again(run):
                 raise LabError(

@@ -41,7 +41,9 @@ _RESTORE = "Restore it from a copy, or start a new run directory."
 
 
 def resume(run: Run) -> None:
-    """Rebuild `run` from its archive; on a fresh archive this changes nothing but the ledger's first entry.
+    """Rebuild `run` from its archive, and queue what all else waits for: the founder, or the incumbent's screen.
+
+    A fresh archive stays as it is; the ledger gets its first entry.
 
     Raises:
         ArchiveError: a generation's files are missing or differ from what the archive recorded.
@@ -76,7 +78,7 @@ def resume(run: Run) -> None:
         run.failures = run.judged - len(decisions.waiting_for_release(run))
         against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
         run.judged_seeds = [seeds for verdict in against if (seeds := _judged_seeds(verdict))]
-    if run.settings.arm == "loop":
+    if run.settings.arm == "loop" and not run.stopping:
         schedule.founder(run)  # first of all: without it, and its score, no trial can be marked
         schedule.baseline(run)
     _reopen(run, verdicts)
@@ -171,7 +173,6 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     proposals: dict[int, Proposal] = {}
     for proposal in run.parts.archive.history(Proposal):
         run.next_proposal = proposal.number + 1
-        run.pays |= proposal.spend.usd > 0
         run.declare(proposal)
         if proposal.parent == run.incumbent.number and (proposal.number not in verdicts or proposal.number in held):
             proposals[proposal.number] = proposal
@@ -184,6 +185,8 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
             candidate.trials[trial.rung, trial.replica] = trial
             if trial.usage.cpu_seconds:
                 run.remember_seconds(trial)
+            if not run.generations and trial.state not in (TrialState.RUNNING, TrialState.CANCELLED):
+                run.unseen.append((candidate, trial))  # the builder is told once there is a score
         elif trial.state is TrialState.RUNNING:
             run.stage(_cancelled(trial))
     _remember_tried(run)

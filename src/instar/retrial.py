@@ -99,7 +99,7 @@ def past(home: Path) -> Past:
             home, lab_of(archive.identity), archive.identity, list(archive.history(Proposal)),
             list(archive.history(Trial)), list(archive.history(Generation)), list(archive.history(Experience)),
         )  # fmt: skip
-    if not found.rounds:
+    if not found.rounds or not found.generations:
         raise BadInput(f"{home}: no round with two proposals to choose from", "Let the run go on for longer.")
     return found
 

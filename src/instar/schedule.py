@@ -10,7 +10,7 @@ from instar.artefacts import digest_files, take, write_arrays
 from instar.errors import ArtefactError, LabError
 from instar.examination import Examination
 from instar.exams import selftest
-from instar.interfaces import Inheriting, Priced, Probing, Reservation, SelfTeaching, Stage, TrainRequest
+from instar.interfaces import Editing, Inheriting, Priced, Probing, Reservation, SelfTeaching, Stage, TrainRequest
 from instar.promotion import found
 from instar.records import Outcome, OutcomeState, Proposal, Right, Score, TrialState
 from instar.state import Candidate, Run, Screen
@@ -201,7 +201,7 @@ def _propose(run: Run) -> None:
     if not (seen or _ahead(run)) or decisions.hold_proposing(run):
         return
     goal = run.experience[-1].goal if run.experience else None
-    while not run.stopping:
+    while not run.stopping and (seen or _ahead(run)):
         proposals = run.parts.builder.propose(teaching.brief(run, 1, goal))
         if not proposals and run.docket.persons(Right.PROPOSE):
             decisions.ask(run, Right.PROPOSE, run.incumbent.number)
@@ -212,20 +212,20 @@ def _propose(run: Run) -> None:
 def _ahead(run: Run) -> bool:
     """Whether designs may be trained while the founder still is: where nothing of it goes into their training.
 
-    They wait for its score, unexamined. More than a first look around would be guesswork, and of designs that somebody
-    is paid for one per slot is enough; those that have failed already count as well.
+    They wait for its score, unexamined, and those that have failed count as well: more than a first look around would
+    be guesswork. Not of a builder that writes files: what a candidate wrote must not run beside the founder while that
+    one's price is metered, and it would be thought up, and paid for, without any result.
     """
-    lab = run.parts.lab
-    if run.incumbent.number or run.settings.arm != "loop" or isinstance(lab, SelfTeaching):
+    lab, builder = run.parts.lab, run.parts.builder
+    writes = isinstance(builder, Editing) and builder.edits_files
+    if run.incumbent.number or run.settings.arm != "loop" or writes or isinstance(lab, SelfTeaching):
         return False
-    most = run.parts.executor.slots * (1 if run.pays else _AHEAD)
-    return isinstance(lab, Inheriting) and not lab.inherits and run.next_proposal <= most
+    return isinstance(lab, Inheriting) and not lab.inherits and run.next_proposal <= _AHEAD * run.parts.executor.slots
 
 
 def _take_up(run: Run, proposal: Proposal) -> bool:
     """Record a proposal and start it; return False where it is a near-duplicate, which costs nothing but its record."""
     run.next_proposal = proposal.number + 1
-    run.pays |= proposal.spend.usd > 0
     run.stage(proposal)
     twin = run.tried.twin(proposal)
     if twin is None:

@@ -214,7 +214,7 @@ class Run:
         self.candidates: dict[int, Candidate] = {}
         self.rungs = [Rung() for _ in range(settings.rungs)]
         self.screen: Screen | None = None
-        self.unseen: deque[tuple[Candidate, Trial]] = deque()  # ended before there was a score to hold them against
+        self.unseen: deque[tuple[Candidate, Trial]] = deque()  # to be examined, or told of, once there is a score
         self.tasks: dict[str, Task] = {}
         self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
         self.staged = Staged()
@@ -222,7 +222,6 @@ class Run:
         self.canary: Canary | None = None
         self.written: list[Fact] = []  # durable facts that nobody has been told of yet
         self.next_proposal = self.next_trial = self.next_verdict = 1
-        self.pays = False  # whether a proposal has cost money
         self.collects = 0  # jobs begun in this generation, for keys and seeds
         self.failed_collects = 0  # in a row
         self.collect_retries = 0  # in this life: no two jobs share a key, or the second would never be charged

@@ -51,7 +51,7 @@ def refuse(run: Run, proposal: Proposal, why: str) -> None:
     trial = Trial(run.next_trial, proposal.number, proposal.parent, 0, 0, 0, state=TrialState.DUPLICATE, why=why)
     run.next_trial += 1
     run.stage(trial)
-    _tell(run, Candidate(proposal), trial)
+    _teach(run, Candidate(proposal), trial)
 
 
 def train(run: Run, candidate: Candidate, trial: Trial) -> None:
@@ -100,12 +100,13 @@ def see(run: Run) -> None:
     """Once the incumbent's score is there, let what was trained sit the screening exam, and tell of what had failed."""
     while run.unseen and run.screen is not None and run.screen.baseline is not None:
         candidate, trial = run.unseen.popleft()
-        if trial.state is not TrialState.RUNNING:
-            _tell(run, candidate, trial)
-        elif candidate.proposal.parent != run.incumbent.number:
+        succeeded = trial.parent != run.incumbent.number
+        if trial.state is TrialState.RUNNING and succeeded:
             _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
-        else:
+        elif trial.state is TrialState.RUNNING:
             _sit(run, candidate, trial)
+        elif not succeeded:
+            _teach(run, candidate, trial)
 
 
 def dismiss(run: Run) -> None:
@@ -116,7 +117,7 @@ def dismiss(run: Run) -> None:
             _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=f"not examined: {run.stopping}"))
 
 
-def _tell(run: Run, candidate: Candidate, trial: Trial) -> None:
+def _teach(run: Run, candidate: Candidate, trial: Trial) -> None:
     """Let the builder learn from a trial that has ended, at once or when the incumbent's score is there."""
     if not run.learning:
         return
@@ -232,7 +233,7 @@ def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
     run.stage(trial)
     run.staged.settle[_key(trial)] = trial.usage
     run.remember_seconds(trial)
-    _tell(run, candidate, trial)
+    _teach(run, candidate, trial)
     closed = candidate.proposal.number not in run.candidates  # by another of its training seeds
     if closed or trial.state is not TrialState.SCORED or not _open_after(run, trial):
         close(run, candidate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +45,9 @@ def _structure(connection: Connection) -> dict[str, list[object]]:
             found[name] += sorted(map(tuple, connection.exec_driver_sql(f"PRAGMA {what}({name})")))
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL")
     found |= {name: [sql] for name, sql in rows}
-    checks = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE sql LIKE '%CHECK%'")
-    return found | {"checks": sorted(map(tuple, checks))}
+    for name, sql in connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql LIKE '%CHECK%'"):
+        found[name] += sorted(re.findall(r"CHECK \(([^)]*)\)", sql))
+    return found
 
 
 def _upgrade_from_nothing(connection: Connection) -> None:

@@ -39,6 +39,10 @@ def priced(bits: float, seconds: float) -> float:
     return EXAM.price(scored(bits), seconds, 90.0).metric
 
 
+def speedup(bits: float, seconds: float) -> float:
+    return EXAM.price(scored(bits), seconds, 90.0).metrics["speedup"]
+
+
 # --- texts ----------------------------------------------------------------------------------------------------------
 
 
@@ -171,11 +175,12 @@ def test_a_bad_model_gains_nothing_by_being_bad_unevenly() -> None:
 def test_half_the_time_is_one_doubling() -> None:
     step = 1.0 / (exams.MOST - exams.LEAST)
     assert priced(EXAM.target, 45.0) - priced(EXAM.target, 90.0) == pytest.approx(step)
-    assert exams.speedup(priced(EXAM.target, 9.0)) == pytest.approx(10.0)
+    assert speedup(EXAM.target, 9.0) == pytest.approx(10.0)
+    assert speedup(EXAM.target, 720.0) == pytest.approx(1 / 8)  # where the score is squeezed, the figure is not
 
 
 def test_loss_near_the_target_is_worth_time_by_the_stated_slope() -> None:
-    lost = math.log2(exams.speedup(priced(EXAM.target, 9.0)) / exams.speedup(priced(EXAM.target + 0.08, 9.0)))
+    lost = math.log2(speedup(EXAM.target, 9.0) / speedup(EXAM.target + 0.08, 9.0))
     assert lost == pytest.approx(0.08 * EXAM.sizes["slope"])
 
 

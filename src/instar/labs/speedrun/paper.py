@@ -9,10 +9,9 @@ The price (`Priced`) turns loss and CPU seconds c into v = log2(c_founder / c) -
 binary logarithm of how much sooner the target would have been reached than by the founder, if a learning curve takes
 `slope` more doublings of time per bit of loss there. Only the mean far from the target is bent: beyond `near` above
 it `steep` times the square of the rest is taken off too, for curves are no straight lines so far off, and a model that
-knows little more than how often each byte occurs is cheap; and more than `credit` below it nothing is credited. A
-mean of more than a doubling below the founder is squeezed into what is left of the range, in place of being cut off
-there: which of two slow designs is the less slow tells a builder where to look. The score is v, from -4 to 9 doublings,
-as a share of that range.
+knows little more than how often each byte occurs is cheap; and more than `credit` below it nothing is credited. The
+score is v, from -4 to 9 doublings, as a share of that range; a mean below -1 is squeezed into what is left of it, for
+which of two slow designs is the less slow tells a builder where to look. The figure for people is 2^v, not squeezed.
 """
 
 from __future__ import annotations
@@ -94,8 +93,9 @@ class SpeedrunExam:
         far = sizes["steep"] * max(0.0, loss - self.target - sizes["near"]) ** 2
         spare = max(0.0, self.target - sizes["credit"] - loss) * sizes["slope"]
         doublings = sooner - sizes["slope"] * (bits - self.target) - far - spare
+        sooner_at_equal_loss = float(np.clip(doublings, LEAST, MOST).mean())
         values = np.clip((_squeezed(doublings) - LEAST) / (MOST - LEAST), 0.0, 1.0)
-        metrics = {"speedup": speedup(float(values.mean())), "cpu_seconds": cpu_seconds, **score.metrics}
+        metrics = {"speedup": 2.0**sooner_at_equal_loss, "cpu_seconds": cpu_seconds, **score.metrics}
         return replace(score, values=values, metrics=metrics)
 
     def outline(self, paper: Paper) -> Score:
@@ -145,11 +145,6 @@ class SpeedrunExam:
             metrics={"bits_per_byte": loss, "above_target": loss - self.target},
             safeguards={LOSS: np.clip(0.5 - (bits - self.target) / _SPREAD, 0.0, 1.0)},
         )
-
-
-def speedup(metric: float) -> float:
-    """Return how many times sooner than by the founder the target is reached, from the mean priced score."""
-    return float(2.0 ** (LEAST + (MOST - LEAST) * metric))
 
 
 def _squeezed(doublings: Floats) -> Floats:
