@@ -35,10 +35,14 @@ def normal(name: str, text: str) -> str:
 
 def fingerprint(parameters: Parameters, files: Mapping[str, str]) -> str:
     """Return a name that designs share which differ in nothing but how they are written."""
-    forms = {name: hashlib.sha256(normal(name, text).encode("utf-8", "surrogatepass")).hexdigest()
-             for name, text in files.items()}  # fmt: skip
+    forms = {name: _digest(name, text) for name, text in files.items()}
     plain = json.dumps([dict(parameters), forms], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)  # where knobs alone are turned, every design has the same files
+def _digest(name: str, text: str) -> str:
+    return hashlib.sha256(normal(name, text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def size(files: Mapping[str, str]) -> int:

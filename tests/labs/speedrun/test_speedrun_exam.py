@@ -127,6 +127,19 @@ def test_single_precision_is_enough_to_compare_twins() -> None:
         assert np.abs(likely - np.maximum(log_probabilities(logits), -20.0)).max() < 1e-4 * exams._TOLERANCE
 
 
+@pytest.mark.parametrize("top", [0.0, -30.0, -60000.0, 5.0, 60000.0])
+def test_losses_are_right_wherever_the_logits_lie(top: float) -> None:
+    """Looked up, or computed where they are not near 0: the same as in double precision."""
+    rng = np.random.default_rng(5)
+    logits = np.clip(rng.normal(0.0, 3.0, (40, 128, 256)) + top, -65504.0, 65504.0).astype(np.float16)
+    if top == 0.0:
+        logits -= logits.max(axis=2, keepdims=True)
+    rows, targets = np.arange(40), rng.integers(0, 256, (40, 128))
+    known = log_probabilities(logits)
+    wanted = -np.take_along_axis(known, targets[..., None], axis=2)[..., 0].mean(axis=1) / math.log(2.0)
+    assert exams._losses(logits, rows, targets) == pytest.approx(wanted, abs=1e-4)
+
+
 def test_looking_ahead_is_refused(paper: Paper) -> None:
     with pytest.raises(ArtefactError, match="looking at later tokens"):
         EXAM.mark(paper, EXAM.cheats(paper)["the next byte read off the question"])

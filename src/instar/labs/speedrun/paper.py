@@ -37,7 +37,11 @@ LEAST, MOST = -4.0, 9.0  # doublings of speed that a score can tell apart
 _SLOW = -1.0  # doublings, below which the mean is squeezed
 _TOLERANCE = 0.1  # nats: half precision rounds logits of 16 by 0.008, and those of hardly possible bytes by more
 _CHUNK = 32  # windows at once: a float64 copy of all logits would be large
+_LEAST_SUM = 1e-20  # of exponentials, below which single precision would lose their logarithm
 _SPREAD = 3.0  # bits per byte that the safeguard's range spans
+
+with np.errstate(over="ignore", invalid="ignore"):
+    _EXPONENTIALS = np.exp(np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32))
 
 
 class SpeedrunExam:
@@ -189,12 +193,27 @@ def _losses(logits: npt.NDArray[Any], rows: npt.NDArray[Any], targets: npt.NDArr
     found = []
     for start in range(0, len(rows), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        given = logits[rows[chunk]].astype(np.float32)
-        given -= given.max(axis=2, keepdims=True)
-        said = np.take_along_axis(given, targets[chunk, :, None], axis=2)[..., 0]
-        nats = np.log(np.exp(given, out=given).sum(axis=2)) - said  # (n, T)
+        given = logits[rows[chunk]]
+        said = np.take_along_axis(given, targets[chunk, :, None], axis=2).astype(np.float32)
+        largest, log_sum = _normalisers(given)
+        nats = (log_sum - (said - largest))[..., 0]  # (n, T)
         found.append(nats.mean(axis=1, dtype=np.float64) / math.log(2.0))
     return np.concatenate(found)
+
+
+def _normalisers(logits: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what to take off logits in half precision, and the log of the sum of the exponentials of what is left.
+
+    Both (..., 1), in single precision. Half precision has 65,536 numbers, and looking exponentials up takes a quarter
+    of what computing them does. Nothing is taken off where the largest are near 0, as the exam room leaves them.
+    """
+    if logits.view(np.int16).max() <= 0:  # as integers, what is below 0 is negative
+        total = _EXPONENTIALS.take(logits.view(np.uint16)).sum(axis=-1, keepdims=True)
+        if total.min() > _LEAST_SUM:
+            return np.zeros((1,) * logits.ndim, np.float32), np.log(total)
+    given = logits.astype(np.float32)
+    largest = given.max(axis=-1, keepdims=True)
+    return largest, np.log(np.exp(given - largest).sum(axis=-1, keepdims=True))
 
 
 def _check_causality(paper: Paper, logits: npt.NDArray[Any]) -> None:
@@ -212,7 +231,5 @@ def _check_causality(paper: Paper, logits: npt.NDArray[Any]) -> None:
 
 def _log_probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return the log-softmax over bytes in single precision: its error is far below what half precision rounds off."""
-    given = logits.astype(np.float32)
-    given -= given.max(axis=-1, keepdims=True)
-    given -= np.log(np.exp(given).sum(axis=-1, keepdims=True))
-    return given
+    largest, log_sum = _normalisers(logits)
+    return np.asarray(logits.astype(np.float32) - largest - log_sum)

@@ -48,6 +48,8 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
     job = payload["job"]
     (place / "job.json").write_text(json.dumps(job | {"limit": time.process_time() + job["limit"]}))
     _run(place / "train.py")
+    for part in ("train", "validation"):
+        (place / f"{part}.bin").unlink(missing_ok=True)  # all that is left is searched by the conductor
     source = payload["files"]["model.py"].encode()
     (place / "model.py").write_bytes(source)
     if not (place / "config.json").is_file() or not (place / "model.safetensors").is_file():
