@@ -2,16 +2,18 @@
 
     python bench/speedrun.py compare --keep DIR [--builders incumbent,search,random] [--seeds 0,1,2] [--wall 30m]
                                      [--cpu 510s] [--at 300,510]
-    python bench/speedrun.py ablate --home DIR [--seeds 11,12]
+    python bench/speedrun.py ablate --home DIR [DIR ...] [--seeds 11,12]
 
 `compare` runs the loop once per builder and seed, all with the same rungs, gates and limits (`search` is Optuna's TPE),
 and prints what each had reached after so many CPU seconds of the run: the speed-up of its newest generation then, by
 the sealed exam of its promotion; 1 where nothing was promoted yet, which is the reference itself, and a dash where a
 run did not last so long. The founder is metered in each run anew. Runs are kept in DIR, and those that are there are
-not made again, so that a long comparison may be broken off. `ablate` trains a run's winner, the winner with one group
-of its knobs at a time set back to the reference's, and the reference with one group at a time set to the winner's: how
-much each counts on top of the others, and by itself; all of them in turn, beside the reference, with fresh seeds.
-Nothing else should run meanwhile: CPU seconds grow where cores are shared.
+not made again, so that a long comparison may be broken off.
+
+`ablate` trains a run's winner, the winner with one group of its knobs at a time set back to the reference's, and the reference with one group at a time set to the winner's: how much
+each counts on top of the others, and by itself. All of them in turn, beside the reference, with fresh seeds and the
+reference's time limit; with them the winners of further runs as they are. Nothing else should run meanwhile: CPU
+seconds grow where cores are shared.
 """
 
 from __future__ import annotations
@@ -97,22 +99,22 @@ def _newest(run: Mapping[str, Any], cpu: float) -> Mapping[str, Any] | None:
     return there[-1] if there else run["generations"][0]
 
 
-def ablate(home: Path, seeds: Sequence[int]) -> None:
-    with closing(read_archive(home / "archive.db")) as archive:
-        lab, generations = lab_of(archive.identity), list(archive.history(Generation))
-    designs = _taken_apart(lab.seed_design(), generations[-1].design)
+def ablate(homes: Sequence[Path], seeds: Sequence[int]) -> None:
+    with closing(read_archive(homes[0] / "archive.db")) as archive:
+        lab = lab_of(archive.identity)
+    winners = {home.name: _winner(home) for home in homes}
+    designs = {f"the winner of {name}": winner for name, winner in winners.items()}
+    designs |= _taken_apart(lab.seed_design(), winners[homes[0].name])
     named = {f"design-{number}": design for number, design in enumerate(designs.values())}
     with tempfile.TemporaryDirectory() as place:
         executor = make_executor(
-            "local", 1, Path(place) / "rooms", list(lab.preload), hidden=[home, *sealed(lab)], unsafe_no_sandbox=False
+            "local", 1, Path(place) / "rooms", list(lab.preload), hidden=[*homes, *sealed(lab)], unsafe_no_sandbox=False
         )
         with closing(executor):
             bench = Bench(lab, executor, Path(place))
-            rows = [bench.beside_reference(named, seed) for seed in seeds]
-    print(
-        "| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s (the script's word) |\n|"
-        + " --- |" * 7
-    )
+            rows = [bench.beside_reference(named, seed, effort=0.0) for seed in seeds]
+    head = "| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s, says the script |"
+    print(f"{head}\n|" + " --- |" * 7)
     _row("the reference", [reference for reference, _ in rows], [1.0 for _ in rows])
     for name, what in zip(named, designs, strict=True):
         made = [sat[name] for _, sat in rows]
@@ -120,12 +122,19 @@ def ablate(home: Path, seeds: Sequence[int]) -> None:
         _row(what, made, [ratio for ratio in ratios if ratio is not None])
 
 
+def _winner(home: Path) -> Design:
+    with closing(read_archive(home / "archive.db")) as archive:
+        return list(archive.history(Generation))[-1].design
+
+
 def _taken_apart(reference: Design, winner: Design) -> dict[str, Design]:
-    """Return the winner, then with each group of knobs set back, then the reference with each group alone."""
-    designs = {"the winner": winner}
+    """Return the winner with each group of knobs set back, then the reference with each group alone."""
+    designs = {}
     for group, names in GROUPS.items():
         back = {name: reference.parameters[name] for name in names}
-        designs[f"its {group} as in the reference"] = replace(winner, parameters=dict(winner.parameters) | back)
+        designs[f"the first with its {group} as in the reference"] = replace(
+            winner, parameters=dict(winner.parameters) | back
+        )
     for group, names in GROUPS.items():
         alone = {name: winner.parameters[name] for name in names}
         designs[f"the reference with its {group}"] = replace(reference, parameters=dict(reference.parameters) | alone)
@@ -152,7 +161,7 @@ def main() -> None:
     parser.add_argument("--wall", default="30m")
     parser.add_argument("--cpu", default="")
     parser.add_argument("--at", default="300,510")
-    parser.add_argument("--home", type=Path)
+    parser.add_argument("--home", type=Path, nargs="+")
     given = parser.parse_args()
     needed = "keep" if given.what == "compare" else "home"
     if getattr(given, needed) is None:

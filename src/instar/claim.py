@@ -125,16 +125,23 @@ class Bench:
     def __init__(self, lab: Lab, executor: Executor, place: Path) -> None:
         self.lab, self.executor, self.place = lab, executor, place
 
-    def beside_reference(self, designs: Mapping[str, Design], seed: int) -> tuple[Trained, dict[str, Trained]]:
+    def beside_reference(
+        self, designs: Mapping[str, Design], seed: int, effort: float = 1.0
+    ) -> tuple[Trained, dict[str, Trained]]:
         """Train the reference and then each design with one seed; all sit a paper that is drawn after that.
 
+        Args:
+            designs: by a name of letters, digits and dashes.
+            seed: of every training.
+            effort: of the designs' trainings; with 0 they may take as long as the reference.
+
         Returns:
-            What the reference came to, and each design by its name (letters, digits, dashes).
+            What the reference came to, and each design by its name.
         """
         reference = f"reference-{seed}"
         requests = {"": TrainRequest(reference, self.lab.seed_design(), seed, 0.0, None, _LIMITS)}
         for name, design in designs.items():
-            requests[name] = TrainRequest(f"{name}-{seed}", design, seed, 1.0, None, _LIMITS)
+            requests[name] = TrainRequest(f"{name}-{seed}", design, seed, effort, None, _LIMITS)
         made = {name: self._trained(request) for name, request in requests.items()}
         paper = self.lab.exam.set(secrets.randbits(62), Stage.PROMOTION)
         questions = self.place / f"questions-{seed}.safetensors"
