@@ -10,10 +10,10 @@ the sealed exam of its promotion; 1 where nothing was promoted yet, which is the
 run did not last so long. The founder is metered in each run anew. Runs are kept in DIR, and those that are there are
 not made again, so that a long comparison may be broken off.
 
-`ablate` trains a run's winner, the winner with one group of its knobs at a time set back to the reference's, and the reference with one group at a time set to the winner's: how much
-each counts on top of the others, and by itself. All of them in turn, beside the reference, with fresh seeds and the
-reference's time limit; with them the winners of further runs as they are. Nothing else should run meanwhile: CPU
-seconds grow where cores are shared.
+`ablate` trains a run's winner, the winner with one group of its knobs at a time set back to the reference's, and the
+reference with one group at a time set to the winner's: how much each counts on top of the others, and by itself. All of
+them in turn, beside the reference, with fresh seeds and the reference's time limit; with them the winners of further
+runs as they are. Nothing else should run meanwhile: CPU seconds grow where cores are shared.
 """
 
 from __future__ import annotations
