@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +33,32 @@ def test_a_seed_fixes_the_weights() -> None:
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_the_optimiser_is_pytorchs_adamw() -> None:
+    torch.manual_seed(0)
+    own = [torch.randn(5, 3), torch.randn(3)]
+    theirs = [p.clone().requires_grad_() for p in own]
+    optimiser = learn.AdamW(own, weight_decay=0.1)
+    other = torch.optim.AdamW(theirs, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    for rate in (0.1, 0.05, 0.01):
+        for parameter in theirs:
+            parameter.grad = torch.randn_like(parameter)
+        optimiser.step([p.grad for p in theirs if p.grad is not None], rate)
+        other.param_groups[0]["lr"] = rate
+        other.step()
+    for mine, his in zip(own, theirs, strict=True):
+        assert torch.equal(mine, his)
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    """It would be imported anew by every forked trial, and cost more than the training of a low rung."""
+    script = (
+        "import sys; from instar.labs.tiles import learn, model; "
+        "learn.train(model.Policy(model.PolicyConfig(3, 32, 1)), learn.Walks(3, 8), learn.TrainConfig(steps=2)); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_the_value_head_learns_the_length() -> None:
