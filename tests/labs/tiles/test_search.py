@@ -80,6 +80,21 @@ def policy() -> model.Policy:
     return policy
 
 
+def test_one_who_knows_nothing_does_not_profit_from_the_order_of_the_moves() -> None:
+    """Two moves away, one of two first moves and one of two next ones (turning back is out) are right."""
+    held = [board for board in rules.unpack(oracle.distances().keys, 3) if board[[2, 6]].min() == 0]
+    two = [board for board in held if oracle.distances().of(board[None])[0] == 2]
+    assert len(two) == 2
+    boards = np.repeat(np.array(two), 1000, axis=0)
+
+    def indifferent(boards: Boards) -> search.Floats:
+        return np.zeros((len(boards), rules.MOVES), dtype=np.float32)
+
+    solved, _ = rules.replay(boards, search.greedy(indifferent, boards, 2))
+    assert 0.2 < solved[:1000].mean() < 0.3
+    assert 0.2 < solved[1000:].mean() < 0.3
+
+
 def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.Policy) -> None:
     boards = rules.scramble(3, np.full(300, 30), np.random.default_rng(1))
     evaluate = model.Inference(policy)

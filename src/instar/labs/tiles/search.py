@@ -29,6 +29,8 @@ GUIDE = 3.0
 KEEP = 0.9
 """How an estimate of the moves left (in tens) is weighed against the path; chosen on 200 random 4x4 boards."""
 
+_TIES = 20261126
+
 BOARDS_AT_ONCE = 65_536
 """Beam entries of a chunk of instances; bounds memory at about 250 bytes an entry and 3 more per layer."""
 
@@ -47,6 +49,9 @@ def _closed(size: int) -> tuple[Floats, Floats]:
 def greedy(evaluate: Evaluate, boards: Boards, max_moves: int) -> Moves:
     """Play the likeliest move that does not undo the last one, until solved or out of moves.
 
+    Between equally likely moves a fixed seed draws, by question and turn: whoever knows nothing must not profit from
+    the order in which moves are listed.
+
     Args:
         evaluate: the policy.
         boards: (N, cells), solvable.
@@ -61,10 +66,11 @@ def greedy(evaluate: Evaluate, boards: Boards, max_moves: int) -> Moves:
     rows = np.flatnonzero(~rules.solved(boards))
     board, blank = boards[rows], rules.blanks(boards[rows])
     last = np.full(len(rows), rules.NO_MOVE)
+    rng = np.random.default_rng(_TIES)
     for t in range(max_moves):
         if not len(rows):
             break
-        move = np.argmax(evaluate(board)[:, : rules.MOVES] + closed[blank, last], axis=1)
+        move = _likeliest(evaluate(board)[:, : rules.MOVES] + closed[blank, last], rng)
         target, every = table[blank, move], np.arange(len(rows))
         board[every, blank] = board[every, target]
         board[every, target] = 0
@@ -72,6 +78,14 @@ def greedy(evaluate: Evaluate, boards: Boards, max_moves: int) -> Moves:
         left = ~rules.solved(board)
         rows, board, blank, last = rows[left], board[left], target[left], move[left]
     return played
+
+
+def _likeliest(scores: Floats, rng: np.random.Generator) -> Ints:
+    """Return the column of each row's highest score, (N,); among equal ones by lot."""
+    best = scores == scores.max(axis=1, keepdims=True)
+    if best.sum() > len(scores):
+        best = np.where(best, rng.random(best.shape, dtype=np.float32), -1.0)
+    return np.asarray(np.argmax(best, axis=1))
 
 
 def beam(evaluate: Evaluate, boards: Boards, width: int, max_moves: int, guide: float = GUIDE) -> Moves:
