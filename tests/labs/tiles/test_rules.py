@@ -70,6 +70,24 @@ def test_replay_stops_at_illegal_moves_padding_and_the_goal() -> None:
     assert lengths.tolist() == [1, -1, -1, 3, -1, 0]
 
 
+@quick
+@given(sizes, seeds, st.integers(0, 12), st.integers(0, 16))
+def test_replay_plays_as_one_would_by_hand(size: int, seed: int, depth: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    boards = rules.scramble(size, rng.integers(0, depth + 1, 64), rng)
+    answers = rng.integers(-1, 4, (64, length)).astype(np.int8)
+    solved, lengths = rules.replay(boards, answers)
+    for board, moves, found, count in zip(boards, answers, solved, lengths, strict=True):
+        played = 0
+        while not rules.solved(board[None])[0]:
+            if played == length or moves[played] < 0 or not rules.legal(board[None])[0, moves[played]]:
+                played = -1
+                break
+            board = rules.step(board[None], moves[played : played + 1])[0]
+            played += 1
+        assert (played >= 0, played) == (found, count)
+
+
 @pytest.mark.parametrize(
     "answers",
     [

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from instar.labs.tiles import rules
 from instar.labs.tiles.rules import Boards, Keys
+from instar.records import Floats
 
 Lengths = npt.NDArray[np.int64]
 """Numbers of moves, (N,)."""
@@ -110,6 +111,11 @@ class Distances:
         """The sorted keys of the states that are held out, by optimal length, for every length that has any."""
         lengths = self.lengths[self.held_out]
         return {int(length): self.keys[self.held_out][lengths == length] for length in np.unique(lengths)}
+
+    @cached_property
+    def counts(self) -> Floats:
+        """How many states there are of each optimal length from 0 on, (32,)."""
+        return np.bincount(self.lengths, minlength=32).astype(np.float64)
 
     def of(self, boards: Boards) -> Lengths:
         """Return the optimal lengths of solvable 3x3 boards, (N,)."""

@@ -83,7 +83,9 @@ class TilesExam:
         moves = Form("int8", (len(boards), None), low=rules.PAD, high=rules.MOVES - 1, most=4096)
         answers = formed(answers, dict.fromkeys(self._names, moves))
         greedy_solved, greedy_used = rules.replay(boards, answers["greedy"])
-        reference = np.where(np.isnan(lengths), oracle.lower_bound(boards) + self.sizes["gap"], lengths)
+        reference, unknown = lengths.copy(), np.isnan(lengths)
+        if unknown.any():
+            reference[unknown] = oracle.lower_bound(boards[unknown]) + self.sizes["gap"]
         value = self._value(reference, greedy_solved, greedy_used)
         metrics = _plain("greedy", paper, greedy_solved, greedy_used, lengths)
         if self.sizes["search_width"] > 1:
@@ -140,9 +142,8 @@ def _weights(paper: Paper, lengths: Floats) -> Floats:
     random = np.asarray(paper.answers["random"], dtype=bool)
     if random.any() or paper.questions["boards"].shape[1] != 9:
         return random.astype(np.float64) if random.any() else np.ones(len(lengths))
-    population = np.bincount(oracle.distances().lengths, minlength=32).astype(np.float64)
     asked = np.bincount(lengths.astype(np.int64), minlength=32)
-    return np.asarray((population / np.maximum(asked, 1))[lengths.astype(np.int64)])
+    return np.asarray((oracle.distances().counts / np.maximum(asked, 1))[lengths.astype(np.int64)])
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------

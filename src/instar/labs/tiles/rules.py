@@ -88,17 +88,17 @@ def step(boards: Boards, moves: Moves) -> Boards:
     if target.size and target.min() < 0:
         raise ValueError("a move takes the blank off the board")
     after = boards.copy()
-    _slide(after, np.arange(len(boards)), blanks(boards), target)
+    slide(after, np.arange(len(boards)), blanks(boards), target)
     return after
 
 
-def _slide(
+def slide(
     boards: Boards,
     rows: npt.NDArray[np.int64],
     blank: npt.NDArray[np.int64],
     target: npt.NDArray[np.int64],
 ) -> None:
-    """Move the blank of the given rows from `blank` to `target`, in place."""
+    """Move the blank of the given rows from `blank` to `target`, in place; nothing is checked."""
     boards[rows, blank] = boards[rows, target]
     boards[rows, target] = 0
 
@@ -142,7 +142,6 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64
     Raises:
         ValueError: the answer has another type or shape or a number that is no move.
     """
-    table = neighbours(size_of(boards))
     if sequences.ndim != 2 or sequences.dtype.kind != "i" or len(sequences) != len(boards):
         raise ValueError(
             f"sequences must be signed integers of shape ({len(boards)}, T), not {sequences.dtype} {sequences.shape}"
@@ -151,23 +150,55 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64
         raise ValueError("a move is 0, 1, 2 or 3, and -1 pads")
     if not (np.sort(boards, axis=1) == np.arange(boards.shape[1])).all():
         raise ValueError("a board is no permutation of its tiles")
-    board, blank = boards.copy(), blanks(boards)
-    lengths = np.where(solved(board), 0, -1)
-    rows, goal_blank = np.flatnonzero(lengths < 0), board.shape[1] - 1
-    for t in range(sequences.shape[1]):
-        move = sequences[rows, t]
-        target = table[blank[rows], move].astype(np.int64)
-        playing = (move >= 0) & (target >= 0)
-        rows, target = rows[playing], target[playing]
-        if not len(rows):
-            break
-        _slide(board, rows, blank[rows], target)
-        blank[rows] = target
-        done = target == goal_blank  # only then is it worth looking at the tiles
-        done[done] = solved(board[rows[done]])
-        lengths[rows[done]] = t + 1
-        rows = rows[~done]
+    longest = int(np.flatnonzero((sequences >= 0).any(axis=0)).max(initial=-1)) + 1
+    table, moves = _onto(size_of(boards)), sequences.T[:longest] % (MOVES + 1)
+    way = np.empty((len(moves) + 1, len(boards)), dtype=np.int64)  # of the blank, which no tile bears on
+    way[0] = blanks(boards)
+    for t, move in enumerate(moves):
+        table.take(way[t] * (MOVES + 1) + move, out=way[t + 1], mode="clip")
+    way %= boards.shape[1]
+    return _packed(boards, way) if size_of(boards) <= 4 else _laid_out(boards, way)
+
+
+def _packed(boards: Boards, blank: npt.NDArray[np.int64]) -> tuple[Mask, npt.NDArray[np.int64]]:
+    """Move the tiles as `blank` (T + 1, N) goes, all boards in one number each; see `replay`. Up to 4x4."""
+    place = blank.astype(np.uint64) << np.uint64(2)
+    state = np.empty(blank.shape, dtype=np.uint64)
+    state[0] = key(boards)
+    for t in range(len(blank) - 1):
+        tile = (state[t] >> place[t + 1]) & np.uint64(15)
+        np.bitwise_xor(state[t], (tile << place[t]) ^ (tile << place[t + 1]), out=state[t + 1])
+    at_goal = state == key(goal(size_of(boards))[None])
+    solved = at_goal.any(axis=0)
+    return solved, np.where(solved, at_goal.argmax(axis=0), -1)
+
+
+def _laid_out(boards: Boards, blank: npt.NDArray[np.int64]) -> tuple[Mask, npt.NDArray[np.int64]]:
+    """Move the tiles as `blank` (T + 1, N) goes, cell by cell; see `replay`. Any size."""
+    lengths, cells, home = np.where(solved(boards), 0, -1), boards.shape[1], goal(size_of(boards))
+    board, first = boards.ravel().copy(), np.arange(len(boards)) * cells
+    for t in range(len(blank) - 1):
+        there, tile = first + blank[t + 1], board[first + blank[t + 1]]
+        board[first + blank[t]] = tile
+        board[there] = 0
+        last = np.flatnonzero((blank[t + 1] == cells - 1) & (lengths < 0))  # only then is it worth a look
+        done = last[(board.reshape(-1, cells)[last] == home).all(axis=1)]
+        lengths[done] = t + 1
     return lengths >= 0, lengths
+
+
+@lru_cache
+def _onto(size: int) -> npt.NDArray[np.int64]:
+    """Return where each of the five moves (the last: -1) leads from a place, flat: (2 * cells * 5,).
+
+    Place `cells + c` is cell c at the end of the sequence, which -1 or a move off the board leads to and nothing away.
+    """
+    cells = size * size
+    ended = cells + np.arange(cells)[:, None]
+    table = np.concatenate([np.where(neighbours(size) < 0, ended, neighbours(size)), ended], axis=1)
+    flat = np.concatenate([table, np.broadcast_to(ended, table.shape)]).astype(np.int64).ravel()
+    flat.setflags(write=False)
+    return flat
 
 
 def key(boards: Boards) -> Keys:
@@ -211,19 +242,30 @@ def mix(numbers: Keys) -> Keys:
 def manhattan(boards: Boards) -> npt.NDArray[np.int64]:
     """Return the sum over tiles of the distance to their cell in the goal, (N,); at most the optimum."""
     size = size_of(boards)
+    return np.asarray(_distances(size)[np.arange(size * size), boards].sum(axis=1))
+
+
+@lru_cache
+def _distances(size: int) -> npt.NDArray[np.int64]:
+    """Return how far each tile is from its place, by [cell, tile]; the blank's are 0."""
     cell = np.arange(size * size)
-    home = (np.arange(size * size) - 1) % (size * size)
+    home = (cell - 1) % (size * size)
     distance = abs(cell[:, None] // size - home // size) + abs(cell[:, None] % size - home % size)
     distance[:, 0] = 0
-    return np.asarray(distance[cell, boards].sum(axis=1))
+    return np.asarray(distance)
 
 
 def reflect(boards: Boards) -> Boards:
     """Return the boards (N, cells) mirrored on the main diagonal, tiles renamed so that the goal stays."""
-    size = size_of(boards)
-    turn = np.arange(size * size).reshape(size, size).T.ravel()
-    rename = np.concatenate([[0], turn[:-1] + 1]).astype(np.uint8)
+    turn, rename = _mirror(size_of(boards))
     return rename[boards[:, turn]]
+
+
+@lru_cache
+def _mirror(size: int) -> tuple[npt.NDArray[np.int64], Boards]:
+    """Return the cell that comes to each cell when the board is mirrored, and the new name of each tile."""
+    turn = np.arange(size * size).reshape(size, size).T.ravel()
+    return turn, np.concatenate([[0], turn[:-1] + 1]).astype(np.uint8)
 
 
 def reflect_moves(moves: Moves) -> Moves:
@@ -241,13 +283,30 @@ def held_out(boards: Boards) -> Mask:
     undo its last move crosses a corner without a choice. Published instances are held out as well.
     """
     size = size_of(boards)
-    least = np.minimum(key(boards), key(reflect(boards)))
+    code, mirrored = np.zeros((2, len(boards)), dtype=np.uint64)
+    distance = np.zeros(len(boards), dtype=np.int64)
+    for cell, (codes, mirrors, distances) in enumerate(zip(*_tables(size), strict=True)):
+        tile = boards[:, cell].astype(np.intp)
+        code ^= codes[tile]
+        mirrored ^= mirrors[tile]
+        distance += distances[tile]
+    least = np.minimum(code, mirrored)
     drawn = mix(least ^ mix(np.full(1, _HELD_OUT_SALT, dtype=np.uint64)))
-    corner = (boards[:, [0, size - 1, size * size - size, size * size - 1]] == 0).any(axis=1)
-    distance = manhattan(boards)
-    near = corner & (distance > 0) & (drawn % np.uint64(2) == 0)
-    held = np.where(distance < BOTTLENECK, near, drawn % np.uint64(HELD_OUT_SHARE) == 0)
+    held = drawn % np.uint64(HELD_OUT_SHARE) == 0
+    near = np.flatnonzero(distance < BOTTLENECK)
+    corner = (boards[near][:, [0, size - 1, size * size - size, size * size - 1]] == 0).any(axis=1)
+    held[near] = corner & (distance[near] > 0) & (drawn[near] % np.uint64(2) == 0)
     return np.asarray(held | np.isin(least, _published_keys()) if size == 4 else held)
+
+
+@lru_cache
+def _tables(size: int) -> tuple[Keys, Keys, npt.NDArray[np.int64]]:
+    """Return by [cell, tile] what it adds to `key` of a board, to `key` of its reflection, and to `manhattan`."""
+    cells = np.arange(size * size, dtype=np.uint64)
+    packed = cells << (cells[:, None] * np.uint64(4))  # bits that don't overlap: to add them up and to xor is the same
+    codes = packed if size <= 4 else zobrist(size)
+    turn, rename = _mirror(size)
+    return codes, codes[turn][:, rename], _distances(size)
 
 
 @lru_cache
@@ -326,7 +385,7 @@ def _walk(
     draw = (rng.random(len(boards), dtype=np.float32) * count[blank, last]).astype(np.int64)
     move = options[blank, last, draw]
     target = neighbours(size)[blank, move].astype(np.int64)
-    _slide(boards, np.arange(len(boards)), blank, target)
+    slide(boards, np.arange(len(boards)), blank, target)
     blank[:], last[:] = target, move
 
 

@@ -255,14 +255,20 @@ def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.flo
 
 def _pairs(boards: rules.Boards, sequences: rules.Moves, played: npt.NDArray[np.int64]) -> Arrays:
     """Expand answers into (state, move, moves left) for every state on the way, without states kept for exams."""
-    board, states, moves, left = boards.copy(), [], [], []
-    for t in range(int(played.max(initial=0))):
-        rows = np.flatnonzero((played > t) & (sequences[:, t] >= 0))
-        rows = rows[rules.legal(board[rows])[np.arange(len(rows)), sequences[rows, t]] & ~rules.solved(board[rows])]
+    board, blank, states, moves, left = boards.copy(), rules.blanks(boards), [], [], []
+    table = rules.neighbours(rules.size_of(boards)).astype(np.int64)
+    for t, chosen in enumerate(sequences.T[: int(played.max(initial=0))].copy()):
+        rows = np.flatnonzero((played > t) & (chosen >= 0))
+        target = table[blank[rows], chosen[rows]]
+        open_ = target >= 0
+        at_home = np.flatnonzero(blank[rows] == board.shape[1] - 1)  # only there can a board be solved
+        open_[at_home] &= ~rules.solved(board[rows[at_home]])
+        rows, target = rows[open_], target[open_]
         states.append(board[rows])
-        moves.append(sequences[rows, t])
+        moves.append(chosen[rows])
         left.append((played[rows] - t).astype(np.int16))
-        board[rows] = rules.step(board[rows], sequences[rows, t])
+        rules.slide(board, rows, blank[rows], target)
+        blank[rows] = target
     if not states:
         return {"boards": boards[:0], "moves": np.zeros(0, np.int8), "lengths": np.zeros(0, np.int16)}
     pairs = np.concatenate(states), np.concatenate(moves), np.concatenate(left)
