@@ -19,6 +19,15 @@ Value = bool | int | float | str
 Parameters = Mapping[str, Value]
 
 
+def _value_at(unit: float, low: float, high: float, log: bool) -> float:
+    exact = low * (high / low) ** unit if log else low + (high - low) * unit
+    return float(min(max(exact, low), high))  # rounding may lead a hair outside
+
+
+def _place_of(number: float, low: float, high: float, log: bool) -> float:
+    return math.log(number / low) / math.log(high / low) if log else (number - low) / (high - low)
+
+
 @dataclass(frozen=True, slots=True)
 class Real:
     """A real number in [low, high]; `log` where ratios matter rather than differences."""
@@ -29,15 +38,18 @@ class Real:
 
     def from_unit(self, unit: float) -> Value:
         """Return the value at position `unit` in [0, 1]."""
-        exact = self.low * (self.high / self.low) ** unit if self.log else self.low + (self.high - self.low) * unit
-        return float(min(max(exact, self.low), self.high))  # rounding may lead a hair outside
+        return _value_at(unit, self.low, self.high, self.log)
 
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
-        number = float(value)
+        return _place_of(float(value), self.low, self.high, self.log)
+
+    def to_units(self, values: Sequence[Value]) -> npt.NDArray[np.float64]:
+        """Return the positions of many values, (N,)."""
+        numbers = np.array(values, dtype=np.float64)
         if self.log:
-            return math.log(number / self.low) / math.log(self.high / self.low)
-        return (number - self.low) / (self.high - self.low)
+            return np.asarray(np.log(numbers / self.low) / math.log(self.high / self.low))
+        return (numbers - self.low) / (self.high - self.low)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -58,11 +70,15 @@ class Integer:
 
     def from_unit(self, unit: float) -> Value:
         """Return the value at position `unit` in [0, 1]."""
-        return round(float(Real(self.low, self.high, self.log).from_unit(unit)))
+        return round(_value_at(unit, self.low, self.high, self.log))
 
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
-        return Real(self.low, self.high, self.log).to_unit(value)
+        return _place_of(float(value), self.low, self.high, self.log)
+
+    def to_units(self, values: Sequence[Value]) -> npt.NDArray[np.float64]:
+        """Return the positions of many values, (N,)."""
+        return Real(self.low, self.high, self.log).to_units(values)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -117,7 +133,8 @@ class Space:
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Draw every parameter uniformly on its own scale."""
-        return {name: allowed.from_unit(float(rng.random())) for name, allowed in self.ranges.items()}
+        units = rng.random(len(self.ranges)).tolist()
+        return {name: allowed.from_unit(unit) for (name, allowed), unit in zip(self.ranges.items(), units, strict=True)}
 
     def vary(self, parameters: Parameters, share: float, scale: float, rng: np.random.Generator) -> dict[str, Value]:
         """Return a neighbour: each parameter changes with probability `share` (at least one does).
@@ -143,10 +160,11 @@ class Space:
         """Place designs in the unit cube: (N, D), numbers on one axis, choices one-hot."""
         columns: list[npt.NDArray[np.float64]] = []
         for name, allowed in self.ranges.items():
+            values = [design[name] for design in designs]
             if isinstance(allowed, Choice):
-                columns += [np.array([float(d[name] == option) for d in designs]) for option in allowed.options]
+                columns += [np.array([value == option for value in values], dtype=float) for option in allowed.options]
             else:
-                columns.append(np.array([allowed.to_unit(d[name]) for d in designs]))
+                columns.append(allowed.to_units(values))
         return np.stack(columns, axis=1) if columns else np.zeros((len(designs), 0))
 
 

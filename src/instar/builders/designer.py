@@ -227,11 +227,14 @@ class Designer:
             columns.append(np.array(context).reshape(-1, 2))
         return np.concatenate(columns, axis=1)
 
-    def _fitted(self, option: Option, lessons: Sequence[Lesson], basis: str, headroom: float) -> Family:
+    def _fitted(
+        self, option: Option, lessons: Sequence[Lesson], basis: str, headroom: float, given: Floats | None = None
+    ) -> Family:
+        """Return an option's model of the lessons; `given` are their places, where they are known already."""
         family, features = option
         newest = max((lesson.generation for lesson in lessons), default=0)
         model = FAMILIES[family](np.random.default_rng(self.seed))
-        given = self._inputs(features, lessons, newest)
+        given = self._inputs(features, lessons, newest) if given is None else given
         model.fit(given, *targets(lessons, headroom if basis == "level" else None))
         return model
 
@@ -246,21 +249,32 @@ class Designer:
             return dict(self.scores), dict(self.bases)
         scores = {option: (FORGETTING * a, FORGETTING * b, FORGETTING * c) for option, (a, b, c) in self.scores.items()}
         bases = {basis: FORGETTING * total for basis, total in self.bases.items()}
+        past = self.lessons[-SCORING_ROWS:]
+        newest = max((lesson.generation for lesson in past), default=0)
+        places = {
+            features: (self._inputs(features, past, newest), self._inputs(features, fresh, fresh[-1].generation))
+            for features in FEATURES
+        }
         for option in OPTIONS:
             for basis in BASES:
-                logs, squares = self._tried(option, basis, fresh)
+                logs, squares = self._tried(option, basis, past, fresh, *places[option[1]])
                 bases[basis] += float(logs.sum()) / len(OPTIONS)
                 if basis == self.basis:
                     total, count, off = scores[option]
                     scores[option] = (total + float(logs.sum()), count + len(fresh), off + float(squares.sum()))
         return scores, bases
 
-    def _tried(self, option: Option, basis: str, fresh: Sequence[Lesson]) -> tuple[Floats, Floats]:
-        """Return the log score of an option on each fresh lesson, and its squared error in deviations, (N,) each."""
+    def _tried(
+        self, option: Option, basis: str, past: Sequence[Lesson], fresh: Sequence[Lesson], given: Floats, asked: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return the log score of an option on each fresh lesson, and its squared error in deviations, (N,) each.
+
+        `given` and `asked` are the places of the past lessons and of the fresh ones in the unit cube.
+        """
         headroom = fresh[-1].headroom
-        model = self._fitted(option, self.lessons[-SCORING_ROWS:], basis, headroom)
+        model = self._fitted(option, past, basis, headroom, given)
         target, noise = targets(fresh, headroom if basis == "level" else None)
-        mean, deviation = model.predict(self._inputs(option[1], fresh, fresh[-1].generation))
+        mean, deviation = model.predict(asked)
         variance = deviation**2 + model.residual**2 + noise**2
         square = (target - mean) ** 2 / variance
         logs = np.maximum(-0.5 * (np.log(2 * math.pi * variance) + square), -6.0)  # one miss isn't all

@@ -43,9 +43,18 @@ def fingerprints(rows: Array) -> Prints:
     flat = rows.reshape(len(rows), -1) if rows.ndim > 1 and rows.size else np.zeros((0, 0))
     if flat.shape[1] < LEAST or flat.dtype.kind not in "biuf":
         return np.zeros(0, np.uint64)
-    words = _words_of(flat)[:, : len(_FACTORS)]
-    varied = (words != words[:, :1]).any(axis=1)  # a blank page is no question
-    return np.asarray(_mixed((words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64))[varied])
+    flat = flat[:, : len(_FACTORS)]
+    if flat.dtype == np.uint8:
+        byte = _words_of(np.arange(256))
+        total, varied = np.zeros(len(flat), np.uint64), np.zeros(len(flat), dtype=bool)
+        for column, factor in zip(flat.T, _FACTORS, strict=False):
+            total += (byte * factor)[column]
+            varied |= column != flat[:, 0]
+    else:
+        words = _words_of(flat)
+        total = (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
+        varied = (words != words[:, :1]).any(axis=1)
+    return np.asarray(_mixed(total)[varied])  # a blank page is no question
 
 
 def _words_of(numbers: Array) -> Prints:
@@ -213,7 +222,7 @@ class Search:
             while len(self.files) >= _FILES:
                 del self.files[next(iter(self.files))]
             arrays = read_arrays(path).values()
-            self.files[digest] = np.unique(_sorted(fingerprints(array) for array in arrays if array.ndim > 1))
+            self.files[digest] = _sorted(fingerprints(array) for array in arrays if array.ndim > 1)
         return self.files[digest]
 
 
