@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +120,12 @@ def test_the_cpu_budget_is_a_hard_stop(tmp_path: Path) -> None:
     archive = read_archive(tmp_path / "archive.db")
     assert all(trial.state is not TrialState.RUNNING for trial in archive.history(Trial))
     archive.close()
+
+
+@pytest.mark.parametrize(("left", "longest"), [(100.0, 1.0), (0.3, 0.3), (0.0, 0.05), (-5.0, 0.05)])
+def test_the_loop_never_spins_while_cancelled_jobs_come_to_their_end(left: float, longest: float) -> None:
+    run: Any = SimpleNamespace(time_left=left + 2.0, closing_seconds=2.0)
+    assert loop._patience(run, thinking=False) == pytest.approx(longest)
 
 
 def test_the_frozen_builder_goes_on_building(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ follows from its outcome (`trials`, `teaching`, `examination`, `promotion`). Not
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -172,6 +173,7 @@ def _wait(run: Run) -> Sequence[Outcome]:
 def _patience(run: Run, thinking: bool) -> float:
     """Return how long to wait for an outcome: until the closing time, and at most so long that the view stays alive.
 
-    Where the builder is thinking, its proposal may come any moment.
+    Where the builder is thinking, its proposal may come any moment; past the closing time all that was cancelled will.
     """
-    return max(0.0, min(0.05 if thinking else 0.5, run.time_left - run.closing_seconds))
+    left = run.time_left - run.closing_seconds
+    return min(0.05 if thinking or left <= 0 else 1.0, left if left > 0 else math.inf)
