@@ -112,8 +112,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
         ArtefactError: missing, a link, a FIFO or device, or too large.
     """
     try:
-        # The directory's own name may be a link (an input in a room without a wall); the file may not.
-        descriptor = open_regular(path.parent.resolve(), path.name)
+        try:
+            descriptor = open_regular(path.parent, path.name)
+        except NotADirectoryError:  # the directory's own name may be a link: an input in a room without a wall
+            descriptor = open_regular(os.path.realpath(path.parent), path.name)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None
     return _whole(descriptor, path.name, limit)

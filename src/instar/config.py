@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
+@lru_cache(maxsize=64)
 def seconds(text: str) -> float:
     """Parse a duration such as "90", "90s", "3m", "1h30m" into seconds. Raises ValueError."""
     # Only the last part may go without its unit: that also keeps matching linear in the text's length.
@@ -43,6 +45,7 @@ def seconds(text: str) -> float:
     return total
 
 
+@lru_cache(maxsize=64)
 def size(text: str) -> int:
     """Parse a size such as "512M" or "2G" into bytes. Raises ValueError."""
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip(), re.ASCII)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import time
 from bisect import insort
@@ -427,8 +428,8 @@ class Run:
 
         What lies in scratch is left out: the conductor itself replaces it while cancelled jobs come to their end.
         """
-        lasting = [self.parts.home / "generations", self.parts.home / "experience"]
-        inputs = [path for path in job.inputs.values() if any(path.is_relative_to(place) for place in lasting)]
+        lasting = tuple(f"{self.parts.home / name}{os.sep}" for name in ("generations", "experience"))
+        inputs = [path for path in job.inputs.values() if f"{path}{os.sep}".startswith(lasting)]
         return prints([*inputs, self.parts.home / "seal.key"], self.parts.home)
 
     def note_end(self, outcome: Outcome, lent: Mapping[Path, Print]) -> None:

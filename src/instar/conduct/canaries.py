@@ -12,6 +12,7 @@ import base64
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from instar.artefacts import read_bytes, write_json
@@ -28,7 +29,7 @@ class Canary:
 
     token: str
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[bytes, ...]:
         """The token plain, in hexadecimal, and what is fixed of it in base64 at each of the three alignments."""
         plain = self.token.encode()

@@ -7,6 +7,7 @@ What changed while several jobs ran is held against each of them that was lent i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ MOST = 200  # files looked at for one job
 def prints(paths: Iterable[Path], home: Path) -> dict[Path, Print]:
     """Return the prints of those files that lie in the run directory, and of what stands in such directories."""
     files = (file for path in paths if path.is_relative_to(home) for file in _files(path))
-    return {file: _print(file) for file, _ in zip(files, range(MOST), strict=False)}
+    return {Path(file): _print(file) for file, _ in zip(files, range(MOST), strict=False)}
 
 
 def changed(before: Mapping[Path, Print]) -> Iterator[Path]:
@@ -25,16 +26,17 @@ def changed(before: Mapping[Path, Print]) -> Iterator[Path]:
     return (path for path, earlier in before.items() if _print(path) != earlier)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from sorted(inner for inner in path.iterdir() if inner.is_file())
-    else:
-        yield path
-
-
-def _print(path: Path) -> Print:
+def _files(path: Path) -> Iterator[str]:
     try:
-        found = path.stat(follow_symlinks=False)
+        with os.scandir(path) as entries:
+            yield from sorted(entry.path for entry in entries if entry.is_file())
+    except (NotADirectoryError, FileNotFoundError):
+        yield os.fspath(path)
+
+
+def _print(path: str | Path) -> Print:
+    try:
+        found = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
     return found.st_size, found.st_ino, found.st_ctime_ns, found.st_mode

@@ -129,12 +129,11 @@ class LocalExecutor:
         """
         self._check_usable()
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._exchange(0.0)
-        while self._jobs and not self._outcomes:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._exchange(left if self._jobs else 0.0)
+            if self._outcomes or not self._jobs or left == 0.0:
                 break
-            self._exchange(left)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -187,7 +186,7 @@ class LocalExecutor:
 
     def _exchange(self, timeout: float | None) -> None:
         """Wait for the server, take in what it says, and start another if it died."""
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:  # for one socket and once: epoll would cost five system calls
             selector.register(self._wire.socket, self._wire.events)
             patience = max(0.0, self._overdue_at - time.monotonic())
             if not selector.select(patience if timeout is None else min(timeout, patience)):

@@ -12,7 +12,10 @@ from typing import Any
 
 def plain(text: object, limit: int | None = None) -> str:
     """Return `text` on one line of printable characters, cut to `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
+    line = " ".join(line.split())
     return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

@@ -18,7 +18,7 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08  # RESOLVE_*, <linux/o
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def open_regular(directory: Path, name: str) -> int:
+def open_regular(directory: str | Path, name: str) -> int:
     """Return a descriptor of the regular file `name` (a relative path) beneath an untrusted directory.
 
     Raises:
