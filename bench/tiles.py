@@ -41,11 +41,11 @@ def play(arm: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str
     return json.loads(done.stdout)
 
 
-def row(found: Mapping[str, Any]) -> dict[str, float]:
+def row(found: Mapping[str, Any], workers: int) -> dict[str, float]:
     """Return the figures of one run."""
     generations, final = found["generations"], found["final"]
     first = generations[1]["run_seconds"] if len(generations) > 1 else math.nan
-    start, end = generations[0]["horizon_50"], generations[-1]["horizon_50"]
+    start, end = (sat.get("horizon_50", {}) for sat in (final.get("founder") or {}, final))  # the same fresh questions
     solved = [g for g in generations if g["metrics"].get("greedy_success", 0.0) >= 0.99]
     return {
         "generations": len(generations) - 1,
@@ -56,11 +56,13 @@ def row(found: Mapping[str, Any]) -> dict[str, float]:
         "greedy": final.get("metrics", {}).get("greedy_success", math.nan),
         "excess": final.get("metrics", {}).get("greedy_excess_moves", math.nan),
         "efficiency": final["metric"]["value"],
-        "horizon_0": start["value"],
-        "horizon_end": end["value"],
-        "doublings": math.log2(end["value"] / start["value"]),
+        "horizon_0": start.get("value", math.nan),
+        "horizon_end": end.get("value", math.nan),
+        "doublings": math.log2(end["value"] / start["value"]) if start and end else math.nan,
         "busy": found["slots_busy_share"],
         "overhead": found["loop_overhead_share"],
+        "of_the_loop": found["loop_overhead_share"]
+        - found["startup_cpu_seconds"] / (found["cost"]["wall_seconds"] * workers),
     }
 
 
@@ -80,7 +82,7 @@ def main() -> None:
     for arm in given.arms:
         rows = []
         for seed in given.seeds:
-            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}")))
+            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}"), given.workers))
             print(f"{arm:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
         columns = {key: sorted(found[key] for found in rows) for key in rows[0]}
         medians = (f"{k} {statistics.median(v):.4g} [{v[0]:.4g}, {v[-1]:.4g}]" for k, v in columns.items())

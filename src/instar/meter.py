@@ -21,6 +21,11 @@ class Meter:
     wall_began: float = field(default_factory=time.monotonic)
     cpu_began: float = field(default_factory=_own_cpu_seconds)
 
+    @property
+    def own_cpu_seconds(self) -> float:
+        """The conductor's CPU seconds since the beginning."""
+        return _own_cpu_seconds() - self.cpu_began
+
     def loop_overhead_share(self, workers: int, jobs_here_cpu_seconds: float = 0.0) -> float | None:
         """Return the conductor's CPU seconds over wall seconds x workers, since the beginning.
 
@@ -31,7 +36,7 @@ class Meter:
         Call it before the executor is closed: with its server, all trials would be reaped and counted.
         """
         wall_seconds = time.monotonic() - self.wall_began
-        own = _own_cpu_seconds() - self.cpu_began - jobs_here_cpu_seconds
+        own = self.own_cpu_seconds - jobs_here_cpu_seconds
         return max(0.0, own) / (wall_seconds * workers) if wall_seconds > 0 else None
 
 

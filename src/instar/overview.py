@@ -34,7 +34,7 @@ def status(result: Mapping[str, Any]) -> str:
         looks = result["looks"]
         lines.append(f"looks        {looks['spent']} of {looks['budget']} at a fixed pool of {looks['pool']} questions")
     if result["slots_busy_share"] is not None:
-        lines.append(f"slots busy   {result['slots_busy_share']:.1%}, the loop's own cost {_share(result)}")
+        lines.append(f"slots busy   {result['slots_busy_share']:.1%}, Instar's own cost {_share(result)}")
     lines += [_final(result["final"])] if result["final"] else []
     if result["status"] != "done":
         lines += person.open_lines(result["autonomy"], Path(result["run_directory"]))
@@ -50,8 +50,10 @@ def incidents(found: Mapping[str, Any]) -> str:
 
 
 def _share(result: Mapping[str, Any]) -> str:
-    share = result["loop_overhead_share"]
-    return "not measured" if share is None else f"{share:.2%}"
+    share, startup = result["loop_overhead_share"], result["startup_cpu_seconds"]
+    if share is None or startup is None:
+        return "not measured"
+    return f"{share:.2%} of the slots' time, {startup:.1f} CPU s of it before the loop began"
 
 
 def _final(final: Mapping[str, Any]) -> str:

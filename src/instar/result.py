@@ -34,6 +34,7 @@ class Ending:
     Attributes:
         status: `DONE`, `INTERRUPTED` or `instar.conduct.watch.PAUSED`.
         reason: why it ended, in words.
+        startup_cpu_seconds: what of the conductor's own cost was used before the loop began.
         drawing_cpu_seconds: what the process used that draws `progress.png`.
         final: the final exam's figures, or None where it was not sat.
     """
@@ -42,6 +43,7 @@ class Ending:
     reason: str
     slots_busy_share: float | None = None
     loop_overhead_share: float | None = None
+    startup_cpu_seconds: float | None = None
     drawing_cpu_seconds: float | None = None
     final: Mapping[str, Any] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)

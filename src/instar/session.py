@@ -144,6 +144,7 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str |
             acknowledge(run, acknowledged)
         if not run.conduct.paused and assemble.wants_traits(plan):
             measure_trait(run, view)
+        startup = meter.own_cpu_seconds
         go = run_loop if run.settings.arm == arms.LOOP else arms.run_arm
         reason = "" if run.conduct.paused else go(run, watch)
         final = final_exam(run, watch) if run.generations and not run.conduct.paused else None
@@ -162,6 +163,7 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str |
         reason=reason,
         slots_busy_share=busy,
         loop_overhead_share=overhead,
+        startup_cpu_seconds=startup,
         drawing_cpu_seconds=figure.cpu_seconds,
         final=final,
     )
