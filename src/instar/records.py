@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Design:
     parameters: Parameters
     files: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The design's name: SHA-256 over lab, parameters and files."""
         return digest({"lab": self.lab, "parameters": dict(self.parameters), "files": dict(self.files)})

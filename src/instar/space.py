@@ -141,14 +141,14 @@ class Space:
 
         Numbers move by a normal step of `scale` in unit coordinates, reflected at the ends; choices are redrawn.
         """
-        names = list(self.ranges)
-        if not names:
-            return dict(parameters)
-        chosen = rng.random(len(names)) < share
-        chosen[rng.integers(len(names))] = True
         varied = dict(parameters)
-        for name in (name for name, hit in zip(names, chosen, strict=True) if hit):
-            allowed = self.ranges[name]
+        if not self.ranges:
+            return varied
+        chosen = (rng.random(len(self.ranges)) < share).tolist()
+        chosen[rng.integers(len(self.ranges))] = True
+        for (name, allowed), hit in zip(self.ranges.items(), chosen, strict=True):
+            if not hit:
+                continue
             if isinstance(allowed, Choice):
                 varied[name] = allowed.from_unit(float(rng.random()))
             else:

@@ -91,7 +91,7 @@ class Task:
     what: str
     then: Callable[[Outcome], None]
     started: float
-    lent: Mapping[Path, Print] = field(default_factory=dict)
+    lent: Mapping[str, Print] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -423,7 +423,7 @@ class Run:
         """Put an incident that the conductor itself saw into the next transaction."""
         self.stage(*self.conduct.note(job, self._number, [Incident(kind, detail)]))
 
-    def lend(self, job: Job) -> Mapping[Path, Print]:
+    def lend(self, job: Job) -> Mapping[str, Print]:
         """Return the prints of what a job may read in the run directory and must not change, the sealed key among it.
 
         What lies in scratch is left out: the conductor itself replaces it while cancelled jobs come to their end.
@@ -432,10 +432,10 @@ class Run:
         inputs = [path for path in job.inputs.values() if f"{path}{os.sep}".startswith(lasting)]
         return prints([*inputs, self.parts.home / "seal.key"], self.parts.home)
 
-    def note_end(self, outcome: Outcome, lent: Mapping[Path, Print]) -> None:
+    def note_end(self, outcome: Outcome, lent: Mapping[str, Print]) -> None:
         """Count a job that ended, and put the incidents that came with its outcome into the next transaction."""
         for path in changed(lent):
-            self.note(outcome.key, PROTECTED_PATH, str(path.relative_to(self.parts.home)))
+            self.note(outcome.key, PROTECTED_PATH, os.path.relpath(path, self.parts.home))
         for name in self.canary.found_in(outcome.output.parent) if self.canary else ():
             self.note(outcome.key, CANARY, f"a decoy's token in {name}")
         used_up = self.time_left <= 0 or self.cpu_left <= 0

@@ -15,13 +15,13 @@ Print = tuple[int, int, int, int] | None  # size, inode, time of change in ns, m
 MOST = 200  # files looked at for one job
 
 
-def prints(paths: Iterable[Path], home: Path) -> dict[Path, Print]:
+def prints(paths: Iterable[Path], home: Path) -> dict[str, Print]:
     """Return the prints of those files that lie in the run directory, and of what stands in such directories."""
     files = (file for path in paths if path.is_relative_to(home) for file in _files(path))
-    return {Path(file): _print(file) for file, _ in zip(files, range(MOST), strict=False)}
+    return {file: _print(file) for file, _ in zip(files, range(MOST), strict=False)}
 
 
-def changed(before: Mapping[Path, Print]) -> Iterator[Path]:
+def changed(before: Mapping[str, Print]) -> Iterator[str]:
     """Yield the files that are no longer as they were."""
     return (path for path, earlier in before.items() if _print(path) != earlier)
 
@@ -34,7 +34,7 @@ def _files(path: Path) -> Iterator[str]:
         yield os.fspath(path)
 
 
-def _print(path: str | Path) -> Print:
+def _print(path: str) -> Print:
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -117,7 +117,11 @@ class LocalExecutor:
         payload = rooms.check(job)
         room = rooms.furnish(self._root, job, linked=not self._walled)
         inputs = {name: str(path.absolute()) for name, path in job.inputs.items()}
-        task = Task(job.key, job.entry, str(room), payload, threads=job.threads, inputs=inputs, **asdict(job.limits))
+        limits = job.limits
+        task = Task(
+            job.key, job.entry, str(room), payload, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes,
+            limits.output_bytes, job.threads, inputs,
+        )  # fmt: skip
         self._jobs[job.key] = _Entrusted(task)
         self._wire.send({"run": vars(task)})  # it becomes JSON at once: no need of a deep copy
 

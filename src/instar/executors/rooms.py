@@ -61,8 +61,8 @@ def furnish(root: Path, job: Job, *, linked: bool = True) -> Path:
     except FileExistsError:
         clear(room)
         room.mkdir(mode=0o700)
-    os.mkdir(room / "in")
-    os.mkdir(room / "out")
+    os.mkdir(f"{room}/in")
+    os.mkdir(f"{room}/out")
     for name, path in job.inputs.items() if linked else ():
         (room / "in" / name).symlink_to(path.absolute())
     return room
