@@ -83,6 +83,19 @@ def test_a_trial_that_fails_costs_itself_alone(tmp_path: Path, fault: str) -> No
     assert len(run.generations) == 2
 
 
+def test_what_is_too_large_for_the_gates_is_refused_after_one_short_training(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, ToyLab(faults=("none", "bulk")), {"builder": "random"})
+    run, _ = rig.play(until=lambda run: run.next_trial > 30)
+    bulky = {p.number for p in rig.facts if isinstance(p, Proposal) and p.design.parameters["fault"] == "bulk"}
+    ended = [t for t in rig.facts if isinstance(t, Trial) and t.proposal in bulky and t.state is not TrialState.RUNNING]
+    refused = [trial for trial in ended if trial.state is TrialState.REFUSED]
+    assert refused
+    assert all(trial.rung == 0 and trial.why.startswith("resources: size 1 MiB, past") for trial in refused)
+    assert all(trial.state in (TrialState.REFUSED, TrialState.CANCELLED) for trial in ended)
+    assert not any(fact.proposal in bulky for fact in rig.facts if isinstance(fact, Verdict))
+    assert len(run.generations) > 1
+
+
 def test_a_score_that_a_candidate_writes_is_ignored(tmp_path: Path) -> None:
     rig = Rig(tmp_path, ToyLab(faults=("score",), gain=0.01), {"builder": "random"})
     run, _ = rig.play(until=lambda run: run.next_trial > 12)
@@ -122,7 +135,7 @@ def test_the_cpu_budget_is_a_hard_stop(tmp_path: Path) -> None:
     archive.close()
 
 
-@pytest.mark.parametrize(("left", "longest"), [(100.0, 1.0), (0.3, 0.3), (0.0, 0.05), (-5.0, 0.05)])
+@pytest.mark.parametrize(("left", "longest"), [(100.0, 0.5), (0.3, 0.3), (0.0, 0.05), (-5.0, 0.05)])
 def test_the_loop_never_spins_while_cancelled_jobs_come_to_their_end(left: float, longest: float) -> None:
     run: Any = SimpleNamespace(time_left=left + 2.0, closing_seconds=2.0)
     assert loop._patience(run, thinking=False) == pytest.approx(longest)

@@ -161,6 +161,11 @@ def _go_wrong(room: Path, fault: str) -> None:
         write_json(room / "out" / "config.json", {})
         write_arrays(room / "out" / "model.safetensors", {"skill": np.array([np.nan])}, sync=False)
         raise SystemExit(0)
+    if fault == "bulk":
+        write_json(room / "out" / "config.json", {})
+        arrays = {"skill": np.array([99.0]), "ballast": np.zeros(2**17)}
+        write_arrays(room / "out" / "model.safetensors", arrays, sync=False)
+        raise SystemExit(0)
     if fault == "score":
         write_json(room / "out" / "score.json", {"metric": 1.0})
 

@@ -183,6 +183,7 @@ class Examination:
             siblings=self._sibling_scores(),
             footprint=self._footprint(),
             incumbent_footprint=siblings.incumbent_footprint(self.run, self.usages["incumbent"]),
+            founder_bytes=siblings.artefact_bytes(self.run, self.run.artefact(self.run.founder)),
             provenance=provenance(self.run, self.candidate.experience),
             incidents=self.candidate.incidents,
             code=simplicity.of(self.run, self.candidate),

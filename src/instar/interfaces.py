@@ -32,8 +32,10 @@ from instar.records import (
     Observation,
     Outcome,
     Proposal,
+    Reason,
     Ruling,
     Score,
+    Sizes,
     SlotTime,
     Spend,
     Trial,
@@ -316,7 +318,7 @@ class Lab(Protocol):
     name: str
     version: str
     metric: Metric
-    preload: Sequence[str]  # modules that the fork server imports once
+    preload: Sequence[str]  # modules that the fork server imports once (docs/decisions/0019-what-a-trial-pays-for.md)
     artefact_files: Sequence[str]  # all that an artefact consists of
 
     @property
@@ -538,6 +540,15 @@ class Gate(Protocol):
 
     def judge(self, evidence: Evidence) -> Decision:
         """Return the decision with its reasons."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A gate that refuses some candidates by what is known before any exam. Optional for gates."""
+
+    def foresee(self, sizes: Sizes) -> Reason | None:
+        """Return the failed reason that it would give whatever the exam shows, or None."""
         ...
 
 

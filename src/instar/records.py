@@ -322,6 +322,7 @@ class Evidence:
         siblings: one score per training seed of the incumbent's own design; () for the founder, which was trained
             once. None where they should be there and are not.
         footprint, incumbent_footprint: of the successor and of the incumbent; None where nothing was measured.
+        founder_bytes: size of generation 0's files; 0 where it is not known.
         provenance: of the candidate's training data; None where it is unknown.
         incidents: in the candidate's training and exam jobs; None where nobody looked.
         code: how much code it has; None where designs have no files.
@@ -337,6 +338,7 @@ class Evidence:
     siblings: tuple[Score, ...] | None = None
     footprint: Footprint | None = None
     incumbent_footprint: Footprint | None = None
+    founder_bytes: int = 0
     provenance: Provenance | None = None
     incidents: tuple[Incident, ...] | None = None
     code: Code | None = None
@@ -345,6 +347,15 @@ class Evidence:
     def judged(self) -> tuple[Score, ...]:
         """The scores that decide: the successor's, or all seeds'."""
         return self.candidate if self.successor is None else (self.successor,)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What an artefact weighs, in bytes of its own files, beside the incumbent and generation 0."""
+
+    candidate: int
+    incumbent: int
+    founder: int
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ import shutil
 from collections import deque
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from instar import pricing, simplicity
+from instar import pricing, siblings, simplicity
 from instar.artefacts import digest_files, take
 from instar.conduct.causes import BAD_ARTEFACT
 from instar.errors import ArtefactError
 from instar.exams.ladder import Ladder
-from instar.interfaces import Reservation, Safeguarded, Stepped, TrainRequest
-from instar.records import Observation, Outcome, OutcomeState, Proposal, Score, Trial, TrialState
+from instar.interfaces import Foreseeing, Reservation, Safeguarded, Stepped, TrainRequest
+from instar.records import Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
 from instar.state import Candidate, Run, Screen
 
 LOST = "dropped: better on the screen, but"  # the first words on who has lost a safeguard
@@ -128,12 +129,26 @@ def _teach(run: Run, candidate: Candidate, trial: Trial) -> None:
 
 
 def _sit(run: Run, candidate: Candidate, trial: Trial) -> None:
-    """Send an artefact to the screening exam, ahead of everything else."""
+    """Send an artefact to the screening exam, ahead of everything else, unless no exam could let it pass."""
     assert run.screen is not None
     directory = run.trial_directory(trial)
+    if why := _foreseen(run, directory):
+        return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=why))
     job = run.parts.lab.exam.sit(f"screen:{trial.number}", directory, run.screen.questions, run.limits())
     then = partial(_screened, run, candidate, trial)
-    run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
+    return run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
+
+
+def _foreseen(run: Run, directory: Path) -> str:
+    """Return why the gates refuse an artefact for its size whatever it answers, or ""."""
+    gate = run.parts.gate
+    if not isinstance(gate, Foreseeing):
+        return ""
+    sizes = (
+        siblings.artefact_bytes(run, place) for place in (directory, *map(run.artefact, (run.incumbent, run.founder)))
+    )
+    reason = gate.foresee(Sizes(*sizes))
+    return "" if reason is None else f"{reason.gate}: {reason.text}"
 
 
 def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from instar.errors import BadInput
 from instar.gates.resources import Resources, create
-from instar.records import Footprint
+from instar.records import Footprint, Sizes
 from instar.testing.gate import GateConformance, draw_evidence
 
 MEBIBYTE = 2**20
@@ -43,6 +43,23 @@ def test_past_a_ratio_is_refused(new, what):
     assert not decision.promote
     assert what in decision.summary
     assert sum(not reason.passed for reason in decision.reasons) == 1
+
+
+def test_what_is_no_bigger_than_generation_0_is_never_too_big():
+    small = Footprint(MEBIBYTE // 20, 1.0, 10.0)
+    assert not judged(USUAL, small).promote
+    evidence = draw_evidence(np.random.default_rng(1), questions=40)
+    evidence = replace(evidence, footprint=USUAL, incumbent_footprint=small, founder_bytes=MEBIBYTE)
+    assert Resources().judge(evidence).promote
+    assert not Resources(most_bytes=MEBIBYTE / 2).judge(evidence).promote
+
+
+def test_the_size_is_refused_before_any_exam_as_it_would_be_after_it():
+    gate = Resources()
+    assert gate.foresee(Sizes(4 * MEBIBYTE, MEBIBYTE, 0)) is None
+    reason = gate.foresee(Sizes(5 * MEBIBYTE, MEBIBYTE, 0))
+    assert reason is not None
+    assert reason in judged(Footprint(5 * MEBIBYTE, 1.0, 10.0), USUAL, gate).reasons
 
 
 def test_short_timings_may_jitter():

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instar.gates.pairing import problem, refuse
-from instar.interfaces import Gate
-from instar.records import Decision, Evidence, Reason
+from instar.interfaces import Foreseeing, Gate
+from instar.records import Decision, Evidence, Reason, Sizes
 
 
 @dataclass
@@ -25,6 +25,11 @@ class AllOf:
         if fault:
             return refuse(self.name, fault)
         return Decision(tuple(reason for gate in self.gates for reason in _ask(gate, evidence)))
+
+    def foresee(self, sizes: Sizes) -> Reason | None:
+        """Return the first reason that a gate would give whatever the exam shows, or None."""
+        told = (gate.foresee(sizes) for gate in self.gates if isinstance(gate, Foreseeing))
+        return next((reason for reason in told if reason is not None), None)
 
 
 def _ask(gate: Gate, evidence: Evidence) -> tuple[Reason, ...]:

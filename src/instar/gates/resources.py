@@ -6,6 +6,9 @@ accounting. Each must be within a ratio of the incumbent's, plus a slack that ke
 it, and within an absolute limit where one is set. The null is not a statistical one: timings are single measurements,
 so the ratios are wide.
 
+What is no bigger than generation 0 is never too big: after a small successor the next may be what the first was. The
+size is known as soon as a candidate has been trained once, so it is asked for then (`foresee`), before seeds and exam.
+
 The founder was hardly trained: against it no ratio is asked of the cost of training.
 """
 
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 from instar.errors import BadInput
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
-from instar.records import Decision, Evidence, Footprint, Reason
+from instar.records import Decision, Evidence, Footprint, Reason, Sizes
 
 _MEBIBYTE = 2**20
 
@@ -61,11 +64,9 @@ class Resources:
             return refuse(self.name, "size and times of the successor or the incumbent were not measured")
         if new.train_cpu_seconds is None:
             return refuse(self.name, "the candidate's training was not measured")
-        scale = _MEBIBYTE
         return Decision(
             (
-                self._judge("size", "MiB", new.artefact_bytes / scale, old.artefact_bytes / scale, self.size_ratio,
-                            self.slack_bytes / scale, self.most_bytes / scale),
+                self._size(Sizes(new.artefact_bytes, old.artefact_bytes, evidence.founder_bytes)),
                 self._judge("exam time", "CPU s", new.exam_cpu_seconds, old.exam_cpu_seconds, self.exam_ratio,
                             self.slack_seconds, self.most_exam_seconds),
                 self._judge("training", "CPU s", new.train_cpu_seconds, old.train_cpu_seconds, self.train_ratio,
@@ -73,11 +74,22 @@ class Resources:
             )
         )  # fmt: skip
 
+    def foresee(self, sizes: Sizes) -> Reason | None:
+        """Return the reason why nothing of this size passes, or None."""
+        reason = self._size(sizes)
+        return None if reason.passed else reason
+
+    def _size(self, sizes: Sizes) -> Reason:
+        new, old, founder = (size / _MEBIBYTE for size in (sizes.candidate, sizes.incumbent, sizes.founder))
+        slack, most = self.slack_bytes / _MEBIBYTE, self.most_bytes / _MEBIBYTE
+        return self._judge("size", "MiB", new, old, self.size_ratio, slack, most, founder)
+
     def _judge(
-        self, what: str, unit: str, new: float, old: float | None, ratio: float, slack: float, most: float
-    ) -> Reason:
-        """Compare one measure with what the incumbent's allows."""
-        bounds = [] if old is None else [ratio * old + slack]
+        self, what: str, unit: str, new: float, old: float | None, ratio: float, slack: float, most: float,
+        founder: float = 0.0,
+    ) -> Reason:  # fmt: skip
+        """Compare one measure with what the incumbent's, or the founder's own, allows."""
+        bounds = [] if old is None else [max(ratio * old + slack, founder)]
         bounds += [most] if most > 0.0 else []
         numbers = {"candidate": new} | ({} if old is None else {"incumbent": old, "ratio": ratio})
         if not bounds:
@@ -86,6 +98,8 @@ class Resources:
         allowed = min(bounds)
         passed = new <= allowed
         against = "" if old is None else f" (the incumbent's is {old:.3g}, {ratio:g} times that and {slack:.2g} are)"
+        if old is not None and founder > ratio * old + slack:
+            against = f" (generation 0's is {founder:.3g}, and may be; the incumbent's is {old:.3g})"
         verdict = "within" if passed else "past"
         text = f"{what} {new:.3g} {unit}, {verdict} the {allowed:.3g} that are allowed{against}"
         return Reason(self.name, passed, text, numbers | {"allowed": allowed})
