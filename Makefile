@@ -7,7 +7,7 @@ JOBS ?= 2
 .PHONY: run test test-agents check report clean
 
 run: $(VENV)/.torch
-	@$(BIN)/python -m compileall -q src  # once, rather than at every start where Python may not write beside its sources
+	-@$(BIN)/python -m compileall -q src  # once, rather than at every start where Python may not write beside its sources
 	$(BIN)/instar run tiles --budget 3m
 
 # A test that failed beside others is asked once more, alone: kills and limits are timed by the wall clock.

@@ -41,7 +41,7 @@ def play(arm: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str
     return json.loads(done.stdout)
 
 
-def row(found: Mapping[str, Any], workers: int) -> dict[str, float]:
+def row(found: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of one run."""
     generations, final = found["generations"], found["final"]
     first = generations[1]["run_seconds"] if len(generations) > 1 else math.nan
@@ -62,7 +62,7 @@ def row(found: Mapping[str, Any], workers: int) -> dict[str, float]:
         "busy": found["slots_busy_share"],
         "overhead": found["loop_overhead_share"],
         "of_the_loop": found["loop_overhead_share"]
-        - found["startup_cpu_seconds"] / (found["cost"]["wall_seconds"] * workers),
+        * (1 - found["startup_cpu_seconds"] / found["conductor_cpu_seconds"]),
     }
 
 
@@ -82,9 +82,10 @@ def main() -> None:
     for arm in given.arms:
         rows = []
         for seed in given.seeds:
-            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}"), given.workers))
+            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}")))
             print(f"{arm:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
-        columns = {key: sorted(found[key] for found in rows) for key in rows[0]}
+        worst = dict.fromkeys(rows[0], math.inf)  # what was not reached counts as never
+        columns = {key: sorted(worst[key] if math.isnan(r[key]) else r[key] for r in rows) for key in rows[0]}
         medians = (f"{k} {statistics.median(v):.4g} [{v[0]:.4g}, {v[-1]:.4g}]" for k, v in columns.items())
         print(f"{arm:>7} median [range]: " + "  ".join(medians), flush=True)
 

@@ -105,6 +105,7 @@ def test_a_run_is_carried_out_and_its_result_kept(tmp_path: Path) -> None:
     assert found["final"]["metric"]["low"] > found["final"]["founder"]["metric"]["high"]
     assert 0 < found["slots_busy_share"] <= 1
     assert found["loop_overhead_share"] > 0
+    assert 0 < found["startup_cpu_seconds"] < found["conductor_cpu_seconds"]
     assert json.loads((home / "report" / "result.json").read_text()) == result.read(home) == found
     assert (home / "results.tsv").is_file()
     assert not verify(home / "ledger").problem
@@ -118,6 +119,18 @@ def test_a_complete_run_is_not_run_again_but_goes_on_with_a_larger_limit(tmp_pat
     assert "larger --budget" in log.getvalue()
     assert play(tmp_path, generations=1, budget="30m") == first  # less than it had
     assert len(play(tmp_path, generations=2)["generations"]) == 3
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_an_earlier_version_completed_stays_complete(tmp_path: Path) -> None:
+    first = play(tmp_path, generations=1)
+    path = Path(first["run_directory"]) / "report" / "result.json"
+    kept = json.loads(path.read_text())
+    del kept["startup_cpu_seconds"]
+    path.write_text(json.dumps(kept))
+    assert result.read(Path(first["run_directory"])) == first | {"startup_cpu_seconds": None}
+    assert play(tmp_path, generations=1)["reason"] == "generations reached"
+    assert path.read_text() == json.dumps(kept)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -100,3 +100,10 @@ def test_an_empty_space_encodes_to_no_axis() -> None:
 
 def _space() -> Space:
     return Space({"width": Integer(1, 8, log=True), "rate": Real(1e-4, 1e-2, log=True), "kind": Choice(("a", "b", 3))})
+
+
+def test_many_are_placed_as_one_is() -> None:
+    space = Space({"rate": Real(1e-4, 1e-1, log=True), "width": Integer(128, 512, log=True), "share": Real(-1.0, 2.0)})
+    designs = [space.sample(np.random.default_rng(seed)) for seed in range(50)]
+    places = [[allowed.to_unit(design[name]) for name, allowed in space.ranges.items()] for design in designs]
+    assert space.encode(designs) == pytest.approx(np.array(places), abs=1e-12)

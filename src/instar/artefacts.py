@@ -7,6 +7,7 @@ tensors are checked to be finite.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -114,7 +115,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
     try:
         try:
             descriptor = open_regular(path.parent, path.name)
-        except NotADirectoryError:  # the directory's own name may be a link: an input in a room without a wall
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            # The directory's own name may be a link (an input in a room without a wall); the file may not.
             descriptor = open_regular(os.path.realpath(path.parent), path.name)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None

@@ -176,4 +176,4 @@ def _patience(run: Run, thinking: bool) -> float:
     Where the builder is thinking, its proposal may come any moment; past the closing time all that was cancelled will.
     """
     left = run.time_left - run.closing_seconds
-    return min(0.05 if thinking or left <= 0 else 1.0, left if left > 0 else math.inf)
+    return min(0.05 if thinking or left <= 0 else 0.5, left if left > 0 else math.inf)

@@ -34,7 +34,8 @@ class Ending:
     Attributes:
         status: `DONE`, `INTERRUPTED` or `instar.conduct.watch.PAUSED`.
         reason: why it ended, in words.
-        startup_cpu_seconds: what of the conductor's own cost was used before the loop began.
+        conductor_cpu_seconds: the conductor's own cost, which `loop_overhead_share` is the share of.
+        startup_cpu_seconds: what of it was used before the loop began.
         drawing_cpu_seconds: what the process used that draws `progress.png`.
         final: the final exam's figures, or None where it was not sat.
     """
@@ -43,6 +44,7 @@ class Ending:
     reason: str
     slots_busy_share: float | None = None
     loop_overhead_share: float | None = None
+    conductor_cpu_seconds: float | None = None
     startup_cpu_seconds: float | None = None
     drawing_cpu_seconds: float | None = None
     final: Mapping[str, Any] | None = None
@@ -79,7 +81,7 @@ def read(home: Path) -> dict[str, Any]:
     running = _is_running(home)
     kept = None if running else _kept(home)
     if kept is not None:
-        return now | {key: kept[key] for key in asdict(Ending("", ""))}
+        return now | {key: kept.get(key, usual) for key, usual in asdict(Ending("", "")).items()}
     return now | asdict(Ending(RUNNING, "") if running else Ending(CUT_OFF, "its process ended without a result"))
 
 
@@ -103,7 +105,7 @@ def _kept(home: Path) -> dict[str, Any] | None:
         kept = json.loads((home / _NAME).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    wanted = {*asdict(Ending("", "")), "settings"}
+    wanted = {"status", "reason", "limits", "settings"}  # what else there is may have come later than the file
     return kept if isinstance(kept, dict) and wanted <= kept.keys() else None
 
 

@@ -157,12 +157,14 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str |
         journal.close(reason)
         with suppress(OSError):
             table.mend(run)
+        own = meter.own_cpu_seconds - here
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
     return result.Ending(
         status=PAUSED if run.conduct.paused else result.INTERRUPTED if reason == "interrupted" else result.DONE,
         reason=reason,
         slots_busy_share=busy,
         loop_overhead_share=overhead,
+        conductor_cpu_seconds=own,
         startup_cpu_seconds=startup,
         drawing_cpu_seconds=figure.cpu_seconds,
         final=final,

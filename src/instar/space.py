@@ -45,7 +45,7 @@ class Real:
         return _place_of(float(value), self.low, self.high, self.log)
 
     def to_units(self, values: Sequence[Value]) -> npt.NDArray[np.float64]:
-        """Return the positions of many values, (N,)."""
+        """Return the positions of many values, (N,); `to_unit` up to rounding, which may differ between CPUs."""
         numbers = np.array(values, dtype=np.float64)
         if self.log:
             return np.asarray(np.log(numbers / self.low) / math.log(self.high / self.low))

@@ -7,6 +7,7 @@ What changed while several jobs ran is held against each of them that was lent i
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,9 +30,19 @@ def changed(before: Mapping[str, Print]) -> Iterator[str]:
 def _files(path: Path) -> Iterator[str]:
     try:
         with os.scandir(path) as entries:
-            yield from sorted(entry.path for entry in entries if entry.is_file())
-    except (NotADirectoryError, FileNotFoundError):
-        yield os.fspath(path)
+            inner = sorted(entry.path for entry in entries if _is_file(entry))
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ENOENT, errno.ELOOP):
+            raise
+        inner = [os.fspath(path)]
+    yield from inner
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads round in a circle
+        return False
 
 
 def _print(path: str) -> Print:

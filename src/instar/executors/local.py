@@ -135,7 +135,7 @@ class LocalExecutor:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._exchange(left if self._jobs else 0.0)
+            self._exchange(left if self._jobs and not self._outcomes else 0.0)
             if self._outcomes or not self._jobs or left == 0.0:
                 break
         outcomes, self._outcomes = self._outcomes, []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,6 +136,33 @@ def test_the_reflection_keeps_the_goal_and_commutes_with_moves(size: int, seed: 
     turned = rules.step(rules.reflect(boards), rules.reflect_moves(moves))
     assert (turned == rules.reflect(rules.step(boards, moves))).all()
     assert rules.reflect_moves(np.array([0, 1, 2, 3, -1], dtype=np.int8)).tolist() == [2, 3, 0, 1, -1]
+
+
+@quick
+@given(sizes, seeds, st.integers(0, 40))
+def test_the_partition_is_the_one_that_exams_were_set_with(size: int, seed: int, depth: int) -> None:
+    """Its definition in plain words: experience that is stored somewhere must not meet a later exam."""
+    boards = rules.scramble(size, np.full(64, depth), np.random.default_rng(seed))
+    if size == 4:
+        boards = np.concatenate([boards, rules.published()[0]])
+    least = np.minimum(rules.key(boards), rules.key(rules.reflect(boards)))
+    drawn = rules.mix(least ^ rules.mix(np.full(1, 5, dtype=np.uint64)))
+    corner = (boards[:, [0, size - 1, size * size - size, size * size - 1]] == 0).any(axis=1)
+    far = rules.manhattan(boards) >= 8
+    held = np.where(far, drawn % 16 == 0, corner & ~rules.solved(boards) & (drawn % 2 == 0))
+    if size == 4:
+        held[-100:] = True
+    assert (rules.held_out(boards) == held).all()
+
+
+def test_a_long_answer_takes_little_memory() -> None:
+    boards = rules.uniform(4, 2000, np.random.default_rng(0))
+    answers = np.tile(np.array([0, 1], dtype=np.int8), (2000, 2048))
+    tracemalloc.start()
+    rules.replay(boards, answers)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150 * 2**20
 
 
 @quick

@@ -82,10 +82,9 @@ def policy() -> model.Policy:
 
 def test_one_who_knows_nothing_does_not_profit_from_the_order_of_the_moves() -> None:
     """Two moves away, one of two first moves and one of two next ones (turning back is out) are right."""
-    held = [board for board in rules.unpack(oracle.distances().keys, 3) if board[[2, 6]].min() == 0]
-    two = [board for board in held if oracle.distances().of(board[None])[0] == 2]
+    two = rules.unpack(oracle.distances().kept[2], 3)
     assert len(two) == 2
-    boards = np.repeat(np.array(two), 1000, axis=0)
+    boards = np.repeat(two, 1000, axis=0)
 
     def indifferent(boards: Boards) -> search.Floats:
         return np.zeros((len(boards), rules.MOVES), dtype=np.float32)

@@ -154,7 +154,7 @@ class AdamW:
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Take a step at this learning rate."""
         adamw(
-            self.parameters, list(gradients), self._means, self._squares, [], self._steps,
+            self.parameters, [g.contiguous() for g in gradients], self._means, self._squares, [], self._steps,
             fused=True, amsgrad=False, beta1=0.9, beta2=0.95, lr=rate, weight_decay=self.weight_decay, eps=1e-8,
             maximize=False,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ Moves = npt.NDArray[np.int8]
 """Moves, (N,) or sequences (N, T)."""
 Mask = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
+Number = TypeVar("Number", bound=np.generic)
 
 SIZES = (3, 4, 5)
 MOVES = 4
@@ -35,6 +37,7 @@ HELD_OUT_SHARE = 16
 BOTTLENECK = 8
 """Closer to the goal every path squeezes through few states: only corner states are held out, every other one."""
 _HELD_OUT_SALT = 5
+_AT_ONCE = 2**20  # moves, all boards together, that are replayed at once: 40 MB
 
 
 def size_of(boards: Boards) -> int:
@@ -151,7 +154,17 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64
     if not (np.sort(boards, axis=1) == np.arange(boards.shape[1])).all():
         raise ValueError("a board is no permutation of its tiles")
     longest = int(np.flatnonzero((sequences >= 0).any(axis=0)).max(initial=-1)) + 1
-    table, moves = _onto(size_of(boards)), sequences.T[:longest] % (MOVES + 1)
+    together = max(1, _AT_ONCE // (longest + 1))  # who answers chooses how long
+    parts = [
+        _played(boards[start : start + together], sequences[start : start + together, :longest])
+        for start in range(0, max(1, len(boards)), together)
+    ]
+    return np.concatenate([solved for solved, _ in parts]), np.concatenate([lengths for _, lengths in parts])
+
+
+def _played(boards: Boards, sequences: Moves) -> tuple[Mask, npt.NDArray[np.int64]]:
+    """Replay what has been looked at; see `replay`. Takes about 40 bytes for each move of each board."""
+    table, moves = _onto(size_of(boards)), sequences.T % (MOVES + 1)
     way = np.empty((len(moves) + 1, len(boards)), dtype=np.int64)  # of the blank, which no tile bears on
     way[0] = blanks(boards)
     for t, move in enumerate(moves):
@@ -196,9 +209,7 @@ def _onto(size: int) -> npt.NDArray[np.int64]:
     cells = size * size
     ended = cells + np.arange(cells)[:, None]
     table = np.concatenate([np.where(neighbours(size) < 0, ended, neighbours(size)), ended], axis=1)
-    flat = np.concatenate([table, np.broadcast_to(ended, table.shape)]).astype(np.int64).ravel()
-    flat.setflags(write=False)
-    return flat
+    return _fixed(np.concatenate([table, np.broadcast_to(ended, table.shape)]).astype(np.int64).ravel())
 
 
 def key(boards: Boards) -> Keys:
@@ -252,7 +263,7 @@ def _distances(size: int) -> npt.NDArray[np.int64]:
     home = (cell - 1) % (size * size)
     distance = abs(cell[:, None] // size - home // size) + abs(cell[:, None] % size - home % size)
     distance[:, 0] = 0
-    return np.asarray(distance)
+    return _fixed(distance)
 
 
 def reflect(boards: Boards) -> Boards:
@@ -265,7 +276,7 @@ def reflect(boards: Boards) -> Boards:
 def _mirror(size: int) -> tuple[npt.NDArray[np.int64], Boards]:
     """Return the cell that comes to each cell when the board is mirrored, and the new name of each tile."""
     turn = np.arange(size * size).reshape(size, size).T.ravel()
-    return turn, np.concatenate([[0], turn[:-1] + 1]).astype(np.uint8)
+    return _fixed(turn), _fixed(np.concatenate([[0], turn[:-1] + 1]).astype(np.uint8))
 
 
 def reflect_moves(moves: Moves) -> Moves:
@@ -303,10 +314,16 @@ def held_out(boards: Boards) -> Mask:
 def _tables(size: int) -> tuple[Keys, Keys, npt.NDArray[np.int64]]:
     """Return by [cell, tile] what it adds to `key` of a board, to `key` of its reflection, and to `manhattan`."""
     cells = np.arange(size * size, dtype=np.uint64)
-    packed = cells << (cells[:, None] * np.uint64(4))  # bits that don't overlap: to add them up and to xor is the same
-    codes = packed if size <= 4 else zobrist(size)
+    # Bits that don't overlap: to add them up and to xor them is the same.
+    codes = zobrist(size) if size > 4 else cells << (cells[:, None] * np.uint64(4))
     turn, rename = _mirror(size)
-    return codes, codes[turn][:, rename], _distances(size)
+    return _fixed(codes), _fixed(codes[turn][:, rename]), _distances(size)
+
+
+def _fixed(array: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Return the array, which from now on nobody can write to."""
+    array.setflags(write=False)
+    return array
 
 
 @lru_cache

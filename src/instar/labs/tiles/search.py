@@ -30,6 +30,7 @@ KEEP = 0.9
 """How an estimate of the moves left (in tens) is weighed against the path; chosen on 200 random 4x4 boards."""
 
 _TIES = 20261126
+"""Seed of the lots that are drawn between equally likely moves."""
 
 BOARDS_AT_ONCE = 65_536
 """Beam entries of a chunk of instances; bounds memory at about 250 bytes an entry and 3 more per layer."""
@@ -49,8 +50,8 @@ def _closed(size: int) -> tuple[Floats, Floats]:
 def greedy(evaluate: Evaluate, boards: Boards, max_moves: int) -> Moves:
     """Play the likeliest move that does not undo the last one, until solved or out of moves.
 
-    Between equally likely moves a fixed seed draws, by question and turn: whoever knows nothing must not profit from
-    the order in which moves are listed.
+    Between equally likely moves the lot decides, from a fixed seed (the same boards get the same moves): whoever knows
+    nothing must not profit from the order in which moves are listed.
 
     Args:
         evaluate: the policy.
