@@ -100,9 +100,9 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: object, *, sync: bool = True) -> None:
-    """Write strict, indented JSON by rename."""
-    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+def write_json(path: Path, value: object, *, sync: bool = True, indent: int | None = 2) -> None:
+    """Write strict JSON by rename, indented for people unless told otherwise."""
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
     write_bytes(path, f"{text}\n".encode(), sync=sync)
 
 

@@ -75,7 +75,7 @@ def install(
     heir = run.parts.builder
     frozen = run.settings.builder_frozen_at
     if isinstance(heir, Heritable) and (frozen is None or generation.number <= frozen):
-        write_json(directory / "designer.json", heir.succeed(generation.design))
+        write_json(directory / "designer.json", heir.succeed(generation.design), indent=None)
     _describe(run, generation, directory, trained_on, siblings.keep(run, generation, replicas, directory))
     run.generations.append(generation)
     run.stage(generation)

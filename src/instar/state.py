@@ -63,7 +63,7 @@ from instar.records import (
 from instar.scratch import bytes_below
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
-_DISK_EVERY_SECONDS = 5.0
+_DISK_EVERY_SECONDS = 10.0
 _SLOTS_EVERY_SECONDS = 5.0
 LOOKS = "looks.json"
 

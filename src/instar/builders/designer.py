@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from instar.builders.families import FAMILIES, Family
 from instar.builders.lessons import LEAST_HEADROOM, Lesson, from_json, squeeze, stretch, targets, to_json
@@ -104,6 +105,7 @@ class Designer:
         scores: how each option's forecasts did.
         seed: of the randomness inside its model.
         bases: summed log scores of all options on each basis.
+        places: where lessons' designs lie in the unit cube, by trial, as far as a former designer knows.
     """
 
     def __init__(
@@ -115,12 +117,14 @@ class Designer:
         scores: Mapping[Option, Record] | None = None,
         seed: int = 0,
         bases: Mapping[str, float] | None = None,
+        places: dict[int, tuple[Parameters, Floats]] | None = None,
     ) -> None:
         self.space, self.generation, self.seed = space, generation, seed
         self.settings, self.lessons = settings or Settings(), tuple(lessons)
         self.scores = dict(scores or dict.fromkeys(OPTIONS, (0.0, 0.0, 0.0)))
         self.bases = dict(bases or dict.fromkeys(BASES, 0.0))
         self.basis = "level" if self.bases["level"] > self.bases["gain"] + LEAD else "gain"
+        self._places = {} if places is None else places
         self._newest = max((lesson.generation for lesson in self.lessons), default=0)
         self._headroom = self.lessons[-1].headroom if self.lessons else 1.0
         self._model = self._fitted(self.settings.option, self.lessons, self.basis, self._headroom)
@@ -130,16 +134,26 @@ class Designer:
     def successor(self, generation: int, settings: Settings, lessons: Sequence[Lesson], seed: int) -> Designer:
         """Return the next designer: every option scored on the new lessons, then retrained on all."""
         scores, bases = self._scored(lessons)
-        return Designer(self.space, generation, settings, lessons, scores, seed, bases)
+        kept = {lesson.number for lesson in lessons}
+        places = {number: place for number, place in self._places.items() if number in kept}
+        return Designer(self.space, generation, settings, lessons, scores, seed, bases, places)
 
     def reading(self, lessons: Sequence[Lesson]) -> Designer:
         """Return the same designer, with the same settings, after further lessons."""
-        return Designer(self.space, self.generation, self.settings, lessons, self.scores, self.seed, self.bases)
+        return Designer(
+            self.space, self.generation, self.settings, lessons, self.scores, self.seed, self.bases, self._places
+        )  # fmt: skip
 
-    def predict(self, designs: Sequence[Parameters], headroom: float, rung: int) -> tuple[Floats, Floats]:
-        """Return mean and deviation, (M,) each, of the squeezed gain; the deviation is of what could be learned."""
-        asked = [Lesson(0, design, self._newest, rung, headroom, None, 0.0) for design in designs]
-        mean, deviation = self._model.predict(self._inputs(self.settings.features, asked, self._newest))
+    def predict(
+        self, designs: Sequence[Parameters], headroom: float, rung: int, axes: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return mean and deviation, (M,) each, of the squeezed gain; the deviation is of what could be learned.
+
+        `axes` are the designs' places in the unit cube, where they are known already.
+        """
+        axes = self.space.encode(designs) if axes is None else axes
+        rungs, context = np.full(len(axes), rung), np.tile([headroom, 0.0], (len(axes), 1))
+        mean, deviation = self._model.predict(_placed(self.settings.features, axes, rungs, context))
         if self.basis == "gain":
             return mean, deviation
         steepness = self._steepness(mean, headroom)
@@ -219,13 +233,21 @@ class Designer:
 
     def _inputs(self, features: str, lessons: Sequence[Lesson], newest: int) -> Floats:
         """Place lessons in the unit cube: (N, D) with the design, the rung and perhaps the context."""
-        columns = [self.space.encode([lesson.parameters for lesson in lessons])]
-        columns.append(np.array([[lesson.rung / (1 + lesson.rung)] for lesson in lessons]).reshape(-1, 1))
-        if features == "context":
-            ages = [max(0, newest - lesson.generation) for lesson in lessons]
-            context = [[min(1.0, lesson.headroom), 1 / (1 + age)] for lesson, age in zip(lessons, ages, strict=True)]
-            columns.append(np.array(context).reshape(-1, 2))
-        return np.concatenate(columns, axis=1)
+        context = [[lesson.headroom, max(0, newest - lesson.generation)] for lesson in lessons]
+        rungs = np.array([lesson.rung for lesson in lessons])
+        return _placed(features, self._axes(lessons), rungs, np.array(context, dtype=float).reshape(-1, 2))
+
+    def _axes(self, lessons: Sequence[Lesson]) -> Floats:
+        """Return the places of the lessons' designs, (N, D), each made once."""
+        unknown = [lesson for lesson in lessons if self._place(lesson) is None]
+        for lesson, row in zip(unknown, self.space.encode([lesson.parameters for lesson in unknown]), strict=True):
+            self._places[lesson.number] = lesson.parameters, row
+        rows = [row for lesson in lessons if (row := self._place(lesson)) is not None]
+        return np.stack(rows) if rows else self.space.encode([])
+
+    def _place(self, lesson: Lesson) -> Floats | None:
+        known = self._places.get(lesson.number)
+        return known[1] if known is not None and known[0] is lesson.parameters else None
 
     def _fitted(
         self, option: Option, lessons: Sequence[Lesson], basis: str, headroom: float, given: Floats | None = None
@@ -279,6 +301,14 @@ class Designer:
         square = (target - mean) ** 2 / variance
         logs = np.maximum(-0.5 * (np.log(2 * math.pi * variance) + square), -6.0)  # one miss isn't all
         return logs, np.minimum(square, 9.0)
+
+
+def _placed(features: str, axes: Floats, rungs: npt.NDArray[np.int64], context: Floats) -> Floats:
+    """Return what a model is given, (N, D): designs, rungs (N,), perhaps headroom and age in generations (N, 2)."""
+    columns = [axes, (rungs / (1 + rungs)).reshape(-1, 1)]
+    if features == "context":
+        columns.append(np.stack([np.minimum(1.0, context[:, 0]), 1 / (1 + context[:, 1])], axis=1))
+    return np.concatenate(columns, axis=1)
 
 
 def next_settings(designer: Designer, rng: np.random.Generator) -> tuple[Settings, str]:

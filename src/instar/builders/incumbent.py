@@ -197,13 +197,14 @@ class _Batch:
             found += [space.vary(favourite, 0.4, 0.12, rng) for _ in range(5)]
         if self._brief.advice is not None:
             found += [draw(self._brief.advice, space, rng) for _ in range(ADVISED)]
-        appeal = self._appeal(*self._predicted(found))
+        axes = space.encode(found)
+        appeal = self._appeal(*self._predicted(found, axes))
         for index in np.argsort(-appeal, kind="stable")[:4]:
             found += [space.vary(found[index], 0.4, 0.08, rng) for _ in range(5)]
         self._designs = found
-        self._axes = space.encode(found)
+        self._axes = np.concatenate([axes, space.encode(found[len(axes) :])])
         self._uniform = np.arange(len(found)) < UNIFORM
-        self._mean, self._deviation = self._predicted(found)
+        self._mean, self._deviation = self._predicted(found, self._axes)
 
     def choose(self, rng: np.random.Generator) -> Parameters:
         """Return the candidate with the highest expected improvement, and take it.
@@ -221,8 +222,8 @@ class _Batch:
         self.take(chosen)
         return chosen
 
-    def _predicted(self, designs: Sequence[Parameters]) -> tuple[Floats, Floats]:
-        return self._designer.predict(designs, self._headroom, self._brief.rungs - 1)
+    def _predicted(self, designs: Sequence[Parameters], axes: Floats | None = None) -> tuple[Floats, Floats]:
+        return self._designer.predict(designs, self._headroom, self._brief.rungs - 1, axes)
 
     def _appeal(self, mean: Floats, deviation: Floats) -> Floats:
         """Return the expected improvement on the best known mean, (M,), deviations weighed by exploration.

@@ -78,11 +78,18 @@ def shingles(words: Prints, length: int) -> Prints:
 def _shingled(words: Prints, length: int) -> tuple[Prints, npt.NDArray[np.bool_]]:
     """Return the fingerprints of all runs of `length` words (..., N), and which hold LEAST different ones or more."""
     if words.shape[-1] < length:
-        return np.zeros((*words.shape[:-1], 0), np.uint64), np.zeros((*words.shape[:-1], 0), dtype=bool)
-    runs = np.lib.stride_tricks.sliding_window_view(words, length, axis=-1)
-    ordered = np.sort(runs, axis=-1)
-    varied = (ordered[..., 1:] != ordered[..., :-1]).sum(axis=-1) + 1 >= LEAST
-    return _mixed((runs * _FACTORS[:length]).sum(axis=-1, dtype=np.uint64)), varied
+        return _runs_of(words, length), np.zeros((*words.shape[:-1], 0), dtype=bool)
+    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(words, length, axis=-1), axis=-1)
+    return _runs_of(words, length), (ordered[..., 1:] != ordered[..., :-1]).sum(axis=-1) + 1 >= LEAST
+
+
+def _runs_of(words: Prints, length: int) -> Prints:
+    """Return the fingerprints of all runs of `length` words (..., N), (..., N - length + 1)."""
+    count = max(0, words.shape[-1] - length + 1)
+    total = np.zeros((*words.shape[:-1], count), np.uint64)
+    for place, factor in enumerate(_FACTORS[:length] if count else ()):
+        total += words[..., place : place + count] * factor
+    return _mixed(total)
 
 
 def words_in(text: str) -> Prints:
@@ -200,7 +207,8 @@ class Search:
         spoken |= {name: text[-TAIL:] for name, text in (said or {}).items()}
         for name, words in self._words(spoken).items():
             lengths = set().union(*(paper.lengths for paper in self.papers))
-            held_there = {length: np.sort(shingles(words, length)) for length in lengths}
+            # Runs of fewer than LEAST different words are none of a paper's, and need not be sorted out here.
+            held_there = {length: np.sort(_runs_of(words, length)) for length in lengths}
             incidents += _found(name, {p.name: p.in_text(held_there) for p in self.papers})
         told = "; ".join(incident.detail for incident in incidents)
         count = float(sum(incident.count for incident in incidents))
