@@ -145,8 +145,8 @@ def test_incidents_of_any_of_a_candidates_jobs_reach_the_gate(
 
 
 def test_a_restart_knows_how_the_challengers_of_the_incumbent_spread(tmp_path: Path) -> None:
-    """No artefact is small enough here, so that every finalist fails and the incumbent stays."""
-    given = {"gates": {"resources": {"most_bytes": 1}}}
+    """No training is cheap enough here, so that every finalist fails and the incumbent stays."""
+    given = {"gates": {"resources": {"most_train_seconds": 1e-9}}}
     run, _ = rig(tmp_path, **given).play(until=lambda run: run.judged > 1)
     assert [len(seeds) for seeds in run.judged_seeds] == [3] * run.judged
     again = rig(tmp_path, **given).open()
