@@ -44,21 +44,21 @@ def play(arm: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str
 def row(found: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of one run."""
     generations, final = found["generations"], found["final"]
-    first = generations[1]["run_seconds"] if len(generations) > 1 else math.nan
-    start, end = (sat.get("horizon_50", {}) for sat in (final.get("founder") or {}, final))  # the same fresh questions
+    first = generations[1]["run_seconds"] if len(generations) > 1 else math.inf
+    start, end = (sat["horizon_50"] for sat in (final["founder"], final))  # the same fresh questions
     solved = [g for g in generations if g["metrics"].get("greedy_success", 0.0) >= 0.99]
     return {
         "generations": len(generations) - 1,
         "first_s": first,
         "wall_s": found["cost"]["wall_seconds"],
         "cpu_s": found["cost"]["cpu_seconds"],
-        "cpu_to_99": solved[0]["run_cpu_seconds"] if solved else math.nan,
-        "greedy": final.get("metrics", {}).get("greedy_success", math.nan),
-        "excess": final.get("metrics", {}).get("greedy_excess_moves", math.nan),
+        "cpu_to_99": solved[0]["run_cpu_seconds"] if solved else math.inf,
+        "greedy": final.get("metrics", {}).get("greedy_success", 0.0),
+        "excess": final.get("metrics", {}).get("greedy_excess_moves", math.inf),
         "efficiency": final["metric"]["value"],
-        "horizon_0": start.get("value", math.nan),
-        "horizon_end": end.get("value", math.nan),
-        "doublings": math.log2(end["value"] / start["value"]) if start and end else math.nan,
+        "horizon_0": start["value"],
+        "horizon_end": end["value"],
+        "doublings": math.log2(end["value"] / start["value"]),
         "busy": found["slots_busy_share"],
         "overhead": found["loop_overhead_share"],
         "of_the_loop": found["loop_overhead_share"]
@@ -84,8 +84,7 @@ def main() -> None:
         for seed in given.seeds:
             rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}")))
             print(f"{arm:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
-        worst = dict.fromkeys(rows[0], math.inf)  # what was not reached counts as never
-        columns = {key: sorted(worst[key] if math.isnan(r[key]) else r[key] for r in rows) for key in rows[0]}
+        columns = {key: sorted(found[key] for found in rows) for key in rows[0]}
         medians = (f"{k} {statistics.median(v):.4g} [{v[0]:.4g}, {v[-1]:.4g}]" for k, v in columns.items())
         print(f"{arm:>7} median [range]: " + "  ".join(medians), flush=True)
 
