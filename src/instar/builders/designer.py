@@ -239,15 +239,13 @@ class Designer:
 
     def _axes(self, lessons: Sequence[Lesson]) -> Floats:
         """Return the places of the lessons' designs, (N, D), each made once."""
-        unknown = [lesson for lesson in lessons if self._place(lesson) is None]
-        for lesson, row in zip(unknown, self.space.encode([lesson.parameters for lesson in unknown]), strict=True):
-            self._places[lesson.number] = lesson.parameters, row
-        rows = [row for lesson in lessons if (row := self._place(lesson)) is not None]
+        known = [self._places.get(lesson.number) for lesson in lessons]
+        # A number alone is not enough: what was read from a former designer's state are other objects.
+        new = [i for i, place in enumerate(known) if place is None or place[0] is not lessons[i].parameters]
+        for i, row in zip(new, self.space.encode([lessons[i].parameters for i in new]), strict=True):
+            known[i] = self._places[lessons[i].number] = lessons[i].parameters, row
+        rows = [place[1] for place in known if place is not None]
         return np.stack(rows) if rows else self.space.encode([])
-
-    def _place(self, lesson: Lesson) -> Floats | None:
-        known = self._places.get(lesson.number)
-        return known[1] if known is not None and known[0] is lesson.parameters else None
 
     def _fitted(
         self, option: Option, lessons: Sequence[Lesson], basis: str, headroom: float, given: Floats | None = None
