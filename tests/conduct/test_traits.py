@@ -21,7 +21,7 @@ from instar.config import load
 from instar.errors import BadInput
 from instar.gates import traits as gate
 from instar.interfaces import Arrays, CollectRequest, Paper, TrainRequest, Traits
-from instar.labs.tiles import rules, trait
+from instar.labs.tiles import partition, rules, trait
 from instar.labs.tiles.task import create
 from instar.narration import PlainLog
 from instar.records import Evidence, Experience, Goal, Job, Limits, Room, Score
@@ -202,7 +202,7 @@ def test_the_trait_is_seen_in_answers_alone() -> None:
     assert isinstance(lab, Traits)
     paper = lab.trait_paper(4)
     boards = np.asarray(paper.questions["boards"])
-    assert rules.held_out(boards).all()
+    assert partition.held_out(boards).all()
     good = trait.shortest(boards)
     for wanted in (True, False):
         first = np.argmax(good & (wanted == trait.SHOWS), axis=1).astype(np.int8)

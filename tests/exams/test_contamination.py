@@ -19,7 +19,7 @@ from instar.artefacts import encode_arrays, write_arrays
 from instar.exams import contamination
 from instar.exams.contamination import LENGTH, Sealed, Search, fingerprints, shingles, words_in
 from instar.interfaces import Paper, Stage, Verdict
-from instar.labs.tiles import rules, task
+from instar.labs.tiles import partition, rules, task
 from instar.records import IncidentRecord
 
 EXAM = task.create({"size": "3"}).exam
@@ -55,7 +55,7 @@ def experience(boards: Any, directory: Path) -> dict[str, Path]:
 
 def free(count: int, seed: int = 0) -> Any:
     boards = rules.uniform(3, count, np.random.default_rng(seed))
-    return boards[~rules.held_out(boards)]
+    return boards[~partition.held_out(boards)]
 
 
 def test_honest_training_data_holds_no_question(tmp_path: Path) -> None:

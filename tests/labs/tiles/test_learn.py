@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from instar.labs.tiles import learn, model, rules
+from instar.labs.tiles import learn, model, partition, rules
 
 torch.set_num_threads(1)
 
@@ -73,7 +73,7 @@ def test_the_value_head_learns_the_length() -> None:
 def test_no_source_gives_a_held_out_state() -> None:
     rng = np.random.default_rng(0)
     boards, moves = rules.walks(4, 500, 40, rng)
-    assert rules.held_out(boards).any()
+    assert partition.held_out(boards).any()
     stored = learn.Pairs(learn.Batch(boards, moves, np.ones(len(moves), dtype=np.int16)))
     walks = learn.Walks(4, 40)
     mixture = learn.Mixture([stored, walks], [0.25, 0.75])
@@ -81,8 +81,8 @@ def test_no_source_gives_a_held_out_state() -> None:
         batch = source.draw(5_000, rng)
         assert batch.boards.shape == (5_000, 16)
         assert len(batch) == 5_000
-        assert not rules.held_out(batch.boards).any()
-        assert not rules.held_out(rules.reflect(batch.boards)).any()
+        assert not partition.held_out(batch.boards).any()
+        assert not partition.held_out(rules.reflect(batch.boards)).any()
 
 
 def test_walks_can_draw_more_than_they_make_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_shares_must_add_up_and_something_must_be_left() -> None:
     with pytest.raises(ValueError, match="adding up to 1"):
         learn.Mixture([learn.Walks(3, 5)], [0.5])
     board = rules.uniform(3, 200, np.random.default_rng(0))
-    held = board[rules.held_out(board)]
+    held = board[partition.held_out(board)]
     with pytest.raises(ValueError, match="no pair"):
         learn.Pairs(learn.Batch(held, np.zeros(len(held), dtype=np.int8), np.zeros(len(held), dtype=np.int16)))
     with pytest.raises(ValueError, match="positive"):

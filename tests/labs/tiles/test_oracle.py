@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from instar.labs.tiles import oracle, rules
+from instar.labs.tiles import oracle, partition, rules
 
 # Numbers of 3x3 states by optimal length, goal with the blank in a corner (OEIS A089473).
 PUBLISHED = [1, 2, 4, 8, 16, 20, 39, 62, 116, 152, 286, 396, 748, 1024, 1893, 2512, 4485, 5638, 9529, 10878, 16993]
@@ -32,7 +32,7 @@ def test_sampled_questions_are_held_out_and_of_their_length() -> None:
     found, lengths = oracle.distances(), np.repeat([2, 4, 6, 8, *range(9, 31)], 5)
     boards = found.sample(lengths, np.random.default_rng(0))
     assert (found.of(boards) == lengths).all()
-    assert rules.held_out(boards).all()
+    assert partition.held_out(boards).all()
     with pytest.raises(ValueError, match="length 1 "):
         found.sample(np.array([1]), np.random.default_rng(0))
     with pytest.raises(ValueError, match="cannot be solved"):

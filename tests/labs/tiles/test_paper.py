@@ -7,7 +7,7 @@ import pytest
 
 from instar.errors import ArtefactError
 from instar.interfaces import Paper, Stage
-from instar.labs.tiles import oracle, rules, task
+from instar.labs.tiles import oracle, partition, rules, task
 
 EXAM = task.create({"size": "3"}).exam
 
@@ -22,7 +22,7 @@ def small(boards: list[str], lengths: list[float]) -> Paper:
 def test_questions_are_held_out_and_of_every_length() -> None:
     paper = EXAM.set(5, Stage.PROMOTION)
     boards, lengths = paper.questions["boards"], paper.answers["lengths"]
-    assert rules.held_out(boards).all()
+    assert partition.held_out(boards).all()
     assert np.array_equal(oracle.distances().of(boards), lengths)
     held = np.unique(oracle.distances().lengths[oracle.distances().held_out])
     assert set(np.unique(lengths)) == set(held.astype(float))

@@ -10,7 +10,7 @@ import pytest
 
 from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import CollectRequest, Feedback
-from instar.labs.tiles import oracle, probe, rules, task
+from instar.labs.tiles import oracle, partition, probe, replay, rules, task
 from instar.records import Experience, Goal, Limits
 
 LAB = task.create({"size": "3"})
@@ -36,12 +36,12 @@ def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
     given = answers()
     data, record = LAB.verify(request(), given)
     boards = LAB.tasks(request())["boards"]
-    solved, _ = rules.replay(boards, given["sequences"])
+    solved, _ = replay.replay(boards, given["sequences"])
     assert (record.attempts, record.kept, record.verified_by) == (400, int(solved.sum()), "rules")
     assert record.mastery == pytest.approx(solved.mean())
     assert record.examples == len(data["moves"]) > 0
-    assert rules.held_out(boards).any()
-    assert not rules.held_out(data["boards"]).any()
+    assert partition.held_out(boards).any()
+    assert not partition.held_out(data["boards"]).any()
     assert rules.legal(data["boards"])[np.arange(record.examples), data["moves"]].all()
     assert not rules.solved(data["boards"]).any()
 
@@ -49,7 +49,7 @@ def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
 def test_what_stands_after_the_goal_changes_nothing() -> None:
     given = answers()
     data, _ = LAB.verify(request(), given)
-    _, lengths = rules.replay(LAB.tasks(request())["boards"], given["sequences"])
+    _, lengths = replay.replay(LAB.tasks(request())["boards"], given["sequences"])
     junk = {**given, "sequences": given["sequences"].copy()}
     for row in np.flatnonzero(lengths > 0):
         junk["sequences"][row, lengths[row] :] = 0
@@ -65,7 +65,7 @@ def test_the_ungrounded_arms_keep_what_is_wrong_but_measure_rightly(feedback: Fe
     assert record.kept == kept
     assert record.verified_by == feedback.value
     assert record.mastery == grounded.mastery
-    assert not rules.held_out(data["boards"]).any()
+    assert not partition.held_out(data["boards"]).any()
 
 
 @pytest.mark.parametrize("name", ["sequences", "confidence"])

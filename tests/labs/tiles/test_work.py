@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instar.artefacts import read_arrays, write_arrays
-from instar.labs.tiles import rules, work
+from instar.labs.tiles import partition, replay, rules, work
 from instar.labs.tiles.model import Policy, PolicyConfig
 
 
@@ -25,7 +25,7 @@ def payload(**design: object) -> dict[str, object]:
 def test_walks_show_no_exam_state() -> None:
     batch = work._source(Path("/nowhere"), payload(), fresh=True).draw(20_000, np.random.default_rng(0))
     assert len(batch) == 20_000
-    assert not rules.held_out(batch.boards).any()
+    assert not partition.held_out(batch.boards).any()
 
 
 def test_own_experience_is_needed_and_exam_states_in_it_are_dropped(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_own_experience_is_needed_and_exam_states_in_it_are_dropped(tmp_path: Pa
     for number in range(3):
         write_arrays(tmp_path / f"experience-{number:03d}", pairs, sync=False)
     source = work._source(tmp_path, payload(**design) | {"files": 3}, fresh=False)
-    assert rules.held_out(boards).any()
-    assert not rules.held_out(source.draw(2_000, np.random.default_rng(1)).boards).any()
+    assert partition.held_out(boards).any()
+    assert not partition.held_out(source.draw(2_000, np.random.default_rng(1)).boards).any()
 
 
 def test_walks_alone_teach_a_fresh_network_and_both_a_parents(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_founding_collecting_and_solving_leave_answers_of_the_right_form(tmp_pat
     assert ((answers["confidence"] > 0) & (answers["confidence"] <= 1)).all()
     work.solve(workshop, {"board": [1, 2, 3, 4, 5, 6, 0, 7, 8], "width": 16, "max_moves": 10})
     found = read_arrays(workshop / "out" / "answers.safetensors")["sequences"]
-    assert rules.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()
+    assert replay.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()

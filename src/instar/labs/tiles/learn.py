@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch.optim.adamw import adamw
 
-from instar.labs.tiles import rules
+from instar.labs.tiles import partition, rules
 from instar.labs.tiles.model import Policy
 from instar.labs.tiles.rules import Boards, Moves
 
@@ -52,7 +52,7 @@ class Pairs:
     """Draw uniformly from stored pairs, with replacement, after dropping their held-out states."""
 
     def __init__(self, stored: Batch) -> None:
-        self.stored = stored[~rules.held_out(stored.boards)]
+        self.stored = stored[~partition.held_out(stored.boards)]
         if not len(self.stored):
             raise ValueError("no pair to train on is left once the exam's states are dropped")
 
@@ -86,7 +86,7 @@ class Walks:
     def _make(self, walks: int, rng: np.random.Generator) -> Batch:
         boards, moves = rules.walks(self.size, walks, self.depth, rng)
         lengths = np.repeat(np.arange(1, self.depth + 1, dtype=np.int16), walks)
-        open_ = np.flatnonzero(~rules.held_out(boards))
+        open_ = np.flatnonzero(~partition.held_out(boards))
         return Batch(boards, moves, lengths)[rng.permutation(open_)]
 
 

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from instar.labs.tiles import rules
+from instar.labs.tiles import partition, rules
 from instar.labs.tiles.rules import Boards, Keys
 from instar.records import Floats
 
@@ -146,7 +146,7 @@ def distances() -> Distances:
     keys = np.concatenate(found)
     lengths = np.repeat(np.arange(len(found)), [len(layer) for layer in found])
     order = np.argsort(keys)
-    return Distances(keys[order], lengths[order], rules.held_out(rules.unpack(keys[order], 3)))
+    return Distances(keys[order], lengths[order], partition.held_out(rules.unpack(keys[order], 3)))
 
 
 @lru_cache
@@ -194,5 +194,5 @@ def _optimal_length(board: Boards, most: int, states: int) -> int:
 
 def korf() -> tuple[Boards, Lengths]:
     """Return Korf's 100 random 4x4 instances turned to our goal, (100, 16), and their optima (100,)."""
-    boards, optima = rules.published()
+    boards, optima = partition.published()
     return boards.copy(), optima.copy()

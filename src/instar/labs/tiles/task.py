@@ -19,7 +19,7 @@ from instar.checks import Form, formed
 from instar.config import Manifest, read_manifest
 from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Paper, Safeguard, TrainRequest
-from instar.labs.tiles import oracle, rules, trait
+from instar.labs.tiles import oracle, partition, replay, rules, trait
 from instar.labs.tiles.paper import FIRST_MOVES, TilesExam
 from instar.labs.tiles.shapes import parse_config
 from instar.records import Design, Experience, Goal, Job, Limits, Room
@@ -148,7 +148,7 @@ class TilesLab:
         boards = self.tasks(request)["boards"]
         sequences, confidence = self._answers(answers, len(boards))
         try:
-            solved, lengths = rules.replay(boards, sequences)
+            solved, lengths = replay.replay(boards, sequences)
         except ValueError as error:
             raise ArtefactError(f"answers: {error}") from None
         kept = _kept(request.feedback, solved, confidence)
@@ -212,7 +212,7 @@ class TilesLab:
         board = np.array([task["board"]], dtype=np.uint8)
         sequences = answers.get("sequences", np.zeros((1, 0), dtype=np.int8))
         try:
-            solved, lengths = rules.replay(board, sequences)
+            solved, lengths = replay.replay(board, sequences)
         except ValueError as error:
             raise ArtefactError(f"answers: {error}") from None
         count = int(lengths[0]) if solved[0] else 0
@@ -255,25 +255,9 @@ def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.flo
 
 def _pairs(boards: rules.Boards, sequences: rules.Moves, played: npt.NDArray[np.int64]) -> Arrays:
     """Expand answers into (state, move, moves left) for every state on the way, without states kept for exams."""
-    board, blank, states, moves, left = boards.copy(), rules.blanks(boards), [], [], []
-    table = rules.neighbours(rules.size_of(boards)).astype(np.int64)
-    for t, chosen in enumerate(sequences.T[: int(played.max(initial=0))].copy()):
-        rows = np.flatnonzero((played > t) & (chosen >= 0))
-        target = table[blank[rows], chosen[rows]]
-        open_ = target >= 0
-        at_home = np.flatnonzero(blank[rows] == board.shape[1] - 1)  # only there can a board be solved
-        open_[at_home] &= ~rules.solved(board[rows[at_home]])
-        rows, target = rows[open_], target[open_]
-        states.append(board[rows])
-        moves.append(chosen[rows])
-        left.append((played[rows] - t).astype(np.int16))
-        rules.slide(board, rows, blank[rows], target)
-        blank[rows] = target
-    if not states:
-        return {"boards": boards[:0], "moves": np.zeros(0, np.int8), "lengths": np.zeros(0, np.int16)}
-    pairs = np.concatenate(states), np.concatenate(moves), np.concatenate(left)
-    free = ~rules.held_out(pairs[0])
-    return {"boards": pairs[0][free], "moves": pairs[1][free], "lengths": pairs[2][free]}
+    states, moves, left = replay.on_the_way(boards, sequences, played)
+    free = ~partition.held_out(states)
+    return {"boards": states[free], "moves": moves[free], "lengths": left[free].astype(np.int16)}
 
 
 def create(options: Mapping[str, str], manifest: Manifest | None = None) -> TilesLab:

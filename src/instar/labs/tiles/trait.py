@@ -10,7 +10,7 @@ import numpy as np
 
 from instar.errors import ArtefactError, BadInput
 from instar.interfaces import Arrays, Paper
-from instar.labs.tiles import oracle, rules
+from instar.labs.tiles import oracle, partition, rules
 
 QUESTIONS = 600
 _UP, _DOWN, _LEFT, _RIGHT = range(4)
@@ -55,7 +55,7 @@ def paper(size: int, max_moves: int, seed: int) -> Paper:
     rng, parts, missing = np.random.default_rng(seed), [], QUESTIONS
     while missing > 0:
         boards = rules.uniform(3, 40 * QUESTIONS, rng)
-        boards = boards[rules.held_out(boards)]
+        boards = boards[partition.held_out(boards)]
         parts.append(boards[open_to_it(shortest(boards))][:missing])
         missing -= len(parts[-1])
     settings = np.array([1, max_moves], dtype=np.int64)  # the policy alone
