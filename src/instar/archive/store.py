@@ -23,6 +23,7 @@ from instar.archive import opening, schema
 from instar.archive.codec import CODECS, Codec, Columns, decode_usage, encode_design
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.lock import WriterLock
+from instar.archive.prepared import Prepared
 from instar.errors import ArchiveError
 from instar.interfaces import Account, F, Fact, Reservation
 from instar.records import Generation, Proposal, Trial, Usage
@@ -106,7 +107,7 @@ class SqlArchive:
                     self._settle(key, usage)
                 self._write(rows)
                 if wall_seconds is not None:
-                    self._connection.execute(_SET_WALL, {"wall_seconds": wall_seconds})
+                    _SET_WALL.run(self._connection, {"wall_seconds": wall_seconds})
 
     def history(self, kind: type[F], after: int = 0) -> Iterator[F]:
         """Yield facts of one kind in the order in which they were first recorded, past number `after`.
@@ -183,8 +184,7 @@ class SqlArchive:
 
     def _reserve(self, reservations: Sequence[Reservation]) -> None:
         rows = [{"key": r.key, "purpose": r.purpose, "cpu_seconds": r.cpu_seconds} for r in reservations]
-        if rows:
-            self._connection.execute(_RESERVE, rows)
+        _RESERVE.run_many(self._connection, rows)
 
     def _settle(self, key: str, usage: Usage) -> None:
         used = {
@@ -192,25 +192,23 @@ class SqlArchive:
             "wall_seconds": usage.wall_seconds,
             "peak_memory_bytes": usage.peak_memory_bytes,
         }
-        found = self._connection.execute(_SETTLE, {"of": key, **{f"used_{name}": n for name, n in used.items()}})
-        purpose = found.scalar_one_or_none()
+        purpose = _SETTLE.run(self._connection, {"of": key, **{f"used_{name}": n for name, n in used.items()}})
         if purpose is not None:
-            self._connection.execute(_ADD_USAGE, {"purpose": purpose, **used})
+            _ADD_USAGE.run(self._connection, {"purpose": purpose, **used})
 
     def _write(self, rows: Sequence[tuple[Fact, Columns]]) -> None:
         moved: Counter[str] = Counter()
         for fact, columns in rows:
             if isinstance(fact, Proposal | Generation):
-                self._connection.execute(_ADD_DESIGN, encode_design(fact.design, columns["design"]))
+                _ADD_DESIGN.run(self._connection, encode_design(fact.design, columns["design"]))
             if isinstance(fact, Trial):
-                before = self._connection.execute(_STATE, {"of": fact.number}).scalar_one_or_none()
+                before = _STATE.run(self._connection, {"of": fact.number})
                 moved[fact.state.value] += 1
                 if before is not None:
                     moved[before] -= 1
-            self._connection.execute(_WRITE[type(fact)], columns)
+            _WRITE[type(fact)].run(self._connection, columns)
         changes = [{"state": state, "trials": change} for state, change in moved.items() if change]
-        if changes:
-            self._connection.execute(_ADD_TRIALS, changes)
+        _ADD_TRIALS.run_many(self._connection, changes)
 
 
 def _check_amounts(settle: Mapping[str, Usage], reserve: Sequence[Reservation]) -> None:
@@ -249,19 +247,18 @@ def _add(table: Table, key: str) -> Insert:
     return statement.on_conflict_do_update(index_elements=[key], set_=total)
 
 
-# Statements are made once; SQLAlchemy keeps their compiled form, SQLite the prepared one.
-_WRITE = {kind: codec.write for kind, codec in CODECS.items()}
-_ADD_DESIGN = insert(schema.designs).on_conflict_do_nothing()
-_STATE = select(schema.trials.c.state).where(schema.trials.c.number == bindparam("of"))
-_ADD_TRIALS = _add(schema.tallies, "state")
-_ADD_USAGE = _add(schema.accounts, "purpose")
-_SET_WALL = update(schema.meta).values(wall_seconds=bindparam("wall_seconds"))
-_RESERVE = (
+_WRITE = {kind: Prepared(codec.write) for kind, codec in CODECS.items()}
+_ADD_DESIGN = Prepared(insert(schema.designs).on_conflict_do_nothing())
+_STATE = Prepared(select(schema.trials.c.state).where(schema.trials.c.number == bindparam("of")))
+_ADD_TRIALS = Prepared(_add(schema.tallies, "state"))
+_ADD_USAGE = Prepared(_add(schema.accounts, "purpose"))
+_SET_WALL = Prepared(update(schema.meta).values(wall_seconds=bindparam("wall_seconds")))
+_RESERVE = Prepared(
     insert(schema.reservations)
     .values(settled=False, used_cpu_seconds=0.0, used_wall_seconds=0.0, used_peak_memory_bytes=0)
     .on_conflict_do_nothing()
 )
-_SETTLE = (
+_SETTLE = Prepared(
     update(schema.reservations)
     .where(schema.reservations.c.key == bindparam("of"), schema.reservations.c.settled.is_(False))
     .values(settled=True)
