@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.errors import BadInput
-from instar.space import Choice, Integer, Range, Real, Space
+from instar.space import Choice, Integer, Range, Real, Space, Value
 
 units = st.floats(0.0, 1.0)
 
@@ -48,6 +48,37 @@ def test_samples_and_neighbours_lie_in_the_space(seed: int, share: float, scale:
     assert encoded.shape == (2, 1 + 1 + 3)
     assert (encoded >= -1e-9).all()
     assert (encoded <= 1.0 + 1e-9).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9))
+def test_many_samples_are_those_that_come_one_by_one(seed: int, count: int) -> None:
+    space, one, other = _space(), np.random.default_rng(seed), np.random.default_rng(seed)
+    together, apart = space.samples(count, one), [space.sample(other) for _ in range(count)]
+    assert [list(design) for design in together] == [list(design) for design in apart]
+    for mine, theirs in zip(together, apart, strict=True):
+        space.check(mine, "sample")
+        assert all(type(mine[name]) is type(theirs[name]) for name in mine)
+        assert mine["kind"] == theirs["kind"]
+        assert space.encode([mine])[0] == pytest.approx(space.encode([theirs])[0], abs=0.01)
+
+
+def test_neighbours_change_what_they_should_as_often_as_they_should() -> None:
+    space, rng = _space(), np.random.default_rng(0)
+    start: dict[str, Value] = {"width": 4, "rate": 1e-3, "kind": "a"}
+    near = space.neighbours([start] * 4_000, 0.3, 0.05, rng)
+    for design in near[:50]:
+        space.check(design, "neighbour")
+    changed = {name: np.mean([design[name] != start[name] for design in near]) for name in start}
+    axes = len(space.ranges)
+    hit = 1 / axes + (1 - 1 / axes) * 0.3  # chosen for certain, or by chance
+    assert changed["rate"] == pytest.approx(hit, abs=0.03)
+    assert changed["kind"] == pytest.approx(hit * 2 / 3, abs=0.03)  # one redraw in three is the same option
+    rates = space.encode([design for design in near if design["rate"] != start["rate"]])[:, 1]
+    assert np.std(rates) == pytest.approx(0.05, rel=0.1)
+    kept = space.neighbours([start] * 200, 0.0, 0.05, rng)
+    assert all(sum(design[name] != start[name] for name in start) <= 1 for design in kept)
+    assert space.neighbours([], 0.3, 0.1, rng) == []
+    assert Space({}).neighbours([{}, {}], 0.3, 0.1, rng) == [{}, {}]
 
 
 def test_a_choice_tells_its_options_apart_by_type() -> None:

@@ -17,11 +17,18 @@ from instar.errors import BadInput
 
 Value = bool | int | float | str
 Parameters = Mapping[str, Value]
+Units = npt.NDArray[np.float64]
+"""Positions in [0, 1]: of many values of one parameter, (N,), or of many designs, (N, D)."""
 
 
 def _value_at(unit: float, low: float, high: float, log: bool) -> float:
     exact = low * (high / low) ** unit if log else low + (high - low) * unit
     return float(min(max(exact, low), high))  # rounding may lead a hair outside
+
+
+def _values_at(units: Units, low: float, high: float, log: bool) -> Units:
+    exact = low * (high / low) ** units if log else low + (high - low) * units
+    return np.asarray(np.clip(exact, low, high))
 
 
 def _place_of(number: float, low: float, high: float, log: bool) -> float:
@@ -40,11 +47,15 @@ class Real:
         """Return the value at position `unit` in [0, 1]."""
         return _value_at(unit, self.low, self.high, self.log)
 
+    def from_units(self, units: Units) -> list[Value]:
+        """Return the values at many positions, (N,); `from_unit` up to rounding, which may differ between CPUs."""
+        return list(_values_at(units, self.low, self.high, self.log).tolist())
+
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
         return _place_of(float(value), self.low, self.high, self.log)
 
-    def to_units(self, values: Sequence[Value]) -> npt.NDArray[np.float64]:
+    def to_units(self, values: Sequence[Value]) -> Units:
         """Return the positions of many values, (N,); `to_unit` up to rounding, which may differ between CPUs."""
         numbers = np.array(values, dtype=np.float64)
         if self.log:
@@ -72,11 +83,15 @@ class Integer:
         """Return the value at position `unit` in [0, 1]."""
         return round(_value_at(unit, self.low, self.high, self.log))
 
+    def from_units(self, units: Units) -> list[Value]:
+        """Return the values at many positions, (N,); `from_unit` up to rounding, which may differ between CPUs."""
+        return list(np.rint(_values_at(units, self.low, self.high, self.log)).astype(np.int64).tolist())
+
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
         return _place_of(float(value), self.low, self.high, self.log)
 
-    def to_units(self, values: Sequence[Value]) -> npt.NDArray[np.float64]:
+    def to_units(self, values: Sequence[Value]) -> Units:
         """Return the positions of many values, (N,)."""
         return Real(self.low, self.high, self.log).to_units(values)
 
@@ -99,9 +114,19 @@ class Choice:
         """Return the option at position `unit` in [0, 1]."""
         return self.options[min(int(unit * len(self.options)), len(self.options) - 1)]
 
+    def from_units(self, units: Units) -> list[Value]:
+        """Return the options at many positions, (N,)."""
+        numbers = np.minimum((units * len(self.options)).astype(np.int64), len(self.options) - 1)
+        return [self.options[number] for number in numbers.tolist()]
+
     def to_unit(self, value: Value) -> float:
         """Return the middle of the option's share of [0, 1]."""
         return (self.options.index(value) + 0.5) / len(self.options)
+
+    def to_units(self, values: Sequence[Value]) -> Units:
+        """Return the positions of many options, (N,)."""
+        known = {value: self.to_unit(value) for value in set(values)}
+        return np.array([known[value] for value in values], dtype=np.float64)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -136,29 +161,46 @@ class Space:
         units = rng.random(len(self.ranges)).tolist()
         return {name: allowed.from_unit(unit) for (name, allowed), unit in zip(self.ranges.items(), units, strict=True)}
 
+    def samples(self, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
+        """Draw `count` designs as `sample` would, all at once."""
+        return self._designs(rng.random((count, len(self.ranges))), [{} for _ in range(count)])
+
     def vary(self, parameters: Parameters, share: float, scale: float, rng: np.random.Generator) -> dict[str, Value]:
         """Return a neighbour: each parameter changes with probability `share` (at least one does).
 
         Numbers move by a normal step of `scale` in unit coordinates, reflected at the ends; choices are redrawn.
         """
-        varied = dict(parameters)
-        if not self.ranges:
-            return varied
-        chosen = (rng.random(len(self.ranges)) < share).tolist()
-        chosen[rng.integers(len(self.ranges))] = True
-        for (name, allowed), hit in zip(self.ranges.items(), chosen, strict=True):
-            if not hit:
-                continue
-            if isinstance(allowed, Choice):
-                varied[name] = allowed.from_unit(float(rng.random()))
-            else:
-                step = allowed.to_unit(parameters[name]) + scale * float(rng.standard_normal())
-                varied[name] = allowed.from_unit(_reflect(step))
-        return varied
+        return self.neighbours([parameters], share, scale, rng)[0]
 
-    def encode(self, designs: Sequence[Parameters]) -> npt.NDArray[np.float64]:
+    def neighbours(
+        self, designs: Sequence[Parameters], share: float, scale: float, rng: np.random.Generator
+    ) -> list[dict[str, Value]]:
+        """Return a neighbour of each design, all drawn at once; see `vary`."""
+        shape = len(designs), len(self.ranges)
+        if not all(shape):
+            return [dict(design) for design in designs]
+        chosen = rng.random(shape) < share
+        chosen[np.arange(shape[0]), rng.integers(shape[1], size=shape[0])] = True
+        places = [allowed.to_units([design[name] for design in designs]) for name, allowed in self.ranges.items()]
+        units = _reflected(np.stack(places, axis=1) + scale * rng.standard_normal(shape))
+        redrawn = [isinstance(allowed, Choice) for allowed in self.ranges.values()]
+        units[:, redrawn] = rng.random((shape[0], sum(redrawn)))
+        return self._designs(units, designs, chosen)
+
+    def _designs(
+        self, units: Units, designs: Sequence[Parameters], chosen: npt.NDArray[np.bool_] | None = None
+    ) -> list[dict[str, Value]]:
+        """Return the designs with the values at `units` (N, D) in them, all or the `chosen` ones (N, D)."""
+        changed: list[dict[str, Value]] = [dict(design) for design in designs]
+        for axis, (name, allowed) in enumerate(self.ranges.items()):
+            rows = np.arange(len(designs)) if chosen is None else np.flatnonzero(chosen[:, axis])
+            for row, value in zip(rows.tolist(), allowed.from_units(units[rows, axis]), strict=True):
+                changed[row][name] = value
+        return changed
+
+    def encode(self, designs: Sequence[Parameters]) -> Units:
         """Place designs in the unit cube: (N, D), numbers on one axis, choices one-hot."""
-        columns: list[npt.NDArray[np.float64]] = []
+        columns: list[Units] = []
         for name, allowed in self.ranges.items():
             values = [design[name] for design in designs]
             if isinstance(allowed, Choice):
@@ -168,7 +210,7 @@ class Space:
         return np.stack(columns, axis=1) if columns else np.zeros((len(designs), 0))
 
 
-def _reflect(unit: float) -> float:
-    """Fold a real number into [0, 1] by reflection at both ends."""
-    folded = abs(unit) % 2.0
-    return 2.0 - folded if folded > 1.0 else folded
+def _reflected(units: Units) -> Units:
+    """Fold real numbers into [0, 1] by reflection at both ends."""
+    folded = np.abs(units) % 2.0
+    return np.where(folded > 1.0, 2.0 - folded, folded)

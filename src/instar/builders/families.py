@@ -6,7 +6,7 @@ estimate the rest of the scatter (`residual`: another training seed would have g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -98,23 +98,26 @@ class _Gaussian:
     def _tune(self, inputs: Floats, targets: Floats, noise: Floats) -> None:
         """Choose hyper-parameters and the residual by evidence: the grid first, then what `refine` offers."""
         options = self.options(inputs.shape[1])
-        evidence = np.stack([self._evidence(inputs, targets, noise, options, share) for share in self.shares])
+        evidence = self._evidence(inputs, targets, noise, options, self.shares)
         row, column = np.unravel_index(int(evidence.argmax()), evidence.shape)
         share, self._chosen = self.shares[int(row)], options[column]
         further = self.refine(self._chosen)
         if further.shape[1]:
-            better = self._evidence(inputs, targets, noise, further, share) > evidence.max() + 0.5
+            better = self._evidence(inputs, targets, noise, further, (share,))[0] > evidence.max() + 0.5
             self._chosen = np.where(better[:, None], further, self._chosen).max(axis=0)
         self.residual = float(np.sqrt(share * self._scale))
 
-    def _evidence(self, inputs: Floats, targets: Floats, noise: Floats, options: Floats, share: float) -> Floats:
-        """Return the log marginal likelihood of every option, (G,), up to a constant."""
-        covariance = self._scale * self.kernel(inputs, inputs, options)  # (G, N, N)
+    def _evidence(
+        self, inputs: Floats, targets: Floats, noise: Floats, options: Floats, shares: Sequence[float]
+    ) -> Floats:
+        """Return the log marginal likelihood of every share and option, (S, G), up to a constant."""
+        kernel = self._scale * self.kernel(inputs, inputs, options)  # (G, N, N)
+        covariance = np.repeat(kernel[None], len(shares), axis=0)
         diagonal = np.arange(len(targets))
-        covariance[:, diagonal, diagonal] += self._scale * share + noise**2 + 1e-8
+        covariance[..., diagonal, diagonal] += (self._scale * np.array(shares)[:, None] + noise**2 + 1e-8)[:, None]
         root = np.linalg.cholesky(covariance)
-        whitened = np.linalg.solve(root, np.broadcast_to(targets[:, None], (len(options), len(targets), 1)))[..., 0]
-        return np.asarray(-0.5 * (whitened**2).sum(axis=1) - np.log(root[:, diagonal, diagonal]).sum(axis=1))
+        whitened = np.linalg.solve(root, np.broadcast_to(targets[:, None], (*root.shape[:-1], 1)))[..., 0]
+        return np.asarray(-0.5 * (whitened**2).sum(axis=-1) - np.log(root[..., diagonal, diagonal]).sum(axis=-1))
 
 
 class GaussianProcess(_Gaussian):

@@ -189,18 +189,16 @@ class _Batch:
         """Draw the candidates, then neighbours of the most promising ones, and predict them all."""
         incumbent, space = self._brief.incumbent.design.parameters, self._space
         start = {name: incumbent[name] for name in space.ranges}
-        found: list[Parameters] = [space.sample(rng) for _ in range(UNIFORM)]
-        found += [space.vary(start, 0.3, 0.15, rng) for _ in range(16)]
+        found: list[Parameters] = [*space.samples(UNIFORM, rng), *space.neighbours([start] * 16, 0.3, 0.15, rng)]
         favourites = self._designer.favourites(4)
         self._best = float(self._predicted([start, *favourites])[0].max())
-        for favourite in favourites:
-            found += [space.vary(favourite, 0.4, 0.12, rng) for _ in range(5)]
+        found += space.neighbours(favourites * 5, 0.4, 0.12, rng)
         if self._brief.advice is not None:
             found += [draw(self._brief.advice, space, rng) for _ in range(ADVISED)]
         axes = space.encode(found)
         appeal = self._appeal(*self._predicted(found, axes))
-        for index in np.argsort(-appeal, kind="stable")[:4]:
-            found += [space.vary(found[index], 0.4, 0.08, rng) for _ in range(5)]
+        best = np.argsort(-appeal, kind="stable")[:4].tolist()
+        found += space.neighbours([found[index] for index in best] * 5, 0.4, 0.08, rng)
         self._designs = found
         self._axes = np.concatenate([axes, space.encode(found[len(axes) :])])
         self._uniform = np.arange(len(found)) < UNIFORM
