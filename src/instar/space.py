@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,6 @@ Units = npt.NDArray[np.float64]
 def _value_at(unit: float, low: float, high: float, log: bool) -> float:
     exact = low * (high / low) ** unit if log else low + (high - low) * unit
     return float(min(max(exact, low), high))  # rounding may lead a hair outside
-
-
-def _values_at(units: Units, low: float, high: float, log: bool) -> Units:
-    exact = low * (high / low) ** units if log else low + (high - low) * units
-    return np.asarray(np.clip(exact, low, high))
 
 
 def _place_of(number: float, low: float, high: float, log: bool) -> float:
@@ -47,20 +43,9 @@ class Real:
         """Return the value at position `unit` in [0, 1]."""
         return _value_at(unit, self.low, self.high, self.log)
 
-    def from_units(self, units: Units) -> list[Value]:
-        """Return the values at many positions, (N,); `from_unit` up to rounding, which may differ between CPUs."""
-        return list(_values_at(units, self.low, self.high, self.log).tolist())
-
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
         return _place_of(float(value), self.low, self.high, self.log)
-
-    def to_units(self, values: Sequence[Value]) -> Units:
-        """Return the positions of many values, (N,); `to_unit` up to rounding, which may differ between CPUs."""
-        numbers = np.array(values, dtype=np.float64)
-        if self.log:
-            return np.asarray(np.log(numbers / self.low) / math.log(self.high / self.low))
-        return (numbers - self.low) / (self.high - self.low)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -83,17 +68,9 @@ class Integer:
         """Return the value at position `unit` in [0, 1]."""
         return round(_value_at(unit, self.low, self.high, self.log))
 
-    def from_units(self, units: Units) -> list[Value]:
-        """Return the values at many positions, (N,); `from_unit` up to rounding, which may differ between CPUs."""
-        return list(np.rint(_values_at(units, self.low, self.high, self.log)).astype(np.int64).tolist())
-
     def to_unit(self, value: Value) -> float:
         """Return the position of `value` in [0, 1]."""
         return _place_of(float(value), self.low, self.high, self.log)
-
-    def to_units(self, values: Sequence[Value]) -> Units:
-        """Return the positions of many values, (N,)."""
-        return Real(self.low, self.high, self.log).to_units(values)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -114,19 +91,9 @@ class Choice:
         """Return the option at position `unit` in [0, 1]."""
         return self.options[min(int(unit * len(self.options)), len(self.options) - 1)]
 
-    def from_units(self, units: Units) -> list[Value]:
-        """Return the options at many positions, (N,)."""
-        numbers = np.minimum((units * len(self.options)).astype(np.int64), len(self.options) - 1)
-        return [self.options[number] for number in numbers.tolist()]
-
     def to_unit(self, value: Value) -> float:
         """Return the middle of the option's share of [0, 1]."""
         return (self.options.index(value) + 0.5) / len(self.options)
-
-    def to_units(self, values: Sequence[Value]) -> Units:
-        """Return the positions of many options, (N,)."""
-        known = {value: self.to_unit(value) for value in set(values)}
-        return np.array([known[value] for value in values], dtype=np.float64)
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
@@ -181,33 +148,96 @@ class Space:
             return [dict(design) for design in designs]
         chosen = rng.random(shape) < share
         chosen[np.arange(shape[0]), rng.integers(shape[1], size=shape[0])] = True
-        places = [allowed.to_units([design[name] for design in designs]) for name, allowed in self.ranges.items()]
-        units = _reflected(np.stack(places, axis=1) + scale * rng.standard_normal(shape))
-        redrawn = [isinstance(allowed, Choice) for allowed in self.ranges.values()]
-        units[:, redrawn] = rng.random((shape[0], sum(redrawn)))
+        units = rng.random(shape)  # choices are redrawn
+        numbers = self._numbers.axes
+        places = self._numbers.to_units(designs)
+        units[:, numbers] = _reflected(places + scale * rng.standard_normal(places.shape))
         return self._designs(units, designs, chosen)
 
     def _designs(
         self, units: Units, designs: Sequence[Parameters], chosen: npt.NDArray[np.bool_] | None = None
     ) -> list[dict[str, Value]]:
         """Return the designs with the values at `units` (N, D) in them, all or the `chosen` ones (N, D)."""
-        changed: list[dict[str, Value]] = [dict(design) for design in designs]
-        for axis, (name, allowed) in enumerate(self.ranges.items()):
-            rows = np.arange(len(designs)) if chosen is None else np.flatnonzero(chosen[:, axis])
-            for row, value in zip(rows.tolist(), allowed.from_units(units[rows, axis]), strict=True):
-                changed[row][name] = value
-        return changed
+        columns: list[list[Value]] = [[]] * len(self.ranges)
+        for axis, column in zip(self._numbers.axes, self._numbers.from_units(units), strict=True):
+            columns[axis] = column
+        for axis, allowed in enumerate(self.ranges.values()):
+            if isinstance(allowed, Choice):
+                columns[axis] = [allowed.from_unit(unit) for unit in units[:, axis].tolist()]
+        drawn = list(zip(*columns, strict=True)) if columns else [()] * len(designs)
+        hits = np.ones(units.shape, dtype=np.bool_) if chosen is None else chosen
+        return [
+            dict(design) | {name: value for name, value, hit in zip(self.ranges, row, taken, strict=True) if hit}
+            for design, row, taken in zip(designs, drawn, hits.tolist(), strict=True)
+        ]
 
     def encode(self, designs: Sequence[Parameters]) -> Units:
         """Place designs in the unit cube: (N, D), numbers on one axis, choices one-hot."""
         columns: list[Units] = []
+        numbers = iter(self._numbers.to_units(designs).T)
         for name, allowed in self.ranges.items():
-            values = [design[name] for design in designs]
             if isinstance(allowed, Choice):
+                values = [design[name] for design in designs]
                 columns += [np.array([value == option for value in values], dtype=float) for option in allowed.options]
             else:
-                columns.append(allowed.to_units(values))
+                columns.append(next(numbers))
         return np.stack(columns, axis=1) if columns else np.zeros((len(designs), 0))
+
+    @cached_property
+    def _numbers(self) -> _Numbers:
+        numbers = [
+            (axis, name, allowed)
+            for axis, (name, allowed) in enumerate(self.ranges.items())
+            if not isinstance(allowed, Choice)
+        ]
+        low, high = (
+            np.array([getattr(allowed, end) for *_, allowed in numbers], dtype=float) for end in ("low", "high")
+        )
+        return _Numbers(
+            axes=[axis for axis, *_ in numbers],
+            names=[name for _, name, _ in numbers],
+            low=low,
+            high=high,
+            log=np.array([allowed.log for *_, allowed in numbers], dtype=np.bool_),
+            whole=[isinstance(allowed, Integer) for *_, allowed in numbers],
+        )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The parameters of a space that are numbers, M of its D, as arrays: does for many what `Real` and `Integer` do.
+
+    Values agree with theirs up to rounding, which may differ between CPUs.
+    """
+
+    axes: list[int]  # among all parameters
+    names: list[str]
+    low: Units
+    high: Units
+    log: npt.NDArray[np.bool_]
+    whole: list[bool]
+
+    def to_units(self, designs: Sequence[Parameters]) -> Units:
+        """Return the positions of all numbers of the designs, (N, M)."""
+        rows = [[design[name] for name in self.names] for design in designs]
+        values = np.array(rows, dtype=np.float64).reshape(len(designs), len(self.names))
+        units = (values - self.low) / (self.high - self.low)
+        low, high = self.low[self.log], self.high[self.log]
+        units[:, self.log] = np.log(values[:, self.log] / low) / np.log(high / low)
+        return units
+
+    def from_units(self, units: Units) -> list[list[Value]]:
+        """Return the values of each number at their positions among all axes (N, D), a list of N for each of the M."""
+        units = units[:, self.axes]
+        values = self.low + (self.high - self.low) * units
+        low, high = self.low[self.log], self.high[self.log]
+        values[:, self.log] = low * (high / low) ** units[:, self.log]
+        values = np.minimum(np.maximum(values, self.low), self.high)  # rounding may lead a hair outside
+        values[:, self.whole] = np.rint(values[:, self.whole])
+        columns = values.T.tolist()
+        return [
+            [int(v) for v in column] if whole else column for column, whole in zip(columns, self.whole, strict=True)
+        ]
 
 
 def _reflected(units: Units) -> Units:
