@@ -209,17 +209,20 @@ def _laid_out(entries: Mapping[str, Any], size: int) -> dict[str, Tensor]:
 
 def _entry(name: str, entry: Any) -> Tensor:
     """Return one entry of the header. Raises ValueError for what is none."""
-    where = f"tensor '{_shown(name)}'"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{where}: wants dtype, shape and data_offsets")
+        raise _malformed(name, "wants dtype, shape and data_offsets")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _WIDTHS:
-        raise ValueError(f"{where}: type {_shown(str(kind))} is not one of {', '.join(_WIDTHS)}")
+        raise _malformed(name, f"type {_shown(str(kind))} is not one of {', '.join(_WIDTHS)}")
     if not (isinstance(shape, list) and len(shape) <= _MAX_AXES and all(_natural(side) for side in shape)):
-        raise ValueError(f"{where}: its shape is none")
+        raise _malformed(name, "its shape is none")
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(_natural(offset) for offset in offsets)):
-        raise ValueError(f"{where}: its offsets are none")
+        raise _malformed(name, "its offsets are none")
     return Tensor(kind, tuple(shape))
+
+
+def _malformed(name: str, why: str) -> ValueError:
+    return ValueError(f"tensor '{_shown(name)}': {why}")
 
 
 def _shown(text: str) -> str:

@@ -235,6 +235,7 @@ class Run:
         self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.tried = Tried(parts.lab)
         self.meter = parts.lab.meter() if isinstance(parts.lab, Metered) else None
+        self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
         self.stopping: str | None = None
         self.docket = autonomy.Docket(autonomy.check(settings, autonomy.newest(parts.archive)))
         self.held = ""  # whose word a free slot waits for, by the last look
@@ -342,8 +343,7 @@ class Run:
             return "ending"
         if self.held:
             return self.held
-        builder = self.parts.builder
-        return (builder.waits_for if isinstance(builder, Deliberating) else None) or "loop"
+        return (self._deliberating.waits_for if self._deliberating else None) or "loop"
 
     @property
     def saturated(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from instar.gates.pairing import problem, refuse
 from instar.interfaces import Foreseeing, Gate
@@ -16,6 +16,10 @@ class AllOf:
 
     gates: Sequence[Gate]
     name: str = "all of"
+    _foreseeing: Sequence[Foreseeing] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._foreseeing = [gate for gate in self.gates if isinstance(gate, Foreseeing)]
 
     def judge(self, evidence: Evidence) -> Decision:
         """Return all gates' reasons; no gates, evidence that cannot be judged, or a gate that breaks mean no."""
@@ -28,7 +32,7 @@ class AllOf:
 
     def foresee(self, sizes: Sizes) -> Reason | None:
         """Return the first reason that a gate would give whatever the exam shows, or None."""
-        told = (gate.foresee(sizes) for gate in self.gates if isinstance(gate, Foreseeing))
+        told = (gate.foresee(sizes) for gate in self._foreseeing)
         return next((reason for reason in told if reason is not None), None)
 
 
