@@ -27,6 +27,7 @@ from instar.assemble import make_lab
 from instar.executors.inline import InlineExecutor
 from instar.interfaces import CollectRequest, Stage, TrainRequest
 from instar.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState, Score
+from instar.space import Choice
 
 DESIGNS = 400  # the seed design, and uniform samples of the lab's space
 CHEAP = 200  # so many of them also at the lower rung, with the first seed
@@ -166,7 +167,9 @@ def main() -> None:
     recorder = Recorder(given.work)
     rows = record(recorder, given.work / "trials.jsonl")
     made = designs(recorder)
-    live = [name for name in recorder.lab.design_space().ranges if name not in FIXED]
+    ranges = recorder.lab.design_space().ranges
+    live = [name for name in ranges if name not in FIXED]
+    numbers = {name: ranges[name] for name in live if not isinstance(ranges[name], Choice)}
     cpu, arch = torch.backends.cpu.get_cpu_capability(), platform.machine()
     table = {
         "lab": "tiles", "options": {"size": "3"}, "lab_version": recorder.lab.version,
@@ -174,7 +177,8 @@ def main() -> None:
         "seeds": {"sampling": SAMPLING_SEED, "paper": PAPER_SEED, "experience": EXPERIENCE_SEED, "training": SEEDS},
         "machine": {"torch": torch.__version__, "cpu": cpu, "arch": arch},
         "fixed": {name: made[0][name] for name in FIXED},
-        "parameters": live, "designs": [[design[name] for name in live] for design in made],
+        "parameters": live, "ranges": {name: [one.low, one.high] for name, one in numbers.items()},
+        "designs": [[design[name] for name in live] for design in made],
         "columns": ["design", "rung", "seed", "metric", "noise", "cpu_seconds"], "trials": rows,
     }  # fmt: skip
     parts = [f"{json.dumps(key)}: {_lines(value)}" for key, value in table.items()]

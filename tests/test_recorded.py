@@ -138,3 +138,22 @@ def test_random_plays_too(table: Table) -> None:
     _, held_out = table.halves()
     control = uniform.create(table.lab, table.space, np.random.default_rng(0))
     assert len(play(control, table, held_out, 10, seed=0).designs) == 10
+
+
+def test_a_table_keeps_the_ranges_of_its_recording(tmp_path: Path) -> None:
+    lab = make_lab("tiles", {"size": "3"})
+    given = json.loads(recorded.shipped("tiles").read_text())
+    table = recorded.read(recorded.shipped("tiles"), lab)
+    compute = table.space.ranges["compute"]
+    assert (compute.low, compute.high) == tuple(given["ranges"]["compute"])  # type: ignore[union-attr]
+    assert (table.places >= 0).all()
+    assert (table.places <= 1).all()
+    given["ranges"]["compute"] = [40.0, 100.0]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(given))
+    with pytest.raises(BadInput, match="'compute'"):
+        recorded.read(path, lab)
+    del given["ranges"]
+    path.write_text(json.dumps(given))
+    with pytest.raises(BadInput, match="damaged"):
+        recorded.read(path, lab)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from instar import plugins
 from instar.errors import BadInput
 from instar.interfaces import Lab
 from instar.records import Floats
-from instar.space import Parameters, Space, Value
+from instar.space import Choice, Integer, Parameters, Range, Space, Value
 
 NAME = "recorded.json"
 _COLUMNS = ["design", "rung", "seed", "metric", "noise", "cpu_seconds"]
@@ -35,7 +35,7 @@ class Table:
     """Recorded trials of D designs with S training seeds at the upper rung, and of some at the lower one.
 
     Attributes:
-        space: the ranges of what was varied; all else was `fixed`.
+        space: the ranges of what was varied, as they were when it was recorded; all else was `fixed`.
         designs: D recipes.
         incumbent: which of them every builder starts from.
         metrics: (D, S) metric by seed at the upper rung.
@@ -118,7 +118,7 @@ def read(path: Path, lab: Lab) -> Table:
     """Read a table of this lab.
 
     Raises:
-        BadInput: it cannot be read, or is of another lab, of another version of it, or of another space.
+        BadInput: it cannot be read, is of another lab or version, or holds a design outside of its own ranges.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def read(path: Path, lab: Lab) -> Table:
 
 def _table(given: Mapping[str, Any], lab: Lab) -> Table:
     names, whole = given["parameters"], lab.design_space()
-    space = Space({name: whole.ranges[name] for name in names})
+    space = Space({name: _range(whole.ranges[name], given["ranges"].get(name)) for name in names})
     designs = [dict(zip(names, row, strict=True)) for row in given["designs"]]
     for number, design in enumerate(designs):
         space.check(design, f"design {number}")
@@ -161,3 +161,13 @@ def _table(given: Mapping[str, Any], lab: Lab) -> Table:
         lab.name, lab.version, space, fixed, designs, int(given["incumbent"]), metrics, noises, cheap,
         len(given["trials"]),
     )  # fmt: skip
+
+
+def _range(now: Range, then: Sequence[float] | None) -> Range:
+    """Return a parameter's range when the table was recorded: the lab may have widened or narrowed it since."""
+    if isinstance(now, Choice) or then is None:
+        return now
+    low, high = then
+    if isinstance(now, Integer):
+        return replace(now, low=int(low), high=int(high))
+    return replace(now, low=float(low), high=float(high))
