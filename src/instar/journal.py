@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from instar.interfaces import Fact, Verdict
 from instar.records import (
@@ -36,18 +36,15 @@ class Journal:
         path.parent.mkdir(exist_ok=True)
         _cut_torn_end(path)
         self._file = path.open("a", encoding="utf-8")
-        self._log = structlog.wrap_logger(
-            structlog.WriteLogger(self._file),
-            processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
-        )
-        self._log.info("begin")
+        self._write("begin")
+        self._file.flush()
 
     def watch(self, run: Run, facts: Sequence[Fact]) -> None:
         """Write down what has been recorded."""
         for fact in facts:
             event, fields = _event(fact)
             if event:
-                self._log.info(event, run_seconds=round(run.elapsed, 3), **fields)
+                self._write(event, run_seconds=round(run.elapsed, 3), **fields)
         if facts:
             self._file.flush()
 
@@ -55,9 +52,13 @@ class Journal:
         """Note the end of this life. Safe to call twice."""
         if not self._file.closed:
             try:
-                self._log.info("end", why=why)
+                self._write("end", why=why)
             finally:
                 self._file.close()
+
+    def _write(self, event: str, **fields: Any) -> None:
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._file.write(json.dumps({**fields, "event": event, "timestamp": now}) + "\n")
 
 
 def _cut_torn_end(path: Path) -> None:
