@@ -38,7 +38,6 @@ from instar.interfaces import (
     SelfTeaching,
     Traits,
 )
-from instar.labs import command
 from instar.ledger import open_ledger
 from instar.records import Holder, Proposal, Right, Spend
 from instar.sandbox import probe
@@ -114,6 +113,8 @@ def make_lab(name: str, options: Mapping[str, str]) -> Lab:
     """
     wrapped = _wrapped(name)
     if wrapped is not None:
+        from instar.labs import command
+
         return command.open_lab(wrapped, options)
     if not _is_file(name):
         lab: Lab = plugins.find("labs", name)(dict(options))
@@ -221,7 +222,11 @@ def _is_file(lab: str) -> bool:
 
 def _wrapped(name: str) -> Path | None:
     """Return the directory of a lab that wraps a repository; an installed lab's name comes first."""
-    return None if name in plugins.names("labs") else command.directory_of(name)
+    if name in plugins.names("labs"):
+        return None
+    from instar.labs import command  # an installed lab does without
+
+    return command.directory_of(name)
 
 
 def _choices(name: str, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
