@@ -294,8 +294,16 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
             descriptor = open_regular(source, name)
         except OSError as error:
             raise ArtefactError(f"{name}: cannot be read ({error.strerror})") from None
+        data = _whole(descriptor, name, limit)
         (part / name).parent.mkdir(parents=True, exist_ok=True)  # a name may lead through folders
-        write_bytes(part / name, _whole(descriptor, name, limit), sync=sync)
+        with (part / name).open("xb") as file:  # the whole directory comes by rename: no need of one for each file
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+    if sync:
+        for folder in {part, *((part / name).parent for name in names)}:
+            sync_directory(folder)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
     if sync:
