@@ -120,9 +120,10 @@ class Distances:
     def of(self, boards: Boards) -> Lengths:
         """Return the optimal lengths of solvable 3x3 boards, (N,)."""
         keys = rules.key(boards)
-        if not member(keys, self.keys).all():
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        if not (self.keys[at] == keys).all():
             raise ValueError("a board cannot be solved, so it has no optimal length")
-        return self.lengths[np.searchsorted(self.keys, keys)]
+        return self.lengths[at]
 
     def sample(self, lengths: Lengths, rng: np.random.Generator) -> Boards:
         """Draw a held-out state of each of the optimal lengths (N,), with replacement; boards (N, 9).

@@ -37,19 +37,18 @@ def tricks(boards: rules.Boards) -> Mapping[str, rules.Moves]:
 
 
 def _shortest(boards: rules.Boards) -> rules.Moves:
-    """Walk down the table of distances."""
+    """Walk down the table of distances, by the first of the moves that lead closer."""
     table, board = oracle.distances(), boards.copy()
     left = table.of(board)
     played = np.full((len(boards), int(left.max(initial=1))), rules.PAD, dtype=np.int8)
     for t in range(played.shape[1]):
         rows = np.flatnonzero(left > 0)
-        legal = rules.legal(board[rows])
-        for move in range(rules.MOVES):
-            open_ = rows[legal[:, move] & (played[rows, t] < 0)]
-            after = rules.step(board[open_], np.full(len(open_), move, np.int8))
-            closer = table.of(after) < left[open_]
-            played[open_[closer], t] = move
-        board[rows] = rules.step(board[rows], played[rows, t])
+        parent, move = np.nonzero(rules.legal(board[rows]))
+        after = rules.step(board[rows[parent]], move.astype(np.int8))
+        closer = np.flatnonzero(table.of(after) < left[rows[parent]])
+        _, first = np.unique(parent[closer], return_index=True)  # every row has one
+        chosen = closer[first]
+        played[rows, t], board[rows] = move[chosen], after[chosen]
         left[rows] -= 1
     return played
 

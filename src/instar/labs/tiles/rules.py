@@ -82,19 +82,21 @@ def step(boards: Boards, moves: Moves) -> Boards:
     if target.size and target.min() < 0:
         raise ValueError("a move takes the blank off the board")
     after = boards.copy()
-    slide(after, np.arange(len(boards)), blanks(boards), target)
+    _slide(after, np.arange(len(boards)), blanks(boards), target)
     return after
 
 
-def slide(
+def _slide(
     boards: Boards,
     rows: npt.NDArray[np.int64],
     blank: npt.NDArray[np.int64],
     target: npt.NDArray[np.int64],
 ) -> None:
     """Move the blank of the given rows from `blank` to `target`, in place; nothing is checked."""
-    boards[rows, blank] = boards[rows, target]
-    boards[rows, target] = 0
+    flat, row = boards.reshape(-1), rows * boards.shape[1]
+    there = row + target
+    flat[row + blank] = flat[there]
+    flat[there] = 0
 
 
 def solved(boards: Boards) -> Mask:
@@ -226,13 +228,11 @@ def scramble(size: int, depths: npt.NDArray[np.integer], rng: np.random.Generato
     """Return boards (N, cells) after random walks of `depths` moves (N,) that never undo their last move."""
     boards = np.tile(goal(size), (len(depths), 1))
     order = np.argsort(-np.asarray(depths), kind="stable")
-    walk = boards.copy()
-    blank = np.full(len(depths), size * size - 1)
-    last = np.full(len(depths), NO_MOVE)
+    walk, steps = boards.copy(), np.full(len(depths), _start(size))
     longest_first = np.asarray(depths)[order]
     for t in range(int(longest_first[0]) if len(depths) else 0):
         active = int(np.searchsorted(-longest_first, -t, side="left"))
-        _walk(size, walk[:active], blank[:active], last[:active], rng)
+        _walk(size, walk[:active], steps[:active], rng)
     boards[order] = walk
     return boards
 
@@ -249,39 +249,44 @@ def walks(size: int, n: int, depth: int, rng: np.random.Generator) -> tuple[Boar
     cells = size * size
     boards = np.empty((depth, n, cells), dtype=np.uint8)
     moves = np.empty((depth, n), dtype=np.int8)
-    walk, blank, last = np.tile(goal(size), (n, 1)), np.full(n, cells - 1), np.full(n, NO_MOVE)
+    walk, steps = np.tile(goal(size), (n, 1)), np.full(n, _start(size))
     for t in range(depth):
-        _walk(size, walk, blank, last, rng)
-        boards[t], moves[t] = walk, last ^ 1
+        _walk(size, walk, steps, rng)
+        boards[t], moves[t] = walk, (steps & _LAST) ^ 1
     return boards.reshape(-1, cells), moves.reshape(-1)
 
 
-def _walk(
-    size: int,
-    boards: Boards,
-    blank: npt.NDArray[np.int64],
-    last: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-) -> None:
-    """Play one random move on each board that does not undo its last; updates all three in place."""
-    options, count = _onward(size)
-    draw = (rng.random(len(boards), dtype=np.float32) * count[blank, last]).astype(np.int64)
-    move = options[blank, last, draw]
-    target = neighbours(size)[blank, move].astype(np.int64)
-    slide(boards, np.arange(len(boards)), blank, target)
-    blank[:], last[:] = target, move
+_LAST = 7  # bits of a step that hold the last move; those above it hold the blank's cell
+
+
+def _start(size: int) -> int:
+    """Return the step of a walk that begins at the goal."""
+    return (size * size - 1) * (_LAST + 1) + NO_MOVE
+
+
+def _walk(size: int, boards: Boards, steps: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
+    """Play one random move on each board that does not undo its last; updates boards and `steps` (N,) in place."""
+    onward, count = _onward(size)
+    draw = (rng.random(len(boards), dtype=np.float32) * count.take(steps)).astype(np.int64)
+    after = onward.take(steps * MOVES + draw)
+    _slide(boards, np.arange(len(boards)), steps >> 3, after >> 3)
+    steps[:] = after
 
 
 @lru_cache
 def _onward(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the moves from (blank, last move) that stay on the board and do not turn back, and how many."""
-    cells = size * size
-    options, count = np.zeros((cells, MOVES + 1, MOVES), np.int64), np.zeros((cells, MOVES + 1), np.int64)
-    for cell in range(cells):
+    """Return which steps may follow on each, flat (S * 4,), and how many (S,): none off the board, none back."""
+    following, count = (
+        np.zeros((size * size * (_LAST + 1), MOVES), np.int64),
+        np.zeros(size * size * (_LAST + 1), np.int64),
+    )
+    for cell in range(size * size):
         for last in range(MOVES + 1):
-            onward = [m for m in range(MOVES) if neighbours(size)[cell, m] >= 0 and m != last ^ 1]
-            options[cell, last, : len(onward)], count[cell, last] = onward, len(onward)
-    return options, count
+            moves = [m for m in range(MOVES) if neighbours(size)[cell, m] >= 0 and m != last ^ 1]
+            step = cell * (_LAST + 1) + last
+            following[step, : len(moves)] = [int(neighbours(size)[cell, m]) * (_LAST + 1) + m for m in moves]
+            count[step] = len(moves)
+    return fixed(following.ravel()), fixed(count)
 
 
 def parse(text: str) -> Boards:
