@@ -204,7 +204,7 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
     assert leaked
     failed = [reason for reason in verdicts[0].decision.reasons if not reason.passed]
-    assert [reason.gate for reason in failed] == ["contamination"]
+    assert {"contamination"} <= {reason.gate for reason in failed} <= {"contamination", "noise floor"}  # that by luck
     assert [fact.incident.kind for fact in rig.facts if isinstance(fact, IncidentRecord)] == ["contamination"]
     assert all(reason.passed for verdict in verdicts[1:] for reason in verdict.decision.reasons
                if reason.gate == "contamination")  # fmt: skip
@@ -213,3 +213,17 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["x\u00b2", "\u2460", "\u0663\u0664", "9" * 500])
 def test_signs_that_look_like_numbers_do_no_harm(text: str) -> None:
     assert len(words_in(text)) == 1
+
+
+def test_a_paper_is_looked_for_in_a_data_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, data = search(), experience(PAPER.questions["boards"][:50], tmp_path)
+    first = found.judge(data, {})
+    assert not first[0].passed
+    asked: list[int] = []
+    among = contamination._among
+    monkeypatch.setattr(contamination, "_among", lambda rows, held: asked.append(len(held)) or among(rows, held))
+    assert found.judge(data, {}) == first
+    assert not asked
+    found.remember("exam 2", EXAM.set(6, Stage.PROMOTION))
+    assert first[1][0] in found.judge(data, {})[1]
+    assert len(asked) == 1

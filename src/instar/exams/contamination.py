@@ -111,12 +111,14 @@ class Sealed:
         rows: sorted fingerprints of the questions' rows.
         shingles: (length, fingerprints, questions): the shingles of one array and the question that each is of.
         key: sorted fingerprints of the answers' shingles.
+        found: how many of the rows stand in a data file, by its digest: neither ever changes.
     """
 
     name: str
     rows: Prints
     shingles: tuple[tuple[int, Prints, npt.NDArray[np.int64]], ...]
     key: Prints
+    found: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, paper: Paper) -> Sealed:
@@ -199,10 +201,10 @@ class Search:
         incidents: list[Incident] = []
         for digest, path in data.items():
             try:
-                held = self._held(digest, path)
+                counts = {paper.name: self._hits(paper, digest, path) for paper in self.papers}
             except ArtefactError as error:
                 return Reason("contamination", False, f"training data cannot be searched: {error}"), []
-            incidents += _found(f"training data {digest[:12]}", {p.name: _count(p.rows, held) for p in self.papers})
+            incidents += _found(f"training data {digest[:12]}", counts)
         spoken = {name: _tail(path) for name, path in texts.items()}
         spoken |= {name: text[-TAIL:] for name, text in (said or {}).items()}
         for name, words in self._words(spoken).items():
@@ -225,6 +227,12 @@ class Search:
         nothing = np.zeros(0, np.uint64)
         return {name: np.concatenate([nothing, *(self.lines[line] for line in lines)]) for name, lines in cut.items()}
 
+    def _hits(self, paper: Sealed, digest: str, path: Path) -> int:
+        """Return how many of a paper's rows stand in a data file, looked for once."""
+        if digest not in paper.found:
+            paper.found[digest] = int(_among(paper.rows, self._held(digest, path)).sum())
+        return paper.found[digest]
+
     def _held(self, digest: str, path: Path) -> Prints:
         if digest not in self.files:
             while len(self.files) >= _FILES:
@@ -232,10 +240,6 @@ class Search:
             arrays = read_arrays(path).values()
             self.files[digest] = _sorted(fingerprints(array) for array in arrays if array.ndim > 1)
         return self.files[digest]
-
-
-def _count(rows: Prints, held: Prints) -> int:
-    return int(_among(rows, held).sum())
 
 
 def _found(where: str, counts: Mapping[str, int]) -> list[Incident]:
