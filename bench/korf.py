@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instar.labs.tiles import oracle, replay
+from instar.labs.tiles import oracle, playing
 from instar.labs.tiles.model import Inference, load, native_bfloat16
 from instar.labs.tiles.search import beam, greedy
 
@@ -32,7 +32,7 @@ def excess(artefact: Path, width: int) -> tuple[np.ndarray, float]:
     evaluate = Inference(load(artefact), bfloat16=native_bfloat16())
     began = time.process_time()
     found = greedy(evaluate, boards, 200) if width == 1 else beam(evaluate, boards, width, 200)
-    solved, used = replay.replay(boards, found)
+    solved, used = playing.replay(boards, found)
     return np.where(solved, used - optima, np.nan), time.process_time() - began
 
 

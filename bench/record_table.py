@@ -140,6 +140,10 @@ def record(recorder: Recorder, log: Path) -> list[list[Any]]:
     """Train and examine what is not in the log yet; return all rows (design, rung, seed, metric, noise, CPU s)."""
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done, files, given = {tuple(row[:3]) for row in rows}, recorder.experience(), designs(recorder)
+    begun = log.with_name("designs.json")
+    if rows and (not begun.exists() or json.loads(begun.read_text()) != given):
+        raise SystemExit(f"{log}: begun with other designs, as of another version of the lab: give an empty --work")
+    begun.write_text(json.dumps(given))
     incumbent = recorder.train(given[0], SEEDS[0], EFFORTS[1], None, files)
     baseline = recorder.score(incumbent.output)[0].values
     with log.open("a") as sink:

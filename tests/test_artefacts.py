@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from instar import artefacts
 from instar.artefacts import (
     Tensor,
     digest_files,
@@ -308,3 +309,19 @@ def test_only_a_true_layout_passes(tmp_path: Path, begin: int, end: int, kind: s
         assert not true
     else:
         assert true
+
+
+def test_all_that_was_taken_is_made_durable_before_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every directory in which a name is new, down to the files' own, and last the one that shows it all."""
+    source, target, synced = tmp_path / "source", tmp_path / "home" / "target", []
+    (source / "a" / "b").mkdir(parents=True)
+    for name in ("top.txt", "a/b/deep.txt"):
+        (source / name).write_text(name)
+    target.parent.mkdir()
+    monkeypatch.setattr(artefacts, "sync_directory", lambda place: synced.append((place, target.exists())))
+    take(source, target, ["top.txt", "a/b/deep.txt"], sync=True)
+    part = target.with_name(".target.part")
+    assert {place for place, shown in synced[:-1] if not shown} == {part, part / "a", part / "a" / "b"}
+    assert synced[-1] == (target.parent, True)
+    assert (target / "a" / "b" / "deep.txt").read_text() == "a/b/deep.txt"
+    assert not part.exists()

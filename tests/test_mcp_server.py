@@ -174,7 +174,7 @@ def test_the_command_serves_a_real_run_over_standard_streams(tmp_path: Path) -> 
         async with Client(server) as client:
             brief = (await client.call_tool("brief", {})).content[0].text
             assert "editable: none in this lab" in brief
-            given = {"parameters": {"compute": 31.0, "width": 128}, "forecast": FORECAST}
+            given = {"parameters": {"compute": 51.0, "width": 128}, "forecast": FORECAST}
             name = (await client.call_tool("submit", given)).structured_content["id"]
             while True:
                 found = (await client.call_tool("result", {"id": name, "wait_seconds": 1})).structured_content

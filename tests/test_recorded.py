@@ -153,7 +153,11 @@ def test_a_table_keeps_the_ranges_of_its_recording(tmp_path: Path) -> None:
     path.write_text(json.dumps(given))
     with pytest.raises(BadInput, match="'compute'"):
         recorded.read(path, lab)
-    del given["ranges"]
-    path.write_text(json.dumps(given))
-    with pytest.raises(BadInput, match="damaged"):
-        recorded.read(path, lab)
+    for damage in ({"compute": [100.0, 30.0]}, {"width": [128.5, 512]}):
+        path.write_text(json.dumps({**given, "ranges": {**given["ranges"], **damage}}))
+        with pytest.raises(BadInput, match="damaged"):
+            recorded.read(path, lab)
+    for missing in ({}, {name: ends for name, ends in given["ranges"].items() if name != "compute"}):
+        path.write_text(json.dumps({**given, "ranges": missing}))
+        with pytest.raises(BadInput, match="damaged"):
+            recorded.read(path, lab)

@@ -296,13 +296,14 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
             raise ArtefactError(f"{name}: cannot be read ({error.strerror})") from None
         data = _whole(descriptor, name, limit)
         (part / name).parent.mkdir(parents=True, exist_ok=True)  # a name may lead through folders
-        with (part / name).open("xb") as file:  # the whole directory comes by rename: no need of one for each file
+        with (part / name).open("wb") as file:  # the whole directory comes by rename: no need of one for each file
             file.write(data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
     if sync:
-        for folder in {part, *((part / name).parent for name in names)}:
+        inner = {folder for name in names for folder in (part / name).parents if folder.is_relative_to(part)}
+        for folder in (part, *inner):
             sync_directory(folder)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)

@@ -140,7 +140,7 @@ def read(path: Path, lab: Lab) -> Table:
 
 def _table(given: Mapping[str, Any], lab: Lab) -> Table:
     names, whole = given["parameters"], lab.design_space()
-    space = Space({name: _range(whole.ranges[name], given["ranges"].get(name)) for name in names})
+    space = Space({name: _range(whole.ranges[name], name, given["ranges"]) for name in names})
     designs = [dict(zip(names, row, strict=True)) for row in given["designs"]]
     for number, design in enumerate(designs):
         space.check(design, f"design {number}")
@@ -163,11 +163,13 @@ def _table(given: Mapping[str, Any], lab: Lab) -> Table:
     )  # fmt: skip
 
 
-def _range(now: Range, then: Sequence[float] | None) -> Range:
-    """Return a parameter's range when the table was recorded: the lab may have widened or narrowed it since."""
-    if isinstance(now, Choice) or then is None:
+def _range(now: Range, name: str, ranges: Mapping[str, Sequence[float]]) -> Range:
+    """Return a parameter's range when the table was recorded: the lab may have moved it since. Raises ValueError."""
+    if isinstance(now, Choice):
         return now
-    low, high = then
+    low, high = ranges[name]
+    if not low < high or (isinstance(now, Integer) and (int(low), int(high)) != (low, high)):
+        raise ValueError(f"the range of '{name}' is {low} to {high}")
     if isinstance(now, Integer):
         return replace(now, low=int(low), high=int(high))
     return replace(now, low=float(low), high=float(high))

@@ -28,7 +28,7 @@ def stories() -> list[tuple[World, Story, Story]]:
 
 def interval(differences: Floats) -> tuple[float, float]:
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences))
-    return float(mean - 1.97 * error), float(mean + 1.98 * error)
+    return float(mean - 1.97 * error), float(mean + 1.97 * error)
 
 
 def test_it_proposes_better_designs_than_chance(stories: list[tuple[World, Story, Story]]) -> None:

@@ -30,8 +30,10 @@ def canary(place: Path) -> tuple[Canary, bytes]:
 
 
 @pytest.mark.parametrize("name", ["log.txt", "out/answers.safetensors", "out/deep/x.json"])
-def test_the_token_is_found_wherever_it_was_left(tmp_path: Path, room: Path, name: str) -> None:
+@pytest.mark.parametrize("log", ["epoch 1\n", "", None])
+def test_the_token_is_found_wherever_it_was_left(tmp_path: Path, room: Path, name: str, log: str | None) -> None:
     made, token = canary(tmp_path)
+    (room / "log.txt").unlink() if log is None else (room / "log.txt").write_text(log)
     assert list(made.found_in(room)) == []
     (room / name).write_bytes(b"x" * 1000 + token + b"y")
     assert list(made.found_in(room)) == [name]

@@ -16,7 +16,7 @@ from instar.state import Run
 
 pytest.importorskip("torch")
 
-_SMALL: dict[str, Any] = {"width": 128, "attempts": 1500, "compute": 30.0, "search_width": 8}
+_SMALL: dict[str, Any] = {"width": 128, "attempts": 1500, "compute": 50.0, "search_width": 8}
 
 
 def lab() -> Lab:

@@ -111,7 +111,7 @@ class Sealed:
         rows: sorted fingerprints of the questions' rows.
         shingles: (length, fingerprints, questions): the shingles of one array and the question that each is of.
         key: sorted fingerprints of the answers' shingles.
-        found: how many of the rows stand in a data file, by its digest: neither ever changes.
+        found: how many of the rows stand in a data file, by its digest, under which it never changes (`Search.judge`).
     """
 
     name: str

@@ -19,6 +19,7 @@ class AllOf:
     _foreseeing: Sequence[Foreseeing] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.gates = tuple(self.gates)  # for good: which of them foresee is looked at once
         self._foreseeing = [gate for gate in self.gates if isinstance(gate, Foreseeing)]
 
     def judge(self, evidence: Evidence) -> Decision:

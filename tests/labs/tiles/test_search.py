@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from instar.labs.tiles import learn, model, oracle, replay, rules, search
+from instar.labs.tiles import learn, model, oracle, playing, rules, search
 from instar.labs.tiles.rules import Boards
 
 torch.set_num_threads(1)
@@ -31,7 +31,7 @@ def test_a_perfect_policy_plays_optimally() -> None:
     boards = rules.uniform(3, 200, np.random.default_rng(0))
     optimum = oracle.distances().of(boards)
     for sequences in (search.greedy(knowing, boards, 31), search.beam(knowing, boards, 4, 31)):
-        solved, lengths = replay.replay(boards, sequences)
+        solved, lengths = playing.replay(boards, sequences)
         assert solved.all()
         assert (lengths == optimum).all()
         assert ((sequences >= 0).sum(axis=1) == lengths).all()
@@ -40,7 +40,7 @@ def test_a_perfect_policy_plays_optimally() -> None:
 def test_a_beam_that_holds_every_state_is_breadth_first_search() -> None:
     found = oracle.distances()
     boards = rules.unpack(np.random.default_rng(0).choice(found.keys[found.lengths == 9], 30), 3)
-    solved, lengths = replay.replay(boards, search.beam(ignorant, boards, 2_000, 9))
+    solved, lengths = playing.replay(boards, search.beam(ignorant, boards, 2_000, 9))
     assert solved.all()
     assert (lengths == 9).all()
     assert (search.beam(ignorant, boards, 2_000, 8) == rules.PAD).all()
@@ -50,7 +50,7 @@ def test_a_beam_that_holds_every_state_is_breadth_first_search() -> None:
 def test_the_beam_solves_short_scrambles_of_every_size(size: int) -> None:
     depths = np.repeat([1, 2, 3, 4, 5], 10)
     boards = rules.scramble(size, depths, np.random.default_rng(0))
-    solved, lengths = replay.replay(boards, search.beam(ignorant, boards, 250, 6))
+    solved, lengths = playing.replay(boards, search.beam(ignorant, boards, 250, 6))
     assert solved.all()
     assert (lengths == depths).all()
 
@@ -59,7 +59,7 @@ def test_boards_already_solved_and_no_boards_need_no_moves() -> None:
     boards = np.repeat(rules.goal(4)[None], 3, axis=0)
     for answer in (search.greedy(ignorant, boards, 5), search.beam(ignorant, boards, 4, 5)):
         assert (answer == rules.PAD).all()
-        assert replay.replay(boards, answer)[0].all()
+        assert playing.replay(boards, answer)[0].all()
     assert search.beam(ignorant, boards[:0], 4, 5).shape == (0, 5)
     assert search.greedy(ignorant, boards[:0], 5).shape == (0, 5)
     with pytest.raises(ValueError, match="32768"):
@@ -89,7 +89,7 @@ def test_one_who_knows_nothing_does_not_profit_from_the_order_of_the_moves() -> 
     def indifferent(boards: Boards) -> search.Floats:
         return np.zeros((len(boards), rules.MOVES), dtype=np.float32)
 
-    solved, _ = replay.replay(boards, search.greedy(indifferent, boards, 2))
+    solved, _ = playing.replay(boards, search.greedy(indifferent, boards, 2))
     assert 0.2 < solved[:1000].mean() < 0.3
     assert 0.2 < solved[1000:].mean() < 0.3
 
@@ -97,9 +97,9 @@ def test_one_who_knows_nothing_does_not_profit_from_the_order_of_the_moves() -> 
 def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.Policy) -> None:
     boards = rules.scramble(3, np.full(300, 30), np.random.default_rng(1))
     evaluate = model.Inference(policy)
-    greedy, _ = replay.replay(boards, search.greedy(evaluate, boards, 40))
-    narrow, long = replay.replay(boards, search.beam(evaluate, boards, 8, 40))
-    wide, short = replay.replay(boards, search.beam(evaluate, boards, 64, 40))
+    greedy, _ = playing.replay(boards, search.greedy(evaluate, boards, 40))
+    narrow, long = playing.replay(boards, search.beam(evaluate, boards, 8, 40))
+    wide, short = playing.replay(boards, search.beam(evaluate, boards, 64, 40))
     assert greedy.mean() < narrow.mean() <= wide.mean()
     assert wide.mean() > 0.95
     both = narrow & wide
@@ -109,9 +109,9 @@ def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.Pol
 def test_chunks_and_neighbours_do_not_change_an_answer(policy: model.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     boards = rules.scramble(3, np.full(50, 30), np.random.default_rng(2))
     evaluate = model.Inference(policy, bfloat16=False)
-    together = replay.replay(boards, search.beam(evaluate, boards, 16, 40))
+    together = playing.replay(boards, search.beam(evaluate, boards, 16, 40))
     monkeypatch.setattr(search, "BOARDS_AT_ONCE", 16 * 7)
-    apart = replay.replay(boards, search.beam(evaluate, boards, 16, 40))
+    apart = playing.replay(boards, search.beam(evaluate, boards, 16, 40))
     # Rounding depends on the batch, so a near tie may fall otherwise in a board or two.
     assert (together[0] == apart[0]).mean() > 0.95
     assert (together[1] == apart[1]).mean() > 0.9

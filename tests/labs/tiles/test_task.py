@@ -10,7 +10,7 @@ import pytest
 
 from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import CollectRequest, Feedback
-from instar.labs.tiles import oracle, partition, probe, replay, rules, task
+from instar.labs.tiles import oracle, partition, playing, probe, rules, task
 from instar.records import Experience, Goal, Limits
 
 LAB = task.create({"size": "3"})
@@ -36,7 +36,7 @@ def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
     given = answers()
     data, record = LAB.verify(request(), given)
     boards = LAB.tasks(request())["boards"]
-    solved, _ = replay.replay(boards, given["sequences"])
+    solved, _ = playing.replay(boards, given["sequences"])
     assert (record.attempts, record.kept, record.verified_by) == (400, int(solved.sum()), "rules")
     assert record.mastery == pytest.approx(solved.mean())
     assert record.examples == len(data["moves"]) > 0
@@ -49,7 +49,7 @@ def test_verified_experience_holds_no_exam_state_and_nothing_wrong() -> None:
 def test_what_stands_after_the_goal_changes_nothing() -> None:
     given = answers()
     data, _ = LAB.verify(request(), given)
-    _, lengths = replay.replay(LAB.tasks(request())["boards"], given["sequences"])
+    _, lengths = playing.replay(LAB.tasks(request())["boards"], given["sequences"])
     junk = {**given, "sequences": given["sequences"].copy()}
     for row in np.flatnonzero(lengths > 0):
         junk["sequences"][row, lengths[row] :] = 0

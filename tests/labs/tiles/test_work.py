@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instar.artefacts import read_arrays, write_arrays
-from instar.labs.tiles import partition, replay, rules, work
+from instar.labs.tiles import partition, playing, rules, work
 from instar.labs.tiles.model import Policy, PolicyConfig
 
 
@@ -83,4 +83,4 @@ def test_founding_collecting_and_solving_leave_answers_of_the_right_form(tmp_pat
     assert ((answers["confidence"] > 0) & (answers["confidence"] <= 1)).all()
     work.solve(workshop, {"board": [1, 2, 3, 4, 5, 6, 0, 7, 8], "width": 16, "max_moves": 10})
     found = read_arrays(workshop / "out" / "answers.safetensors")["sequences"]
-    assert replay.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()
+    assert playing.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from instar.checks import Form, formed
 from instar.interfaces import Arrays, Paper, Stage
-from instar.labs.tiles import oracle, partition, probe, replay, rules
+from instar.labs.tiles import oracle, partition, playing, probe, rules
 from instar.records import Floats, Job, Limits, Room, Score
 
 _BANDS_3 = (1, 8, 14, 18, 22, 26, 31)  # upper ends of the bands of optimal lengths
@@ -82,14 +82,14 @@ class TilesExam:
         lengths = np.asarray(paper.answers["lengths"], dtype=np.float64)
         moves = Form("int8", (len(boards), None), low=rules.PAD, high=rules.MOVES - 1, most=4096)
         answers = formed(answers, dict.fromkeys(self._names, moves))
-        greedy_solved, greedy_used = replay.replay(boards, answers["greedy"])
+        greedy_solved, greedy_used = playing.replay(boards, answers["greedy"])
         reference, unknown = lengths.copy(), np.isnan(lengths)
         if unknown.any():
             reference[unknown] = oracle.lower_bound(boards[unknown]) + self.sizes["gap"]
         value = self._value(reference, greedy_solved, greedy_used)
         metrics = _plain("greedy", paper, greedy_solved, greedy_used, lengths)
         if self.sizes["search_width"] > 1:
-            solved, used = replay.replay(boards, answers["beam"])
+            solved, used = playing.replay(boards, answers["beam"])
             value = self._value(reference, solved, used)
             metrics |= _plain("beam", paper, solved, used, lengths)
         bands = np.asarray(paper.answers["bands"], dtype=np.int64)

@@ -30,7 +30,8 @@ def held_out(boards: Boards) -> Mask:
     augmenting by the symmetry leaks nothing. From Manhattan distance BOTTLENECK on it takes one state in
     SHARE. Closer, a state that training must not show would stand in the way of a large share of all
     solutions; there only states with the blank in a corner are taken, every second one: a player that does not
-    undo its last move crosses a corner without a choice. Published instances are held out as well.
+    undo its last move crosses a corner without a choice. Published instances are held out as well. Boards must be
+    permutations of their tiles, which is not looked at here.
     """
     size = rules.size_of(boards)
     code, mirrored = rules.key(boards), np.zeros(len(boards), dtype=np.uint64)

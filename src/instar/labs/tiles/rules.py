@@ -5,7 +5,7 @@ goal is 1 2 .. cells-1 0. A move is the direction in which the *blank* goes: 0 u
 that `move ^ 1` undoes it. A sequence of moves is a row of int8, padded with -1.
 
 The trusted conductor imports this module: numpy only, nothing that a candidate can reach. Answers are played in
-`replay`; which states are kept for exams is in `partition`.
+`playing`; which states are kept for exams is in `partition`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _slide(
     blank: npt.NDArray[np.int64],
     target: npt.NDArray[np.int64],
 ) -> None:
-    """Move the blank of the given rows from `blank` to `target`, in place; nothing is checked."""
+    """Move the blank of the given rows from `blank` to `target`, in place, boards contiguous; nothing is checked."""
     flat, row = boards.reshape(-1), rows * boards.shape[1]
     there = row + target
     flat[row + blank] = flat[there]
@@ -256,12 +256,13 @@ def walks(size: int, n: int, depth: int, rng: np.random.Generator) -> tuple[Boar
     return boards.reshape(-1, cells), moves.reshape(-1)
 
 
-_LAST = 7  # bits of a step that hold the last move; those above it hold the blank's cell
+_SHIFT = 3  # a step is the blank's cell, shifted by so many bits, and the last move
+_LAST = (1 << _SHIFT) - 1
 
 
 def _start(size: int) -> int:
     """Return the step of a walk that begins at the goal."""
-    return (size * size - 1) * (_LAST + 1) + NO_MOVE
+    return ((size * size - 1) << _SHIFT) + NO_MOVE
 
 
 def _walk(size: int, boards: Boards, steps: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
@@ -269,22 +270,20 @@ def _walk(size: int, boards: Boards, steps: npt.NDArray[np.int64], rng: np.rando
     onward, count = _onward(size)
     draw = (rng.random(len(boards), dtype=np.float32) * count.take(steps)).astype(np.int64)
     after = onward.take(steps * MOVES + draw)
-    _slide(boards, np.arange(len(boards)), steps >> 3, after >> 3)
+    _slide(boards, np.arange(len(boards)), steps >> _SHIFT, after >> _SHIFT)
     steps[:] = after
 
 
 @lru_cache
 def _onward(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return which steps may follow on each, flat (S * 4,), and how many (S,): none off the board, none back."""
-    following, count = (
-        np.zeros((size * size * (_LAST + 1), MOVES), np.int64),
-        np.zeros(size * size * (_LAST + 1), np.int64),
-    )
+    count = np.zeros(size * size << _SHIFT, np.int64)
+    following = np.zeros((len(count), MOVES), np.int64)
     for cell in range(size * size):
         for last in range(MOVES + 1):
             moves = [m for m in range(MOVES) if neighbours(size)[cell, m] >= 0 and m != last ^ 1]
-            step = cell * (_LAST + 1) + last
-            following[step, : len(moves)] = [int(neighbours(size)[cell, m]) * (_LAST + 1) + m for m in moves]
+            step = (cell << _SHIFT) + last
+            following[step, : len(moves)] = [(int(neighbours(size)[cell, m]) << _SHIFT) + m for m in moves]
             count[step] = len(moves)
     return fixed(following.ravel()), fixed(count)
 

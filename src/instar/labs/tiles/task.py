@@ -19,7 +19,7 @@ from instar.checks import Form, formed
 from instar.config import Manifest, read_manifest
 from instar.errors import ArtefactError, BadInput, LabError
 from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Paper, Safeguard, TrainRequest
-from instar.labs.tiles import oracle, partition, replay, rules, trait
+from instar.labs.tiles import oracle, partition, playing, rules, trait
 from instar.labs.tiles.paper import FIRST_MOVES, TilesExam
 from instar.labs.tiles.shapes import parse_config
 from instar.records import Design, Experience, Goal, Job, Limits, Room
@@ -148,11 +148,12 @@ class TilesLab:
         boards = self.tasks(request)["boards"]
         sequences, confidence = self._answers(answers, len(boards))
         try:
-            solved, lengths = replay.replay(boards, sequences)
+            solved, lengths = playing.replay(boards, sequences)
         except ValueError as error:
             raise ArtefactError(f"answers: {error}") from None
         kept = _kept(request.feedback, solved, confidence)
-        played = np.where(solved, lengths, (sequences >= 0).sum(axis=1))  # what stands after the goal is not read
+        whole = np.logical_and.accumulate(sequences >= 0, axis=1).sum(axis=1)
+        played = np.where(solved, lengths, whole)  # what stands after the goal is not read, nor what follows a pause
         data = _pairs(boards[kept], sequences[kept], played[kept])
         record = Experience(
             digest="",
@@ -210,11 +211,10 @@ class TilesLab:
     def read_solution(self, task: Mapping[str, Any], answers: Arrays) -> dict[str, Any]:
         """Replay the answer; return `solved`, the moves of the blank in words, and their number."""
         board = np.array([task["board"]], dtype=np.uint8)
-        sequences = answers.get("sequences", np.zeros((1, 0), dtype=np.int8))
-        try:
-            solved, lengths = replay.replay(board, sequences)
-        except ValueError as error:
-            raise ArtefactError(f"answers: {error}") from None
+        moves = Form("int8", (1, None), low=rules.PAD, high=rules.MOVES - 1, most=4096)
+        given = {"sequences": answers.get("sequences", np.zeros((1, 0), dtype=np.int8))}
+        sequences = formed(given, {"sequences": moves})["sequences"]
+        solved, lengths = playing.replay(board, sequences)
         count = int(lengths[0]) if solved[0] else 0
         words = ["up", "down", "left", "right"]
         shortest = int(oracle.distances().of(board)[0]) if self.size == 3 else None
@@ -255,7 +255,7 @@ def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.flo
 
 def _pairs(boards: rules.Boards, sequences: rules.Moves, played: npt.NDArray[np.int64]) -> Arrays:
     """Expand answers into (state, move, moves left) for every state on the way, without states kept for exams."""
-    states, moves, left = replay.on_the_way(boards, sequences, played)
+    states, moves, left = playing.on_the_way(boards, sequences, played)
     free = ~partition.held_out(states)
     return {"boards": states[free], "moves": moves[free], "lengths": left[free].astype(np.int16)}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.labs.tiles import replay, rules
+from instar.labs.tiles import playing, rules
 
 sizes = st.sampled_from(rules.SIZES)
 seeds = st.integers(0, 2**32 - 1)
@@ -27,7 +27,7 @@ def test_the_way_back_solves_a_scramble(size: int, seed: int, depth: int) -> Non
         board = rules.step(board, np.array([move], dtype=np.int8))
         back.insert(0, move ^ 1)
     sequence = np.array([[*back, -1, -1]], dtype=np.int8)
-    solved, length = replay.replay(board, sequence)
+    solved, length = playing.replay(board, sequence)
     assert solved[0]
     assert length[0] <= depth
     assert (length[0] - depth) % 2 == 0
@@ -38,7 +38,7 @@ def test_replay_stops_at_illegal_moves_padding_and_the_goal() -> None:
     boards = np.repeat(board, 6, axis=0)
     boards[5] = rules.goal(3)
     answers = np.array([[1, 3, 3], [3, 1, 1], [-1, 1, -1], [0, 1, 1], [-1, -1, -1], [0, 0, 0]], dtype=np.int8)
-    solved, lengths = replay.replay(boards, answers)
+    solved, lengths = playing.replay(boards, answers)
     assert solved.tolist() == [True, False, False, True, False, True]
     assert lengths.tolist() == [1, -1, -1, 3, -1, 0]
 
@@ -49,7 +49,7 @@ def test_replay_plays_as_one_would_by_hand(size: int, seed: int, depth: int, len
     rng = np.random.default_rng(seed)
     boards = rules.scramble(size, rng.integers(0, depth + 1, 64), rng)
     answers = rng.integers(-1, 4, (64, length)).astype(np.int8)
-    solved, lengths = replay.replay(boards, answers)
+    solved, lengths = playing.replay(boards, answers)
     for board, moves, found, count in zip(boards, answers, solved, lengths, strict=True):
         played = 0
         while not rules.solved(board[None])[0]:
@@ -75,7 +75,7 @@ def test_replay_plays_as_one_would_by_hand(size: int, seed: int, depth: int, len
 )
 def test_replay_refuses_what_is_no_answer(answers: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"sequences must be|a move is"):
-        replay.replay(np.repeat(rules.goal(3)[None], 2, axis=0), answers)
+        playing.replay(np.repeat(rules.goal(3)[None], 2, axis=0), answers)
 
 
 @quick
@@ -83,7 +83,7 @@ def test_replay_refuses_what_is_no_answer(answers: np.ndarray) -> None:
 def test_replay_survives_any_moves(seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)
     boards = rules.uniform(3, 5, rng)
-    solved, lengths = replay.replay(boards, rng.integers(-1, 4, (5, length)))
+    solved, lengths = playing.replay(boards, rng.integers(-1, 4, (5, length)))
     assert ((lengths >= 0) == solved).all()
 
 
@@ -91,7 +91,7 @@ def test_a_long_answer_takes_little_memory() -> None:
     boards = rules.uniform(4, 2000, np.random.default_rng(0))
     answers = np.tile(np.array([0, 1], dtype=np.int8), (2000, 2048))
     tracemalloc.start()
-    replay.replay(boards, answers)
+    playing.replay(boards, answers)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 150 * 2**20
@@ -112,7 +112,7 @@ def test_the_states_on_the_way_are_those_that_one_plays_by_hand(size: int, seed:
             expected.append((t, row, board.tolist(), int(move), int(played[row]) - t))
             board = rules.step(board[None], answers[row, t : t + 1])[0]
     expected.sort(key=lambda one: one[:2])
-    states, moves, left = replay.on_the_way(boards, answers, played)
+    states, moves, left = playing.on_the_way(boards, answers, played)
     assert states.shape == (len(expected), size * size)
     assert [(s, m, n) for _, _, s, m, n in expected] == list(
         zip(states.tolist(), moves.tolist(), left.tolist(), strict=True)
@@ -126,9 +126,9 @@ def test_boards_that_are_played_in_parts_give_what_they_give_together(
     rng = np.random.default_rng(size)
     boards, answers = rules.scramble(size, rng.integers(0, 9, 50), rng), rng.integers(0, 4, (50, 9)).astype(np.int8)
     played = np.full(50, 9)
-    solved, states = replay.replay(boards, answers), replay.on_the_way(boards, answers, played)
-    monkeypatch.setattr(replay, "_AT_ONCE", 70)  # seven boards
-    again, others = replay.replay(boards, answers), replay.on_the_way(boards, answers, played)
+    solved, states = playing.replay(boards, answers), playing.on_the_way(boards, answers, played)
+    monkeypatch.setattr(playing, "_AT_ONCE", 70)  # seven boards
+    again, others = playing.replay(boards, answers), playing.on_the_way(boards, answers, played)
     assert all(np.array_equal(one, other) for one, other in zip(solved, again, strict=True))
     rows = [sorted(zip(*(part.tolist() for part in found), strict=True)) for found in (states, others)]
     assert rows[0] == rows[1]

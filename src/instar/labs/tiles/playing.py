@@ -18,7 +18,7 @@ Counts = npt.NDArray[np.int64]
 """Numbers of moves, (N,)."""
 _Places = npt.NDArray[np.int64]
 
-_AT_ONCE = 2**20  # moves, all boards together, that are played at once: 50 MB
+_AT_ONCE = 2**20  # moves, all boards together, that are played at once: 50 MB, 80 with the states on the way
 _COLUMNS = 8  # of `_onto`: a power of two, so that `move & 7` is the column, the padding's as well
 
 
@@ -45,8 +45,8 @@ def replay(boards: Boards, sequences: Moves) -> tuple[Mask, Counts]:
 def on_the_way(boards: Boards, sequences: Moves, played: Counts) -> tuple[Boards, Moves, Counts]:
     """Return every state in which a sequence moves, the move, and how many of the `played` (N,) were left to make.
 
-    Sequences are read as in `replay`, and no further than `played`. First come the first states of all sequences, then
-    their second ones, and so on: boards (M, cells), moves (M,), left (M,).
+    Sequences are read as in `replay`, and no further than `played`. Of as many boards as are played at once come the
+    first states of all sequences, then their second ones, and so on: boards (M, cells), moves (M,), left (M,).
 
     Raises:
         ValueError: as `replay`.
