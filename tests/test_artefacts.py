@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -325,3 +326,25 @@ def test_all_that_was_taken_is_made_durable_before_it_is_shown(tmp_path: Path, m
     assert synced[-1] == (target.parent, True)
     assert (target / "a" / "b" / "deep.txt").read_text() == "a/b/deep.txt"
     assert not part.exists()
+
+
+def test_a_copy_that_fails_leaves_nothing_beside_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (source / name).write_text("new")
+    target.mkdir()
+    (target / "a.txt").write_text("old")
+    with pytest.raises(ArtefactError, match="missing"):
+        take(source, target, ["a.txt", "missing.txt"])
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artefacts.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        take(source, target, ["a.txt", "b.txt"], sync=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+    assert [(path.name, path.read_text()) for path in target.iterdir()] == [("a.txt", "old")]

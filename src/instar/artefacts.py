@@ -285,10 +285,27 @@ def digest_files(directory: Path, names: Sequence[str]) -> str:
 
 
 def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30, sync: bool = False) -> None:
-    """Copy the named files of an untrusted directory to `target`, replacing it. Raises `ArtefactError`."""
+    """Copy the named files of an untrusted directory to `target`, replacing it.
+
+    Raises `ArtefactError` for what can't be taken, OSError where it can't be written; then `target` is as it was, and
+    nothing half-copied takes space beside it.
+    """
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    try:
+        _copy(source, part, names, limit, sync)
+    except (ArtefactError, OSError):
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(target, ignore_errors=True)
+    part.replace(target)
+    if sync:
+        sync_directory(target.parent)
+
+
+def _copy(source: Path, part: Path, names: Sequence[str], limit: int, sync: bool) -> None:
+    """Write the named files into the empty directory `part`, with `sync` so that a power cut takes none; see `take`."""
     for name in names:
         try:
             descriptor = open_regular(source, name)
@@ -305,10 +322,6 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
         inner = {folder for name in names for folder in (part / name).parents if folder.is_relative_to(part)}
         for folder in (part, *inner):
             sync_directory(folder)
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
-    if sync:
-        sync_directory(target.parent)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

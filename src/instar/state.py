@@ -343,7 +343,7 @@ class Run:
             return "ending"
         if self.held:
             return self.held
-        return (self._deliberating.waits_for if self._deliberating else None) or "loop"
+        return (self._deliberating.waits_for if self._deliberating is not None else None) or "loop"
 
     @property
     def saturated(self) -> bool:

@@ -51,14 +51,19 @@ def test_replay_plays_as_one_would_by_hand(size: int, seed: int, depth: int, len
     answers = rng.integers(-1, 4, (64, length)).astype(np.int8)
     solved, lengths = playing.replay(boards, answers)
     for board, moves, found, count in zip(boards, answers, solved, lengths, strict=True):
-        played = 0
-        while not rules.solved(board[None])[0]:
-            if played == length or moves[played] < 0 or not rules.legal(board[None])[0, moves[played]]:
-                played = -1
-                break
-            board = rules.step(board[None], moves[played : played + 1])[0]
-            played += 1
-        assert (played >= 0, played) == (found, count)
+        way = by_hand(board, moves)
+        home = bool(rules.solved(way[-1][None])[0])
+        assert (home, len(way) - 1 if home else -1) == (found, count)
+
+
+def by_hand(board: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
+    """Return the board and what it becomes by each move, until the goal or the first that can't be made."""
+    way = [board]
+    for move in moves:
+        if move < 0 or not rules.legal(way[-1][None])[0, move] or rules.solved(way[-1][None])[0]:
+            break
+        way.append(rules.step(way[-1][None], np.array([move]))[0])
+    return way
 
 
 @pytest.mark.parametrize(
@@ -106,11 +111,9 @@ def test_the_states_on_the_way_are_those_that_one_plays_by_hand(size: int, seed:
     played = rng.integers(0, length + 2, 32)
     expected = []
     for row, board in enumerate(boards):
-        for t, move in enumerate(answers[row, : played[row]]):
-            if move < 0 or not rules.legal(board[None])[0, move] or rules.solved(board[None])[0]:
-                break
-            expected.append((t, row, board.tolist(), int(move), int(played[row]) - t))
-            board = rules.step(board[None], answers[row, t : t + 1])[0]
+        moves = answers[row, : played[row]].tolist()
+        before = by_hand(board, answers[row, : played[row]])[:-1]
+        expected += [(t, row, state.tolist(), moves[t], int(played[row]) - t) for t, state in enumerate(before)]
     expected.sort(key=lambda one: one[:2])
     states, moves, left = playing.on_the_way(boards, answers, played)
     assert states.shape == (len(expected), size * size)
