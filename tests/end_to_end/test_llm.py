@@ -158,7 +158,7 @@ def test_code_that_a_model_wrote_is_trained_walled_in_and_promoted(tmp_path: Pat
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert [generation["author"] for generation in result["generations"]] == ["lab", "llm@stand-in"]
+    assert [generation["author"] for generation in result["generations"]] == ["lab", "llm@stand-in"], done.stderr
     promoted = json.loads((home / "generations" / "0001" / "design.json").read_text())
     assert promoted["files"]["features.py"] == PIXELS
     assert result["generations"][1]["metrics"]["accuracy"] > result["generations"][0]["metrics"]["accuracy"]
