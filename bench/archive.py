@@ -19,8 +19,8 @@ from itertools import count
 from pathlib import Path
 
 from instar.archive import SqlArchive, open_archive
-from instar.interfaces import Fact, Reservation
-from instar.records import Design, Forecast, Goal, Proposal, Trial, TrialState, Usage
+from instar.contracts.protocols import Fact, Reservation
+from instar.contracts.records import Design, Forecast, Goal, Proposal, Trial, TrialState, Usage
 
 BLOCK = 50  # turns
 BATCH = 1_000  # turns written together while an archive is filled
@@ -52,7 +52,7 @@ def fill(archive: SqlArchive, trials: int) -> None:
 
 
 def timed(action: Callable[[], object], wall: list[float], cpu: list[float]) -> None:
-    """Append the wall and CPU seconds of one call."""
+    """Append the sandbox and CPU seconds of one call."""
     before_wall, before_cpu = time.perf_counter(), time.process_time()
     action()
     cpu.append(time.process_time() - before_cpu)

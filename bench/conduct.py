@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.conduct.tripwire import EVIDENCE, log_e_values
+from instar.run.conduct.tripwire import EVIDENCE, log_e_values
 from instar.stats.intervals import wilson
 
 CHANGE, EVERY = 10, 5

@@ -2,9 +2,9 @@
 
     python bench/crash.py [--kills 3000] [--minutes 60] [--seed 1] [--processes 2]
 
-Each case is a run of the toy lab whose conductor, fork server, keepers or workers are killed several times: at a step
-of the conductor (system calls that change files, SQL statements, the steps of the loop; spread evenly over all of a
-run's) or at a moment of the clock. It is then resumed to its end and reconciled (tests/crash/reconcile.py). The lives
+Each case is a run of the toy lab whose conductor, fork server, supervisors or workers are killed several times: at a
+step of the conductor (system calls that change files, SQL statements, the steps of the loop; spread evenly over all of
+a run's) or at a moment of the clock. It is then resumed to its end and reconciled (tests/crash/reconcile.py). The lives
 are forked from a process that has imported everything; the last line shows what the real command takes.
 A kill of the process is no power cut: what the kernel holds is not lost here.
 """
@@ -30,7 +30,7 @@ from tests.crash import campaign  # noqa: E402
 from tests.crash.campaign import Tally  # noqa: E402
 from tests.crash.stage import VICTIMS  # noqa: E402
 
-from instar.scratch import remove_scratch, scratch_directory  # noqa: E402
+from instar.executors.scratch import remove_scratch, scratch_directory  # noqa: E402
 
 
 def upper_bound(found: int, kills: int) -> float:

@@ -25,18 +25,18 @@ from optuna.distributions import (
 )
 from scipy import stats
 
-from instar import recorded
-from instar.assemble import make_lab
 from instar.builders import incumbent, uniform
 from instar.builders.designer import Designer
 from instar.builders.incumbent import IncumbentBuilder
-from instar.interfaces import Builder
-from instar.recorded import Table
-from instar.records import Brief, Design, Floats, Forecast, Goal, Observation, Proposal, Trial, TrialState
-from instar.replay import REIGN, Played, oracle, teach, worth
-from instar.replay import play as replayed
-from instar.space import Choice, Integer, Range, Space
+from instar.contracts.protocols import Builder
+from instar.contracts.records import Brief, Design, Floats, Forecast, Goal, Observation, Proposal, Trial, TrialState
+from instar.contracts.space import Choice, Integer, Range, Space
+from instar.run.parts import make_lab
 from instar.stats.judgement import Cases, Opinion, judge
+from instar.studies import recorded
+from instar.studies.recorded import Table
+from instar.studies.replay import REIGN, Played, oracle, teach, worth
+from instar.studies.replay import play as replayed
 from instar.testing.builder import Story, World, first_design, generation, make_brief, play
 
 SEEDS = 20
@@ -65,14 +65,18 @@ def calibration(stories: list[tuple[World, Story]]) -> None:
     rng, said, came, inside, right = np.random.default_rng(0), [], [], [], []
     for world, story in stories:
         gains, means = [], []
-        for proposal, baseline in zip(story.proposals, story.baselines, strict=True):
+        for proposal, incumbent_score in zip(story.proposals, story.baselines, strict=True):
             broken = world.breaks(proposal.design.parameters)
-            gain = -baseline if broken else world.gain(proposal.design.parameters, world.rungs - 1, baseline, rng)
+            gain = (
+                -incumbent_score
+                if broken
+                else world.gain(proposal.design.parameters, world.rungs - 1, incumbent_score, rng)
+            )
             said.append(proposal.forecast.p_better)
             came.append(gain > 0)
-            inside.append(abs(baseline + gain - proposal.forecast.mean) < 1.96 * proposal.forecast.deviation)
+            inside.append(abs(incumbent_score + gain - proposal.forecast.mean) < 1.96 * proposal.forecast.deviation)
             gains.append(gain)
-            means.append(proposal.forecast.mean - baseline)
+            means.append(proposal.forecast.mean - incumbent_score)
         for start in range(0, len(gains), 8):  # pairs within a generation
             for i in range(start, start + 8):
                 others = [j for j in range(start, i) if means[i] != means[j]]
@@ -184,7 +188,7 @@ def on_the_table(gp_games: int) -> None:
         f"Recorded table: {table.trials} trials, {len(table.designs)} designs; look-up likeness {table.likeness():.2f}"
     )
     print(f"Regret on held-out designs after {', '.join(map(str, MARKS))} trials, {SEEDS} games")
-    arms: list[tuple[str, Callable[..., Builder], int, int | None]] = [
+    baselines: list[tuple[str, Callable[..., Builder], int, int | None]] = [
         ("random", uniform.create, SEEDS, None),
         ("incumbent, untaught", incumbent.create, SEEDS, None),
         *((f"incumbent, generation {g}", incumbent.create, SEEDS, g) for g in (1, 2, 4, 8)),
@@ -194,7 +198,7 @@ def on_the_table(gp_games: int) -> None:
         ("GP, told as much", gp, gp_games, 8),
     ]
     found: dict[str, Floats] = {}
-    for name, make, count, lessons in arms:
+    for name, make, count, lessons in baselines:
         if count < 2:
             continue
         began = time.process_time()
@@ -240,10 +244,10 @@ def asked(table: Table, lines: list[Played], held_out: Any, reign: int, against:
     for number, line in enumerate(lines):
         designer = Designer.from_state(table.space, line.states[reign])
         parent = table.incumbent if against == "first" else line.bests[reign * REIGN - 1]
-        baseline = float(table.metrics[parent, line.seed])
+        incumbent_score = float(table.metrics[parent, line.seed])
         for design in rng.choice(held_out, 32, replace=False):
-            said = designer.forecast(table.designs[design], baseline, 0)
-            rows.append((number, table.metrics[design], baseline, said.mean, said.p_better, said.deviation))
+            said = designer.forecast(table.designs[design], incumbent_score, 0)
+            rows.append((number, table.metrics[design], incumbent_score, said.mean, said.p_better, said.deviation))
     rounds, outcomes, baselines, means, chances, deviations = (np.array(column) for column in zip(*rows, strict=True))
     return Cases(rounds, outcomes, baselines), Opinion(means, chances, deviations)
 

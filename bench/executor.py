@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from instar.contracts.protocols import Executor
 from instar.executors import inline, local
-from instar.interfaces import Executor
 from instar.testing import executor as suite
 
 STAMP = "import time; (room / 'out' / 'entered').write_text(repr(time.monotonic()))"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from instar.contracts.records import Evidence, Floats, Footprint, Provenance, Score
 from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
 from instar.gates.conduct import Conduct
@@ -21,7 +22,6 @@ from instar.gates.improvement import Improvement
 from instar.gates.noise import NoiseFloor
 from instar.gates.resources import Resources
 from instar.gates.retention import Retention, questions_needed
-from instar.records import Evidence, Floats, Footprint, Provenance, Score
 from instar.stats.evalues import log_e_process, spent_alpha
 from instar.stats.horizon import horizon
 from instar.stats.intervals import betting_mean, clopper_pearson, paired_bounds
@@ -64,14 +64,14 @@ def nulls(rng: np.random.Generator, size: tuple[int, int]) -> Iterator[tuple[str
 def peeking(rng: np.random.Generator) -> None:
     """Print false passes when one looks 40 times, or after every item."""
     print("\nFalse passes with no true gain, 1,000 questions, alpha 5 %")
-    looks = np.arange(24, 1000, 25)
+    queries = np.arange(24, 1000, 25)
     for name, x in nulls(rng, (2000, 1000)):
         path = log_e_process(x, 0.0, -1.0, 1.0)
-        n = looks + 1.0
-        mean = np.cumsum(x, axis=1)[:, looks] / n
-        error = np.sqrt(np.maximum(np.cumsum(x**2, axis=1)[:, looks] / n - mean**2, 1e-12) / n)
+        n = queries + 1.0
+        mean = np.cumsum(x, axis=1)[:, queries] / n
+        error = np.sqrt(np.maximum(np.cumsum(x**2, axis=1)[:, queries] / n - mean**2, 1e-12) / n)
         show(f"{name}: z-test, 40 looks", np.asarray((mean - 1.645 * error).max(axis=1) > 0.0))
-        show(f"{name}: e-process, 40 looks", ever(path[:, looks], 0.05))
+        show(f"{name}: e-process, 40 looks", ever(path[:, queries], 0.05))
         show(f"{name}: e-process, after every item (gates)", ever(path, 0.05))
         show(f"{name}: e-value at the end of the exam", ever(path[:, -1:], 0.05))
 
@@ -180,7 +180,7 @@ class World:
     def evidence(self, rng: np.random.Generator, family: Floats, best: int, gain: float, test: int) -> Evidence:
         """Draw a finalist and its exam: its first seed was better on the screen, its successor is the best there.
 
-        `family` (3,) is how good the incumbent's siblings are, and `best` which of them was promoted.
+        `family` (3,) is how good the incumbent's seed replicas are, and `best` which of them was promoted.
         """
         while True:
             quality = self.level + gain + rng.normal(0.0, self.spread, 3)
@@ -189,15 +189,15 @@ class World:
                 break
         common, band = rng.random(self.questions), np.arange(self.questions) % self.bands
 
-        def sit(rate: float) -> Score:
-            luck = np.where(rng.random(self.questions) < self.shared, common, rng.random(self.questions))
-            return make_score(luck < rate, band, self.bands)
+        def evaluate(rate: float) -> Score:
+            seed_noise = np.where(rng.random(self.questions) < self.shared, common, rng.random(self.questions))
+            return make_score(seed_noise < rate, band, self.bands)
 
-        scores, siblings = [sit(rate) for rate in quality], [sit(rate) for rate in family]
+        scores, incumbent_replicas = [evaluate(rate) for rate in quality], [evaluate(rate) for rate in family]
         return Evidence(
-            candidate=tuple(scores), successor=scores[int(np.argmax(screens))], incumbent=siblings[best],
-            founder=sit(0.1), test=test, attempt=test, siblings=tuple(siblings), footprint=SAME,
-            incumbent_footprint=SAME, provenance=Provenance(1000, 0), incidents=(),
+            candidate=tuple(scores), successor=scores[int(np.argmax(screens))], incumbent=incumbent_replicas[best],
+            founder=evaluate(0.1), test=test, attempt=test, incumbent_replicas=tuple(incumbent_replicas),
+            footprint=SAME, incumbent_footprint=SAME, provenance=Provenance(1000, 0), incidents=(),
         )  # fmt: skip
 
     def challengers(
@@ -272,7 +272,7 @@ def first(evidence: Evidence, count: int) -> Evidence:
 
     return replace(
         evidence, candidate=tuple(map(cut, evidence.candidate)), incumbent=cut(evidence.incumbent),
-        founder=cut(evidence.founder), siblings=tuple(map(cut, evidence.siblings or ())),
+        founder=cut(evidence.founder), incumbent_replicas=tuple(map(cut, evidence.incumbent_replicas or ())),
         successor=cut(evidence.judged[0]),
     )  # fmt: skip
 
@@ -294,11 +294,11 @@ def composed_power(rng: np.random.Generator) -> None:
 
 def noise_floor(rng: np.random.Generator) -> None:
     """Print what the noise floor alone asks for and finds, on means without questions."""
-    print("\nThe noise floor's t test alone, as many siblings as seeds, seed spread 0.5 points")
+    print("\nThe noise floor's t test alone, as many seed replicas as seeds, seed spread 0.5 points")
     gate, draws = NoiseFloor(), 20000
     for seeds in (2, 3, 5):
         for test in (1, 2, 5, 20):
-            freedom = (test + 1) * (seeds - 1)  # the siblings', this candidate's and all earlier ones'
+            freedom = (test + 1) * (seeds - 1)  # the seed replicas', this candidate's and all earlier ones'
             once = gate.needed(spent_alpha(gate.alpha, test), 1.0, seeds, seeds, freedom)
             groups = rng.normal(0.0, 0.005, (test + 1, draws, seeds))
             spreads = groups.var(axis=2, ddof=1)

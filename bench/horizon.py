@@ -13,14 +13,14 @@ import time
 
 import numpy as np
 
+from instar.contracts.records import Floats
+from instar.horizons import elbow
+from instar.horizons.curves import SHARES, Method, read
+from instar.horizons.runs import Runs, draw_tasks
+from instar.horizons.shapes import compare
 from instar.horizons.synthetic import Suite, Truth, runs_of
-from instar.records import Floats
-from instar.stats import elbow
-from instar.stats.curves import SHARES, Method, read
+from instar.horizons.trend import Series, doubling, state_of_the_art
 from instar.stats.intervals import clopper_pearson
-from instar.stats.runs import Runs, draw_tasks
-from instar.stats.shapes import compare
-from instar.stats.trend import Series, doubling, state_of_the_art
 
 SEED = 20261123
 SETS = 300

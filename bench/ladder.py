@@ -24,8 +24,9 @@ from tests.rig import Rig
 from tests.toy_command import with_toy
 from tests.toys import TeachingToyLab
 
-from instar import dependence, plugins
 from instar.archive import read_archive
+from instar.contracts import plugins
+from instar.report import dependence
 
 
 def play(home: Path, rung: int, seed: int, delay: float) -> tuple[float, ...]:

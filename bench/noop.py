@@ -20,21 +20,32 @@ from pathlib import Path
 import numpy as np
 
 from instar.archive import open_archive
-from instar.artefacts import write_arrays, write_json
 from instar.builders import uniform
-from instar.config import Settings
+from instar.contracts.protocols import Arrays, Fact, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.records import (
+    Design,
+    Forecast,
+    Goal,
+    Job,
+    Limits,
+    Proposal,
+    SandboxKind,
+    Score,
+    Trial,
+    TrialState,
+)
+from instar.contracts.settings import Settings
+from instar.contracts.space import Real, Space
 from instar.exams.seal import open_seal
 from instar.executors import inline
+from instar.executors.artefacts import write_arrays, write_json
+from instar.executors.scratch import remove_scratch, scratch_directory
 from instar.gates.compose import AllOf
 from instar.gates.improvement import Improvement
-from instar.interfaces import Arrays, Fact, Metric, Paper, Stage, TrainRequest
 from instar.ledger import open_ledger
 from instar.loop import run_loop
-from instar.records import Design, Forecast, Goal, Job, Limits, Proposal, Room, Score, Trial, TrialState
-from instar.resume import resume
-from instar.scratch import remove_scratch, scratch_directory
-from instar.space import Real, Space
-from instar.state import Parts, Run
+from instar.run.resume import resume
+from instar.run.state import Parts, Run
 
 
 class NoopLab:
@@ -54,28 +65,28 @@ class NoopLab:
         return Design("noop", {"x": 0.5})
 
     def train(self, request: TrainRequest) -> Job:
-        return Job(request.key, Room.WORKSHOP, "noop:train", {}, {}, request.limits)
+        return Job(request.key, SandboxKind.TRAINING, "noop:train", {}, {}, request.limits)
 
     def check(self, artefact: Path) -> None:
         pass
 
-    def set(self, seed: int, stage: Stage) -> Paper:
-        return Paper({"asked": np.zeros(10)})
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
+        return QuestionSet({"asked": np.zeros(10)})
 
-    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
-        return Job(key, Room.EXAM, "noop:sit", {}, {"questions": questions}, limits)
+    def evaluate(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        return Job(key, SandboxKind.EXAM, "noop:evaluate", {}, {"questions": questions}, limits)
 
-    def mark(self, paper: Paper, answers: Arrays) -> Score:
+    def mark(self, question_set: QuestionSet, answers: Arrays) -> Score:
         zeros = np.zeros(10)
         return Score(zeros, zeros > 0, zeros + 1, zeros.astype(np.int64), ("all",))
 
 
-def train(room: Path, payload: object) -> None:
-    write_json(room / "out" / "config.json", {}, sync=False)
+def train(job_dir: Path, payload: object) -> None:
+    write_json(job_dir / "out" / "config.json", {}, sync=False)
 
 
-def sit(room: Path, payload: object) -> None:
-    write_arrays(room / "out" / "answers.safetensors", {"given": np.zeros(10)}, sync=False)
+def evaluate(job_dir: Path, payload: object) -> None:
+    write_arrays(job_dir / "out" / "answers.safetensors", {"given": np.zeros(10)}, sync=False)
 
 
 def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
@@ -86,7 +97,7 @@ def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
     fill(archive, before)
     lab = NoopLab()
     scratch = scratch_directory(home)
-    executor = inline.create(1, scratch / "rooms", ())
+    executor = inline.create(1, scratch / "jobs", ())
     builder = uniform.create("noop", lab.design_space(), np.random.default_rng(0))
     ledger = open_ledger(home / "ledger")
     run = Run(

@@ -10,8 +10,8 @@ iteration of Instar is one proposal of the model that was trained and marked at 
 an iteration, edit one constant, and measure the same 400 errors with the same Python code. What is not the same:
 
 - OpenEvolve loads the program and scores it inside its worker. Instar runs two commands for each proposal (`train.py`,
-  `evaluate.py`), each a fresh Python in a room of its own behind the wall. So the whole tree's CPU is dearer by design:
-  that is what isolation costs, and why the conductor's own share stands beside it. The column "no wall" is the same
+  `evaluate.py`), each a fresh Python in a room of its own in the sandbox. So the whole tree's CPU is dearer by design:
+  that is what isolation costs, and why the conductor's own share stands beside it. The column "no sandbox" is the same
   run with `--unsafe-no-sandbox`; it still starts the processes.
 - OpenEvolve evaluates a program once. Instar trains whatever looks better with two further seeds and gives it a sealed
   exam; that is in its CPU time, and counts as no iteration. It also writes every step durably.
@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 import openevolve_task as task
-from instar.interfaces import Stage
+from instar.contracts.protocols import Stage
 from instar.labs.command.exam import items_of
 from openevolve_engines import VERSION, Engine, Make, Marked, install, instar, newest_checkpoint, openevolve
 from process_tree import (
@@ -97,20 +97,20 @@ def look(engine: Engine, pid: int, began: float) -> Look:
 def watch(engine: Engine, iterations: int, most_seconds: float) -> tuple[list[Look], float]:
     """Run an engine until it has so many iterations or its time is up; return the looks, and when it had ended."""
     began, process = time.monotonic(), engine.start()
-    looks: list[Look] = []
+    queries: list[Look] = []
     while process.poll() is None:
-        looks.append(look(engine, process.pid, began))
-        if looks[-1].count >= iterations or looks[-1].at > most_seconds:
+        queries.append(look(engine, process.pid, began))
+        if queries[-1].count >= iterations or queries[-1].at > most_seconds:
             break
         time.sleep(_LOOK_SECONDS)
-    if process.poll() is None and (engine.stop or looks[-1].count < iterations):
+    if process.poll() is None and (engine.stop or queries[-1].count < iterations):
         process.send_signal(engine.stop or signal.SIGTERM)
     try:
         process.wait(60.0)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    return looks, time.monotonic() - began
+    return queries, time.monotonic() - began
 
 
 @contextmanager
@@ -133,8 +133,8 @@ def cost(make: Make, iterations: int, most_seconds: float) -> dict[str, Any]:
     """Measure rate, CPU time and memory of one run, of fewer iterations where its time is up first."""
     with model() as (url, _):
         engine = make(url, iterations, "")
-        looks, ended = watch(engine, iterations, most_seconds)
-    seen = [one for one in looks if one.count]
+        queries, ended = watch(engine, iterations, most_seconds)
+    seen = [one for one in queries if one.count]
     first, last = seen[0], seen[-1]
     done = last.count - first.count
     parts = [_at(seen, part) for part in (0.25, 0.5, 0.75, 1.0)]
@@ -143,15 +143,15 @@ def cost(make: Make, iterations: int, most_seconds: float) -> dict[str, Any]:
         "per_second_by_quarter": [(b.count - a.count) / (b.at - a.at) for a, b in pairwise([first, *parts]) if a != b],
         "cpu_ms": 1e3 * (last.cpu - first.cpu) / done, "own_ms": 1e3 * (last.own - first.own) / done,
         "own_ms_last_half": 1e3 * (last.own - parts[1].own) / max(1, last.count - parts[1].count),
-        "server_ms": 1e3 * (last.server - first.server) / done, "memory_mb": max(one.memory for one in looks) / 1e6,
+        "server_ms": 1e3 * (last.server - first.server) / done, "memory_mb": max(one.memory for one in queries) / 1e6,
         "own_memory_mb_by_quarter": [one.own_memory / 1e6 for one in parts],
         "start_s": first.at, "start_cpu_s": first.cpu, "ending_s": ended - last.at,
     }  # fmt: skip
 
 
-def _at(looks: list[Look], part: float) -> Look:
+def _at(queries: list[Look], part: float) -> Look:
     """Return the look at which this part of the iterations was done."""
-    return next(one for one in looks if one.count >= part * looks[-1].count)
+    return next(one for one in queries if one.count >= part * queries[-1].count)
 
 
 def killed(make: Make, iterations: int) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def attacked(make: Make, iterations: int, kind: str) -> dict[str, Any]:
     numbers, how = ATTACKS[kind]
     with model(f"{numbers}:{how}") as (url, _):
         engine = make(url, iterations, how)
-        looks, _ = watch(engine, iterations, 240.0)
+        queries, _ = watch(engine, iterations, 240.0)
     marked = engine.records()
     honest = [one for one in marked if not task.hostile(one.source)]
     pairs = [(one.score, _truth(one)) for one in honest if one.score is not None]
@@ -209,7 +209,7 @@ def attacked(make: Make, iterations: int, kind: str) -> dict[str, Any]:
     return {
         "engine": engine.name, "kind": kind, "hostile": len(marked) - len(honest), "honest": len(honest),
         "honest_without_score": sum(one.score is None for one in honest), "honest_scored_wrongly": len(wrong),
-        "example": "{:.3f}, in truth {:.3f}".format(*wrong[0]) if wrong else "", "wall_s": looks[-1].at,
+        "example": "{:.3f}, in truth {:.3f}".format(*wrong[0]) if wrong else "", "wall_s": queries[-1].at,
         "key": "seen" if task.SEEN in text else "not seen" if task.UNSEEN in text else "",
     }  # fmt: skip
 

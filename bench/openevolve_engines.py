@@ -177,6 +177,6 @@ def instar(place: Path, url: str, attack: str = "", *, wall: bool = True) -> Eng
         return "\n".join([*logs, *(why for (why,) in rows("SELECT why FROM trials"))])
 
     return Engine(
-        "Instar" if wall else "Instar, no wall", command, place, {"OPENAI_API_KEY": task.SECRET}, count, records,
+        "Instar" if wall else "Instar, no sandbox", command, place, {"OPENAI_API_KEY": task.SECRET}, count, records,
         text, signal.SIGINT,
     )  # fmt: skip

@@ -20,8 +20,8 @@ import numpy as np
 from instar.builders import incumbent, uniform
 from instar.builders.panel import PanelBuilder
 from instar.builders.search import SearchBuilder
-from instar.interfaces import Builder
-from instar.records import Brief, Floats, Observation, Proposal
+from instar.contracts.protocols import Builder
+from instar.contracts.records import Brief, Floats, Observation, Proposal
 from instar.testing.builder import Story, World, play
 
 MEMBERS = ("incumbent", "search", "search:cma", "random")

@@ -5,7 +5,7 @@ gates, checks of exams, and watch of conduct. Prints one JSON object: the share 
 
 - wall: what a job costs more inside the sandbox than outside, with all processes around it, measured here with jobs
   that do nothing; times the number of jobs of the run;
-- sittings: the exam-room jobs of siblings and of impossible papers;
+- sittings: the exam jobs of seed replicas and of impossible question sets;
 - conductor: the self-test, fingerprints of exams, prints of lent files, decoys, incidents, further gates.
 """
 
@@ -27,19 +27,20 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from instar import assemble, session
-from instar.conduct.watch import Watch
-from instar.config import load
+from instar.contracts.settings import load
 from instar.exams import selftest
 from instar.exams.contamination import Search
 from instar.executors import local
 from instar.gates import collapse, conduct, noise, resources
-from instar.meter import Meter
-from instar.state import Run
+from instar.run import parts
+from instar.run.conduct.watch import Watch
+from instar.run.state import Run
+from instar.session import assembly, session
+from instar.session.meter import Meter
 from instar.testing import executor as suite
 from sandbox import HEAVY
 
-EXTRA = ("sibling", "impossible")
+EXTRA = ("replica", "impossible")
 
 
 class Silence:
@@ -61,20 +62,20 @@ def cpu() -> float:
     return sum(part.ru_utime + part.ru_stime for part in used)
 
 
-def per_job(jobs: int, *, walled: bool) -> float:
+def per_job(jobs: int, *, sandboxed: bool) -> float:
     """Return the CPU seconds that a job which does nothing costs, with all processes around it."""
     used = []
     for count in (2, jobs + 2):  # the difference leaves out starting and ending the executor
         with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as root:
             before = cpu()
-            with local.create(1, Path(root, "rooms"), HEAVY, unsafe_no_sandbox=not walled) as executor:
+            with local.create(1, Path(root, "jobs"), HEAVY, unsafe_no_sandbox=not sandboxed) as executor:
                 for number in range(count):
                     suite.run(executor, suite.job(f"job-{number}", suite.execute, {"code": ""}))
             used.append(cpu() - before)
     return (used[1] - used[0]) / jobs
 
 
-class Purse:
+class SpendCap:
     """Adds up CPU seconds by part while the parts run; nested parts are counted once."""
 
     def __init__(self) -> None:
@@ -122,22 +123,22 @@ class Purse:
 
 def play(seed: int, budget: str, job_seconds: float) -> dict[str, float]:
     """Run the default loop once; return each part's share of all slot-seconds, and the whole."""
-    purse = Purse()
+    spend_cap = SpendCap()
     for owner, name, part in (
         (selftest, "demand", "self-test"), (Search, "remember", "contamination"), (Search, "judge", "contamination"),
         (Run, "lend", "conduct"), (Run, "note_end", "conduct"), (Watch, "counts", "conduct"),
         (noise.NoiseFloor, "judge", "gates"), (collapse.Collapse, "judge", "gates"),
         (resources.Resources, "judge", "gates"), (conduct.Conduct, "judge", "gates"),
     ):  # fmt: skip
-        purse.meter(owner, name, part)
-    assemble.make_executor = purse.count(assemble.make_executor)
+        spend_cap.meter(owner, name, part)
+    parts.make_executor = spend_cap.count(parts.make_executor)
     with tempfile.TemporaryDirectory() as root:
         given = {"lab": "tiles", "seed": seed, "budget": budget, "home": Path(root, "run")}
-        result = session.carry_out(assemble.plan(load(given)), Silence(), Meter())
+        result = session.carry_out(assembly.plan(load(given)), Silence(), Meter())
     slots = 2 * result["cost"]["wall_seconds"]
-    parts = {"wall": purse.jobs * job_seconds, **purse.spent}
-    shares = {part: seconds / slots for part, seconds in parts.items()}
-    return {**shares, "all": sum(shares.values()), "jobs": purse.jobs, "slot_seconds": slots}
+    spent = {"wall": spend_cap.jobs * job_seconds, **spend_cap.spent}
+    shares = {part: seconds / slots for part, seconds in spent.items()}
+    return {**shares, "all": sum(shares.values()), "jobs": spend_cap.jobs, "slot_seconds": slots}
 
 
 def main() -> None:
@@ -147,10 +148,13 @@ def main() -> None:
     parser.add_argument("--budget", default="3m")
     parser.add_argument("--jobs", type=int, default=60)
     given = parser.parse_args()
-    walled, unwalled = (per_job(given.jobs, walled=walled) for walled in (True, False))
+    sandboxed, unsandboxed = (per_job(given.jobs, sandboxed=sandboxed) for sandboxed in (True, False))
     figures: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 1)}
-    figures["cpu_milliseconds_per_job"] = {"walled": round(1e3 * walled, 1), "unwalled": round(1e3 * unwalled, 1)}
-    runs = [_apart(seed, given.budget, walled - unwalled) for seed in given.seeds]
+    figures["cpu_milliseconds_per_job"] = {
+        "sandboxed": round(1e3 * sandboxed, 1),
+        "unwalled": round(1e3 * unsandboxed, 1),
+    }
+    runs = [_apart(seed, given.budget, sandboxed - unsandboxed) for seed in given.seeds]
     for part in sorted(set().union(*runs)):
         values = sorted(run.get(part, 0.0) for run in runs)
         figures[part] = {

@@ -4,8 +4,8 @@
 
 A line of generations first makes experience (the seed design, seven rounds of its own). Then every design is trained
 on that same experience, from fresh weights, at a tenth of the top rung's budget and at a thirtieth, and sits one
-fixed paper. One process and one thread: about 10 CPU minutes for 1,000 trials. What is done stands in DIR: run it
-again to go on. All seeds are in here.
+fixed question set. One process and one thread: about 10 CPU minutes for 1,000 trials. What is done stands in DIR: run
+it again to go on. All seeds are in here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from instar.artefacts import read_arrays, take, write_arrays
-from instar.assemble import make_lab
+from instar.contracts.protocols import CollectRequest, Stage, TrainRequest
+from instar.contracts.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState, Score
+from instar.contracts.space import Choice
+from instar.executors.artefacts import read_arrays, take, write_arrays
 from instar.executors.inline import InlineExecutor
-from instar.interfaces import CollectRequest, Stage, TrainRequest
-from instar.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState, Score
-from instar.space import Choice
+from instar.run.parts import make_lab
 
 DESIGNS = 400  # the seed design, and uniform samples of the lab's space
 CHEAP = 200  # so many of them also at the lower rung, with the first seed
@@ -47,12 +47,12 @@ class Recorder:
     def __init__(self, work: Path) -> None:
         self.lab: Any = make_lab("tiles", {"size": "3"})
         self.work = work
-        shutil.rmtree(work / "rooms", ignore_errors=True)
-        self._executor = InlineExecutor(1, work / "rooms")
+        shutil.rmtree(work / "jobs", ignore_errors=True)
+        self._executor = InlineExecutor(1, work / "jobs")
         self._jobs = 0
-        self.paper = self.lab.exam.set(PAPER_SEED, Stage.SCREEN)
+        self.question_set = self.lab.exam.set(PAPER_SEED, Stage.SCREEN)
         self._questions = work / "questions.safetensors"
-        write_arrays(self._questions, self.paper.questions, sync=False)
+        write_arrays(self._questions, self.question_set.questions, sync=False)
 
     def run(self, job: Job) -> Outcome:
         self._executor.submit(job)
@@ -73,10 +73,10 @@ class Recorder:
 
     def score(self, artefact: Path) -> tuple[Score, float]:
         """Return the marked answers and what the exam cost in CPU seconds."""
-        sat = self.run(self.lab.exam.sit(self.key(), artefact, self._questions, LIMITS))
-        score = self.lab.exam.mark(self.paper, read_arrays(sat.output / "answers.safetensors"))
-        shutil.rmtree(sat.output.parent)
-        return score, sat.usage.cpu_seconds
+        evaluated = self.run(self.lab.exam.evaluate(self.key(), artefact, self._questions, LIMITS))
+        score = self.lab.exam.mark(self.question_set, read_arrays(evaluated.output / "answers.safetensors"))
+        shutil.rmtree(evaluated.output.parent)
+        return score, evaluated.usage.cpu_seconds
 
     def experience(self) -> list[Path]:
         """Make the experience, or find it made."""
@@ -145,7 +145,7 @@ def record(recorder: Recorder, log: Path) -> list[list[Any]]:
         raise SystemExit(f"{log}: begun with other designs, as of another version of the lab: give an empty --work")
     begun.write_text(json.dumps(given))
     incumbent = recorder.train(given[0], SEEDS[0], EFFORTS[1], None, files)
-    baseline = recorder.score(incumbent.output)[0].values
+    incumbent_score = recorder.score(incumbent.output)[0].values
     with log.open("a") as sink:
         for design, rung, seed in wanted():
             if (design, rung, seed) in done:
@@ -153,7 +153,7 @@ def record(recorder: Recorder, log: Path) -> list[list[Any]]:
             trained = recorder.train(given[design], seed, EFFORTS[rung], None, files)
             score, cpu = recorder.score(trained.output)
             shutil.rmtree(trained.output.parent)
-            difference = score.values - baseline
+            difference = score.values - incumbent_score
             noise = float(difference.std() / np.sqrt(difference.size))
             rows.append(
                 [design, rung, seed, round(score.metric, 5), round(noise, 5), round(trained.usage.cpu_seconds + cpu, 3)]

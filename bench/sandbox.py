@@ -1,7 +1,7 @@
-"""What the wall costs: python bench/sandbox.py [--jobs 40]
+"""What the sandbox costs: python bench/sandbox.py [--jobs 40]
 
 Prints one JSON object, median and 95th percentile in milliseconds: from `submit` to the job's first line with torch
-preloaded, with and without the wall, in turns; a cold `import torch`; `true` through bubblewrap where it is installed;
+preloaded, with and without a sandbox, in turns; a cold `import torch`; `true` through bubblewrap where it is installed;
 and the CPU time of the whole job. Give it an idle machine.
 """
 
@@ -53,14 +53,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=40)
     jobs = parser.parse_args().jobs
-    times: dict[str, list[tuple[float, float]]] = {"walled": [], "unwalled": []}
+    times: dict[str, list[tuple[float, float]]] = {"sandboxed": [], "unwalled": []}
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as root,
-        local.create(1, Path(root, "walled"), HEAVY) as walled,
-        local.create(1, Path(root, "unwalled"), HEAVY, unsafe_no_sandbox=True) as unwalled,
+        local.create(1, Path(root, "sandboxed"), HEAVY) as sandboxed,
+        local.create(1, Path(root, "unwalled"), HEAVY, unsafe_no_sandbox=True) as unsandboxed,
     ):
         for number in range(jobs + 2):
-            for name, executor in (("walled", walled), ("unwalled", unwalled)):
+            for name, executor in (("sandboxed", sandboxed), ("unwalled", unsandboxed)):
                 found = start(executor, f"job-{number}")
                 if number >= 2:  # the first ones find cold caches
                     times[name].append(found)

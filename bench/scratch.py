@@ -14,13 +14,13 @@ from pathlib import Path
 def cost_ms(where: Path, count: int = 300) -> tuple[float, float]:
     """Return milliseconds to make and to remove one directory."""
     with tempfile.TemporaryDirectory(dir=where) as root:
-        rooms = [Path(root, str(number)) for number in range(count)]
+        job_dirs = [Path(root, str(number)) for number in range(count)]
         began = time.perf_counter()
-        for room in rooms:
-            room.mkdir()
+        for job_dir in job_dirs:
+            job_dir.mkdir()
         made = time.perf_counter()
-        for room in rooms:
-            room.rmdir()
+        for job_dir in job_dirs:
+            job_dir.rmdir()
         removed = time.perf_counter()
     return 1e3 * (made - began) / count, 1e3 * (removed - made) / count
 

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import read_archive
-from instar.assemble import lab_of, make_executor, sealed
-from instar.claim import Bench, Trained, geometric, ratio_of
-from instar.records import Design, Estimate, Generation
+from instar.contracts.records import Design, Estimate, Generation
+from instar.run.parts import lab_of, make_executor, sealed
+from instar.studies.claim import Bench, Trained, geometric, ratio_of
 
 GROUPS = {
     "size": ("width", "depth", "head_width", "mlp_ratio", "context"),
@@ -80,7 +80,17 @@ def _run(home: Path, builder: str, seed: int, limits: Sequence[str]) -> Mapping[
     """Run the loop, or take what a run of this name came to; `SystemExit` where that one is not what is asked for."""
     kept = home.with_suffix(".json")
     if not kept.is_file():
-        command = [sys.executable, "-m", "instar.cli", "run", "speedrun", "--builder", builder, "--seed", str(seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "instar.cli",
+            "run",
+            "speedrun",
+            "--builder",
+            builder,
+            "--seed",
+            str(seed),
+        ]
         ended = subprocess.run(
             [*command, *limits, "--home", str(home), "--json"], check=True, stdout=subprocess.PIPE, text=True
         )
@@ -108,7 +118,7 @@ def ablate(homes: Sequence[Path], seeds: Sequence[int]) -> None:
     named = {f"design-{number}": design for number, design in enumerate(designs.values())}
     with tempfile.TemporaryDirectory() as place:
         executor = make_executor(
-            "local", 1, Path(place) / "rooms", list(lab.preload), hidden=[*homes, *sealed(lab)], unsafe_no_sandbox=False
+            "local", 1, Path(place) / "jobs", list(lab.preload), hidden=[*homes, *sealed(lab)], unsafe_no_sandbox=False
         )
         with closing(executor):
             bench = Bench(lab, executor, Path(place))
@@ -117,8 +127,8 @@ def ablate(homes: Sequence[Path], seeds: Sequence[int]) -> None:
     print(f"{head}\n|" + " --- |" * 7)
     _row("the reference", [reference for reference, _ in rows], [1.0 for _ in rows])
     for name, what in zip(named, designs, strict=True):
-        made = [sat[name] for _, sat in rows]
-        ratios = [ratio_of(lab, reference, sat[name]) for reference, sat in rows]
+        made = [evaluated[name] for _, evaluated in rows]
+        ratios = [ratio_of(lab, reference, evaluated[name]) for reference, evaluated in rows]
         _row(what, made, [ratio for ratio in ratios if ratio is not None])
 
 

@@ -72,14 +72,14 @@ def run(design: dict[str, Any], seed: int, seconds: float, corpus: str) -> list[
     """Train a design for so many CPU seconds; return (CPU seconds, tokens, held-out bits per byte) along the way."""
     script.Validation = Curve
     Curve.text = np.frombuffer(unpacked(f"sealed/{corpus}.heldout"), np.uint8).copy()
-    looks = 1.35  # room for the looks; the curve is cut afterwards
+    queries = 1.35  # room for the looks; the curve is cut afterwards
     with tempfile.TemporaryDirectory() as place:
         here = os.getcwd()
         os.chdir(place)
         for part in ("train", "validation"):
             Path(f"{part}.bin").write_bytes(unpacked(f"{corpus}.{part}"))
         job = {"design": design, "seed": seed, "target": 0.0, "margin": 0.0, "least_steps": 1, "most_steps": 10**9}
-        model, _ = script.train(job | {"limit": time.process_time() + looks * seconds})
+        model, _ = script.train(job | {"limit": time.process_time() + queries * seconds})
         os.chdir(here)
     Curve.newest.note(model)
     return [point for point in Curve.newest.points if point[0] <= 1.02 * seconds]

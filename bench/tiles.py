@@ -1,6 +1,6 @@
-"""The default run and its control arms on 3x3, several seeds each, one after another; prints one table.
+"""The default run and its baselines on 3x3, several seeds each, one after another; prints one table.
 
-    python bench/tiles.py [--seeds 11 12 13] [--budget 3m] [--budget-cpu 2m] [--arms loop frozen none walks]
+    python bench/tiles.py [--seeds 11 12 13] [--budget 3m] [--budget-cpu 2m] [--baselines loop frozen none walks]
 
 Each row is one `instar run tiles --json` in a fresh directory. `walks` is the plain recipe (EfficientCube) at equal
 CPU. The last lines give the median and the range over the seeds.
@@ -26,14 +26,23 @@ ARMS = {
     "random": ["--builder", "random"],
     "none": ["--feedback", "none"],
     "self": ["--feedback", "self"],
-    "walks": ["--arm", "walks"],
+    "walks": ["--baseline", "walks"],
 }
 
 
-def play(arm: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str, Any]:
+def play(baseline: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Run one arm with one seed and return its `--json` object."""
     command = [sys.executable, "-m", "instar.cli", "run", "tiles", "--size", str(given.size), "--seed", str(seed)]
-    command += ["--budget", given.budget, "--workers", str(given.workers), "--home", str(home), "--json", *ARMS[arm]]
+    command += [
+        "--budget",
+        given.budget,
+        "--workers",
+        str(given.workers),
+        "--home",
+        str(home),
+        "--json",
+        *ARMS[baseline],
+    ]
     command += ["--budget-cpu", given.budget_cpu] if given.budget_cpu else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -45,7 +54,7 @@ def row(found: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of one run."""
     generations, final = found["generations"], found["final"]
     first = generations[1]["run_seconds"] if len(generations) > 1 else math.inf
-    start, end = (sat["horizon_50"] for sat in (final["founder"], final))  # the same fresh questions
+    start, end = (evaluated["horizon_50"] for evaluated in (final["founder"], final))  # the same fresh questions
     solved = [g for g in generations if g["metrics"].get("greedy_success", 0.0) >= 0.99]
     return {
         "generations": len(generations) - 1,
@@ -79,14 +88,14 @@ def main() -> None:
     root = given.keep or Path(tempfile.mkdtemp(prefix="instar-bench-"))
     budget = f"budget {given.budget} (CPU {given.budget_cpu or 'free'}), {given.workers} workers"
     print(f"load before: {os.getloadavg()[0]:.1f}; {budget}, runs in {root}")
-    for arm in given.arms:
+    for baseline in given.arms:
         rows = []
         for seed in given.seeds:
-            rows.append(row(play(arm, seed, given, root / f"{arm}-{seed}")))
-            print(f"{arm:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
+            rows.append(row(play(baseline, seed, given, root / f"{baseline}-{seed}")))
+            print(f"{baseline:>7} seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
         columns = {key: sorted(found[key] for found in rows) for key in rows[0]}
         medians = (f"{k} {statistics.median(v):.4g} [{v[0]:.4g}, {v[-1]:.4g}]" for k, v in columns.items())
-        print(f"{arm:>7} median [range]: " + "  ".join(medians), flush=True)
+        print(f"{baseline:>7} median [range]: " + "  ".join(medians), flush=True)
 
 
 if __name__ == "__main__":

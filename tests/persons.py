@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from instar import person
 from instar.archive import read_archive
-from instar.errors import InstarError
-from instar.records import Answer, Right, Ruling
+from instar.contracts.errors import InstarError
+from instar.contracts.oversight import Answer, Approval, Right
+from instar.session import person
 
 
 class Person:
@@ -27,7 +27,7 @@ class Person:
         self,
         home: Path,
         delay: float = 0.1,
-        decide: Callable[[Ruling], Answer] | None = None,
+        decide: Callable[[Approval], Answer] | None = None,
         rights: Sequence[Right] = tuple(Right),
     ) -> None:
         self.home, self.delay, self.rights = home, delay, rights
@@ -49,33 +49,33 @@ class Person:
 
     def _live(self) -> None:
         while not self._over.wait(0.02):
-            for ruling in questions(self.home):
-                if ruling.number in self.answers or ruling.right not in self.rights:
+            for approval in questions(self.home):
+                if approval.number in self.answers or approval.right not in self.rights:
                     continue
-                if time.time() >= ruling.asked_at + self.delay:
-                    self._speak(ruling)
+                if time.time() >= approval.asked_at + self.delay:
+                    self._speak(approval)
 
-    def _speak(self, ruling: Ruling) -> None:
-        self.answers[ruling.number] = answer = self._decide(ruling)
+    def _speak(self, approval: Approval) -> None:
+        self.answers[approval.number] = answer = self._decide(approval)
         try:
-            if ruling.right is Right.GOAL:
+            if approval.right is Right.GOAL:
                 person.goal(self.home, "up to 4")
-            elif ruling.right is Right.PROPOSE:
+            elif approval.right is Right.PROPOSE:
                 self.pushes += 1
                 person.propose(self.home, [f"push={1 - 0.001 * self.pushes}"], [], "0.7,0.5,0.1", "push harder")
             else:
-                person.answer(self.home, ruling.number, answer, "" if answer is Answer.APPROVED else "no")
+                person.answer(self.home, approval.number, answer, "" if answer is Answer.APPROVED else "no")
         except InstarError as error:
             if "no longer exists" in str(error):
-                self.late.append(ruling.number)
+                self.late.append(approval.number)
             else:
                 self.errors.append(str(error))
 
 
-def questions(home: Path) -> list[Ruling]:
+def questions(home: Path) -> list[Approval]:
     """Return the open questions of a run, none before there is an archive."""
     try:
         with read_archive(home / "archive.db") as archive:
-            return [ruling for ruling in archive.history(Ruling) if ruling.answer is Answer.OPEN]
+            return [approval for approval in archive.history(Approval) if approval.answer is Answer.OPEN]
     except InstarError:
         return []

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from instar import climbing
 from instar.archive import open_archive
 from instar.builders import human, incumbent, uniform
-from instar.config import Settings
+from instar.contracts.protocols import Builder, BuilderContext, Executor, Fact, Lab
+from instar.contracts.records import Proposal
+from instar.contracts.settings import Settings
 from instar.exams.seal import open_seal
 from instar.executors import inline, local
-from instar.gating import make_gates
-from instar.interfaces import Builder, Desk, Executor, Fact, Lab
 from instar.ledger import open_ledger
 from instar.loop import run_loop
-from instar.records import Proposal
-from instar.resume import resume
-from instar.state import Parts, Run
+from instar.run import climbing
+from instar.run.resume import resume
+from instar.run.state import Parts, Run
+from instar.session.gating import make_gates
 
 BUILDERS = {"incumbent": incumbent, "random": uniform}
 REPOSITORY = Path(__file__).parents[1]
@@ -66,16 +66,16 @@ class Rig:
         if settings.builder == "human":
             with open_archive(self.home / "archive.db", settings.identity) as archive:
                 newest = max((proposal.number for proposal in archive.history(Proposal)), default=0)
-            desk = Desk(directory=self.home / "builders" / "human", newest=newest)
-            return human.create(self.lab.name, space, rng, desk)
+            context = BuilderContext(directory=self.home / "builders" / "human", newest=newest)
+            return human.create(self.lab.name, space, rng, context)
         return BUILDERS[settings.builder].create(self.lab.name, space, rng)
 
     def executor(self, settings: Settings) -> Executor:
-        rooms = self.scratch / "rooms"
+        job_dirs = self.scratch / "jobs"
         if settings.executor == "inline":
-            return inline.create(settings.workers, rooms, self.lab.preload)
+            return inline.create(settings.workers, job_dirs, self.lab.preload)
         paths = {"PYTHONPATH": str(REPOSITORY)}  # so that the fork server finds the toys
-        return local.LocalExecutor(settings.workers, rooms, self.lab.preload, paths)
+        return local.LocalExecutor(settings.workers, job_dirs, self.lab.preload, paths)
 
     def play(self, until: Any = None) -> tuple[Run, str]:
         run = self.open()

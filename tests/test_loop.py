@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instar import loop, trials
+from instar import loop
 from instar.archive import read_archive
 from instar.builders.uniform import UniformBuilder
-from instar.interfaces import Verdict
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Brief, Experience, Generation, Proposal, Trial, TrialState
 from instar.ledger import verify
-from instar.records import Brief, Experience, Generation, Proposal, Trial, TrialState
-from instar.state import Run
+from instar.run import trials
+from instar.run.state import Run
 from tests.rig import Rig
 from tests.toys import TeachingToyLab, ToyLab
 
@@ -174,7 +175,8 @@ def test_the_schedule_keeps_a_generations_screen_for_all_its_trials(tmp_path: Pa
 
 def test_the_seeds_of_a_clear_winner_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "CLEAR", -1e9)  # whoever comes first is beyond doubt, on any paper
-    # With the usual gain one paper in thirty asks nothing that tells a first look from the incumbent, and so no noise.
+    # With the usual gain one question set in thirty asks nothing that tells a first look from the incumbent, and so no
+    # noise.
     rig = Rig(tmp_path, TeachingToyLab(gain=64.0), {"generations": 1, "workers": 3})
     rig.play()
     finals = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.rung == 1]

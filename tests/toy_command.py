@@ -7,7 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
-from instar import cli, plugins
+from instar.cli import main
+from instar.contracts import plugins
 
 TOY = EntryPoint("toy", "tests.toys:create", "instar.labs")
 
@@ -21,4 +22,4 @@ def with_toy(original: Callable[..., EntryPoints]) -> Callable[..., Any]:
 
 if __name__ == "__main__":
     plugins.entry_points = with_toy(plugins.entry_points)  # type: ignore[assignment]
-    sys.exit(cli.command(sys.argv[1:]))
+    sys.exit(main.command(sys.argv[1:]))

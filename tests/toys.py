@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from instar.artefacts import read_arrays, read_json, write_arrays, write_json
-from instar.errors import ArtefactError
-from instar.interfaces import Arrays, CollectRequest, Metric, Paper, Stage, TrainRequest
-from instar.records import Design, Experience, Goal, Job, Limits, Room, Score
-from instar.space import Choice, Real, Space
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Arrays, CollectRequest, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind, Score
+from instar.contracts.space import Choice, Real, Space
+from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json
 
 HARDEST = 64
 QUESTIONS = {Stage.SCREEN: 100, Stage.PROMOTION: 400, Stage.REPORT: 200}
@@ -24,25 +24,25 @@ QUESTIONS = {Stage.SCREEN: 100, Stage.PROMOTION: 400, Stage.REPORT: 200}
 class ToyExam:
     """Question n (1..HARDEST) is answered rightly by 7n + 1."""
 
-    def set(self, seed: int, stage: Stage) -> Paper:
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
         asked = np.random.default_rng(seed).integers(1, HARDEST + 1, QUESTIONS[stage])
         tickets = np.random.default_rng([seed, 1]).integers(0, 2**62, len(asked))  # so that no question is asked twice
-        return Paper({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
+        return QuestionSet({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
 
-    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+    def evaluate(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
         inputs = {"artefact": artefact, "questions.safetensors": questions}
-        return Job(key, Room.EXAM, "tests.toys:sit", {}, inputs, limits)
+        return Job(key, SandboxKind.EXAM, "tests.toys:evaluate", {}, inputs, limits)
 
-    def mark(self, paper: Paper, answers: Arrays) -> Score:
-        asked, given = np.asarray(paper.questions["asked"]), answers.get("given")
+    def mark(self, question_set: QuestionSet, answers: Arrays) -> Score:
+        asked, given = np.asarray(question_set.questions["asked"]), answers.get("given")
         if given is None or given.shape != asked.shape or given.dtype != np.int64:
             raise ArtefactError("answers: 'given' must be one int64 per question")
-        right = given == np.asarray(paper.answers["right"])
+        right = given == np.asarray(question_set.answers["right"])
         bands = (asked > HARDEST // 2).astype(np.int64)
         return Score(right.astype(float), right, asked.astype(float), bands, ("easy", "hard"), {"share": right.mean()})
 
-    def outline(self, paper: Paper) -> Score:
-        return self.mark(paper, {"given": np.zeros_like(np.asarray(paper.questions["asked"]))})
+    def outline(self, question_set: QuestionSet) -> Score:
+        return self.mark(question_set, {"given": np.zeros_like(np.asarray(question_set.questions["asked"]))})
 
 
 class ToyLab:
@@ -71,7 +71,7 @@ class ToyLab:
             "seed": request.seed,
             "gain": self.gain * request.effort,
         }
-        return Job(request.key, Room.WORKSHOP, "tests.toys:train", payload, inputs, request.limits)
+        return Job(request.key, SandboxKind.TRAINING, "tests.toys:train", payload, inputs, request.limits)
 
     def check(self, artefact: Path) -> None:
         if read_json(artefact / "config.json") != {}:
@@ -98,7 +98,12 @@ class TeachingToyLab(ToyLab):
     def collect(self, request: CollectRequest) -> Job:
         payload = {"upto": request.goal.parameters["upto"], "seed": request.seed}
         return Job(
-            request.key, Room.WORKSHOP, "tests.toys:collect", payload, {"maker": request.artefact}, request.limits
+            request.key,
+            SandboxKind.TRAINING,
+            "tests.toys:collect",
+            payload,
+            {"maker": request.artefact},
+            request.limits,
         )
 
     def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
@@ -125,30 +130,30 @@ class MergingToyLab(ToyLab):
     def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
         inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
         payload = {"replicas": len(artefacts), "bonus": self.bonus}
-        return Job(key, Room.WORKSHOP, "tests.toys:merge", payload, inputs, limits)
+        return Job(key, SandboxKind.TRAINING, "tests.toys:merge", payload, inputs, limits)
 
 
-def merge(room: Path, payload: Mapping[str, Any]) -> None:
-    paths = [room / "in" / f"replica-{n}" / "model.safetensors" for n in range(payload["replicas"])]
+def merge(job_dir: Path, payload: Mapping[str, Any]) -> None:
+    paths = [job_dir / "in" / f"replica-{n}" / "model.safetensors" for n in range(payload["replicas"])]
     skills = [read_arrays(path.resolve())["skill"] for path in paths]
-    write_json(room / "out" / "config.json", {})
+    write_json(job_dir / "out" / "config.json", {})
     skill = np.mean(skills, axis=0) + payload["bonus"]
-    write_arrays(room / "out" / "model.safetensors", {"skill": skill}, sync=False)
+    write_arrays(job_dir / "out" / "model.safetensors", {"skill": skill}, sync=False)
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     design = payload["design"]
     if payload["gain"] and design["fault"] != "none":
-        _go_wrong(room, design["fault"])
-    parent = room / "in" / "parent"
+        _go_wrong(job_dir, design["fault"])
+    parent = job_dir / "in" / "parent"
     skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
     noise = np.random.default_rng(payload["seed"]).normal(0.0, 0.1)
     skill += payload["gain"] * (design["push"] + noise if payload["gain"] else 0.0)
-    write_json(room / "out" / "config.json", {})
-    write_arrays(room / "out" / "model.safetensors", {"skill": np.array([skill])}, sync=False)
+    write_json(job_dir / "out" / "config.json", {})
+    write_arrays(job_dir / "out" / "model.safetensors", {"skill": np.array([skill])}, sync=False)
 
 
-def _go_wrong(room: Path, fault: str) -> None:
+def _go_wrong(job_dir: Path, fault: str) -> None:
     if fault == "crash":
         raise RuntimeError("this design crashes")
     if fault == "hang":
@@ -158,32 +163,32 @@ def _go_wrong(room: Path, fault: str) -> None:
     if fault == "memory":
         bytearray(2**40)
     if fault == "nan":
-        write_json(room / "out" / "config.json", {})
-        write_arrays(room / "out" / "model.safetensors", {"skill": np.array([np.nan])}, sync=False)
+        write_json(job_dir / "out" / "config.json", {})
+        write_arrays(job_dir / "out" / "model.safetensors", {"skill": np.array([np.nan])}, sync=False)
         raise SystemExit(0)
     if fault == "bulk":
-        write_json(room / "out" / "config.json", {})
+        write_json(job_dir / "out" / "config.json", {})
         arrays = {"skill": np.array([99.0]), "ballast": np.zeros(2**17)}
-        write_arrays(room / "out" / "model.safetensors", arrays, sync=False)
+        write_arrays(job_dir / "out" / "model.safetensors", arrays, sync=False)
         raise SystemExit(0)
     if fault == "score":
-        write_json(room / "out" / "score.json", {"metric": 1.0})
+        write_json(job_dir / "out" / "score.json", {"metric": 1.0})
 
 
-def collect(room: Path, payload: Mapping[str, Any]) -> None:
+def collect(job_dir: Path, payload: Mapping[str, Any]) -> None:
     asked = np.random.default_rng(payload["seed"]).integers(1, payload["upto"] + 1, 50)
-    _answer(room, "maker", asked)
+    _answer(job_dir, "maker", asked)
 
 
-def sit(room: Path, payload: Mapping[str, Any]) -> None:
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     del payload
-    _answer(room, "artefact", read_arrays((room / "in" / "questions.safetensors").resolve())["asked"])
+    _answer(job_dir, "artefact", read_arrays((job_dir / "in" / "questions.safetensors").resolve())["asked"])
 
 
-def _answer(room: Path, who: str, asked: np.ndarray) -> None:
-    skill = read_arrays((room / "in" / who / "model.safetensors").resolve())["skill"][0]
+def _answer(job_dir: Path, who: str, asked: np.ndarray) -> None:
+    skill = read_arrays((job_dir / "in" / who / "model.safetensors").resolve())["skill"][0]
     given = np.where(asked <= skill, 7 * asked + 1, 0)
-    write_arrays(room / "out" / "answers.safetensors", {"given": given, "asked": asked}, sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", {"given": given, "asked": asked}, sync=False)
 
 
 def create(options: Mapping[str, str]) -> ToyLab:

@@ -1,6 +1,6 @@
 """START HERE: how one generation comes about.
 
-    brief -> builder.propose -> commitment -> train (workshop) -> screen (exam room) -> climb the rungs
+    brief -> builder.propose -> commitment -> train (training sandbox) -> screen (exam sandbox) -> climb the rungs
           -> replicas with other seeds -> sealed exam -> gate -> the next generation, which builds the next
 
 The loop is a turn that repeats: take in what has finished, fill the free slots, write everything down in one
@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from instar import decisions, schedule, trials
-from instar.artefacts import read_bytes, write_bytes
-from instar.conduct.watch import PAUSED
-from instar.errors import ArchiveError, ArtefactError, LabError
-from instar.executors import rooms
-from instar.interfaces import Fact
-from instar.records import Outcome, OutcomeState
-from instar.state import Run, Task
+from instar.contracts.errors import ArchiveError, ArtefactError, LabError
+from instar.contracts.protocols import Fact
+from instar.contracts.records import Outcome, OutcomeState
+from instar.executors import job_directory
+from instar.executors.artefacts import read_bytes, write_bytes
+from instar.run import decisions, schedule, trials
+from instar.run.conduct.watch import PAUSED
+from instar.run.state import Run, Task
 
 _LOG_BYTES = 2**16
 _LEAST_BYTES = 2**20  # of scratch
@@ -72,7 +72,7 @@ def fill(run: Run) -> None:
             return
         job, what, then = run.ready.popleft()
         run.commit()  # what is started stands in the archive first
-        run.tasks[job.key] = Task(job, what, then, run.clock(), run.lend(job))
+        run.tasks[job.key] = Task(job, what, then, run.clock(), run.fingerprint_inputs(job))
         run.parts.executor.submit(job)
 
 
@@ -90,13 +90,13 @@ def finish(run: Run, outcome: Outcome) -> None:
         outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
     if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
         outcome = keep_log(run, outcome)
-    run.note_end(outcome, task.lent if task else {})
+    run.note_end(outcome, task.fingerprints if task else {})
     if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
-        rooms.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
+        job_directory.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
     if task is not None:
         task.then(outcome)
-    rooms.clear(outcome.output.parent)
+    job_directory.clear(outcome.output.parent)
 
 
 def check_space(run: Run) -> None:
@@ -110,7 +110,7 @@ def check_space(run: Run) -> None:
 
 def keep_log(run: Run, outcome: Outcome) -> Outcome:
     """Save the end of a failed job's log from its room, and say in the reason where it is."""
-    log = outcome.output.parent / rooms.LOG
+    log = outcome.output.parent / job_directory.LOG
     try:
         end = read_bytes(log, limit=2**25)[-_LOG_BYTES:]
     except ArtefactError:

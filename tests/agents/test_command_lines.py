@@ -1,4 +1,4 @@
-"""The real `codex` and `claude` command lines, end to end behind the wall, against a stand-in for their servers.
+"""The real `codex` and `claude` command lines, end to end in the sandbox, against a stand-in for their servers.
 
 They come from the npm registry: `make test-agents` installs them and runs this. `make test` leaves them out.
 """
@@ -54,7 +54,7 @@ def make(tmp_path: Path, which: str) -> Iterator[Any]:
 
     def making(port: int, **more: Any) -> AgentBuilder:
         given = options(which, port) | {"timeout": "60s"} | more
-        open_ones.append(made(tmp_path / "run", desk={"arguments": (which,)}, **given))
+        open_ones.append(made(tmp_path / "run", context={"arguments": (which,)}, **given))
         return open_ones[-1]
 
     yield making
@@ -62,11 +62,11 @@ def make(tmp_path: Path, which: str) -> Iterator[Any]:
         builder.close()
 
 
-@pytest.mark.parametrize("through", ["bubblewrap", "own wall"])
+@pytest.mark.parametrize("through", ["bubblewrap", "own sandbox"])
 def test_a_real_agent_edits_forecasts_and_reports_its_usage(
     make: Any, which: str, through: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if through == "own wall":
+    if through == "own sandbox":
         monkeypatch.setattr(calling, "run_command", functools.partial(calling.run_command, bubblewrap=None))
     with StandIn("good") as server:
         builder = make(server.port)

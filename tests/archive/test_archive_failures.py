@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from instar.archive import open_archive, read_archive
-from instar.errors import ArchiveError
-from instar.interfaces import Reservation
-from instar.records import Design, Proposal, Trial, Usage
+from instar.contracts.errors import ArchiveError
+from instar.contracts.protocols import Reservation
+from instar.contracts.records import Design, Proposal, Trial, Usage
 from instar.testing.archive import IDENTITY, sample_proposal, sample_trial
 
 
@@ -173,8 +173,8 @@ WRITER = """
     import sys
     from pathlib import Path
     from instar.archive import open_archive
-    from instar.interfaces import Reservation
-    from instar.records import Usage
+    from instar.contracts.protocols import Reservation
+    from instar.contracts.records import Usage
     from instar.testing.archive import IDENTITY, sample_proposal, sample_trial
 
     archive = open_archive(Path(sys.argv[1]), IDENTITY)
@@ -218,7 +218,7 @@ FILLER = """
     import resource, sys
     from pathlib import Path
     from instar.archive import open_archive
-    from instar.errors import ArchiveError
+    from instar.contracts.errors import ArchiveError
     from instar.testing.archive import IDENTITY, sample_proposal
 
     archive = open_archive(Path(sys.argv[1]), IDENTITY)

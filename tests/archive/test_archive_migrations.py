@@ -17,8 +17,9 @@ from sqlalchemy import Connection
 
 from instar.archive import migrations, open_archive, opening, read_archive, schema
 from instar.archive.schema import REVISION, metadata
-from instar.errors import ArchiveError
-from instar.records import IncidentRecord, Trial
+from instar.contracts.errors import ArchiveError
+from instar.contracts.oversight import IncidentRecord
+from instar.contracts.records import Trial
 from instar.testing.archive import IDENTITY, sample_incident, sample_trial
 
 

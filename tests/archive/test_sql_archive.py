@@ -15,28 +15,30 @@ from sqlalchemy import text
 
 from instar.archive import SqlArchive, open_archive, read_archive
 from instar.archive import store as store_module
-from instar.errors import ArchiveError
-from instar.interfaces import Fact, Reservation, Verdict
-from instar.records import (
+from instar.contracts.errors import ArchiveError
+from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
+    Approval,
+    Explanation,
+    Handover,
+    Holder,
+    IncidentRecord,
+    JobCount,
+    Right,
+    SlotTime,
+)
+from instar.contracts.protocols import Fact, Reservation, Verdict
+from instar.contracts.records import (
     Decision,
     Design,
     Experience,
-    Explanation,
     Forecast,
     Generation,
     Goal,
-    Handover,
-    Holder,
     Incident,
-    IncidentRecord,
-    JobCount,
     Proposal,
     Reason,
-    Right,
-    Ruling,
-    SlotTime,
     Spend,
     Trial,
     TrialState,
@@ -97,7 +99,7 @@ facts = st.one_of(
     st.builds(Acknowledgement, numbers, texts, texts, reals, numbers, numbers),
     st.builds(JobCount, numbers, numbers),
     st.builds(
-        Ruling, numbers, st.sampled_from(Right), numbers, reals, st.sampled_from(Answer), st.sampled_from(Holder),
+        Approval, numbers, st.sampled_from(Right), numbers, reals, st.sampled_from(Answer), st.sampled_from(Holder),
         texts, reals, reals, texts, texts,
     ),
     st.builds(Handover, numbers, st.dictionaries(texts, texts, max_size=3), texts, reals, texts),

@@ -3,14 +3,14 @@
 import numpy as np
 
 from instar.builders import incumbent, mixed, panel, search, uniform
-from instar.interfaces import Builder, Desk
-from instar.space import Space
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance
 
 PLAIN = {"incumbent": incumbent.create, "random": uniform.create}
 
 
-def desk_of(arguments: str, lab_name: str, space: Space, rng: np.random.Generator) -> Desk:
+def context_of(arguments: str, lab_name: str, space: Space, rng: np.random.Generator) -> BuilderContext:
     """Return a desk that makes others of the lab, as `assemble` does; each draws numbers of its own."""
 
     def make(specification: str) -> Builder:
@@ -18,9 +18,9 @@ def desk_of(arguments: str, lab_name: str, space: Space, rng: np.random.Generato
         own = np.random.default_rng([int(rng.integers(2**31)), len(specification)])
         if name in PLAIN:
             return PLAIN[name](lab_name, space, own)
-        return search.create(lab_name, space, own, desk_of(rest, lab_name, space, own))
+        return search.create(lab_name, space, own, context_of(rest, lab_name, space, own))
 
-    return Desk(arguments=tuple(filter(None, arguments.split(","))), make=make)
+    return BuilderContext(arguments=tuple(filter(None, arguments.split(","))), make=make)
 
 
 class TestIncumbent(BuilderConformance):
@@ -40,19 +40,19 @@ class TestSearch(BuilderConformance):
 
 class TestSearchByCma(BuilderConformance):
     def create(self, lab_name: str, space: Space, rng: np.random.Generator) -> Builder:
-        return search.create(lab_name, space, rng, desk_of("cma", lab_name, space, rng))
+        return search.create(lab_name, space, rng, context_of("cma", lab_name, space, rng))
 
 
 class TestPanel(BuilderConformance):
     frozen = False
 
     def create(self, lab_name: str, space: Space, rng: np.random.Generator) -> Builder:
-        desk = desk_of("incumbent,search,search:cma,random", lab_name, space, rng)
-        return panel.create(lab_name, space, rng, desk)
+        context = context_of("incumbent,search,search:cma,random", lab_name, space, rng)
+        return panel.create(lab_name, space, rng, context)
 
 
 class TestMixed(BuilderConformance):
     frozen = False
 
     def create(self, lab_name: str, space: Space, rng: np.random.Generator) -> Builder:
-        return mixed.create(lab_name, space, rng, desk_of("search:cma,incumbent", lab_name, space, rng))
+        return mixed.create(lab_name, space, rng, context_of("search:cma,incumbent", lab_name, space, rng))

@@ -8,8 +8,8 @@ import pytest
 from instar.builders.designer import OPTIONS, Designer, Settings, next_settings
 from instar.builders.families import FAMILIES
 from instar.builders.lessons import CAPACITY, Lesson, Memory, squeeze, stretch, targets
-from instar.errors import BadInput
-from instar.space import Choice, Space
+from instar.contracts.errors import BadInput
+from instar.contracts.space import Choice, Space
 from instar.testing.builder import World
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from instar.builders.goals import CURIOSITY, choose_goal
-from instar.records import Goal
+from instar.contracts.records import Goal
 
 
 def goal(difficulty: float, *mastery: float) -> Goal:

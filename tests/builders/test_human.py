@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from instar.builders import human, incumbent, mailbox
-from instar.errors import BadInput
-from instar.interfaces import Builder, Deliberating, Desk, Heritable
-from instar.records import Brief, Proposal
-from instar.space import Space
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Builder, BuilderContext, Deliberating, Heritable
+from instar.contracts.records import Brief, Proposal
+from instar.contracts.space import Space
 from instar.testing.builder import WORLD_SPACE, BuilderConformance, first_design, generation, make_brief
 
 
@@ -106,14 +106,14 @@ def test_who_gives_no_forecast_has_no_opinion(tmp_path: Path) -> None:
 
 
 def test_an_understudy_learns_and_is_heritable(tmp_path: Path) -> None:
-    desk = Desk(arguments=("incumbent",), directory=tmp_path, make=lambda _: incumbent.create(*given))
+    context = BuilderContext(arguments=("incumbent",), directory=tmp_path, make=lambda _: incumbent.create(*given))
     given = ("world", WORLD_SPACE, np.random.default_rng(0))
-    builder = human.create(*given, desk=desk)
+    builder = human.create(*given, context=context)
     assert isinstance(builder, Heritable)
     assert "designer.exploration" in builder.space.ranges
     assert builder.succeed(first_design(builder))
     with pytest.raises(BadInput, match="understudy"):
-        human.create(*given, desk=Desk(arguments=("incumbent",)))
+        human.create(*given, context=BuilderContext(arguments=("incumbent",)))
 
 
 def test_only_one_message_of_a_name_is_ever_taken(tmp_path: Path) -> None:

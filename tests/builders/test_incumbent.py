@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instar.builders import incumbent, uniform
-from instar.records import Brief, Design, Floats
+from instar.contracts.records import Brief, Design, Floats
 from instar.testing.builder import Story, World, first_design, generation, make_brief, play
 
 SEEDS = range(200)  # what a successor gains is small beside what worlds differ by
@@ -50,10 +50,10 @@ def test_its_forecasts_are_roughly_calibrated(stories: list[tuple[World, Story, 
     rng = np.random.default_rng(0)
     said, came = [], []
     for world, story, _ in stories:
-        for proposal, baseline in zip(story.proposals, story.baselines, strict=True):
+        for proposal, incumbent_score in zip(story.proposals, story.baselines, strict=True):
             if not world.breaks(proposal.design.parameters):
                 said.append(proposal.forecast.p_better)
-                came.append(world.gain(proposal.design.parameters, 1, baseline, rng) > 0)
+                came.append(world.gain(proposal.design.parameters, 1, incumbent_score, rng) > 0)
     bins = np.minimum((np.array(said) * 5).astype(int), 4)
     error = sum(
         (bins == b).mean() * abs(np.array(said)[bins == b].mean() - np.array(came)[bins == b].mean())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from instar.builders import mailbox
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 
 
 def test_messages_come_in_their_order_and_stay_until_they_are_taken_out(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from instar.builders import mailbox, mcp, uniform
-from instar.errors import BadInput
-from instar.interfaces import Desk
-from instar.records import Brief
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import BuilderContext
+from instar.contracts.records import Brief
 from instar.testing.builder import WORLD_SPACE, first_design, generation, make_brief
 
 FORECAST = {"p_better": 0.6, "mean": 0.4, "deviation": 0.1, "why": "wider\nand deeper"}
@@ -24,8 +24,8 @@ def builder(place: Path, **options: Any) -> mcp.McpBuilder:
     def make(name: str) -> uniform.UniformBuilder:
         return uniform.create("world", WORLD_SPACE, np.random.default_rng(0))
 
-    desk = Desk(options=options, directory=place, make=make)
-    return mcp.create("world", WORLD_SPACE, np.random.default_rng(0), desk)
+    context = BuilderContext(options=options, directory=place, make=make)
+    return mcp.create("world", WORLD_SPACE, np.random.default_rng(0), context)
 
 
 def told(made: mcp.McpBuilder, **changes: Any) -> Brief:

@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.rig import Rig
-from tests.toys import ToyLab
 
 from instar.archive import read_archive
-from instar.artefacts import read_json
 from instar.builders import mixed, panel, search
 from instar.builders.earnings import WINDOW, Earnings
 from instar.builders.incumbent import IncumbentBuilder
@@ -22,11 +19,14 @@ from instar.builders.mixed import MixedBuilder
 from instar.builders.panel import PanelBuilder
 from instar.builders.search import SearchBuilder
 from instar.builders.uniform import UniformBuilder
-from instar.errors import BadInput, MissingPart
-from instar.interfaces import Builder, Desk
-from instar.records import Brief, Design, Observation, Proposal, Spend, Trial, TrialState, Usage
-from instar.space import Real, Space
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Brief, Design, Observation, Proposal, Spend, Trial, TrialState, Usage
+from instar.contracts.space import Real, Space
+from instar.executors.artefacts import read_json
 from instar.testing.builder import GOALS, WORLD_SPACE, World, generation, make_brief, play
+from tests.rig import Rig
+from tests.toys import ToyLab
 
 FOUNDER = generation(0, Design("world", {**WORLD_SPACE.sample(np.random.default_rng(0))}))
 
@@ -285,9 +285,9 @@ def test_members_that_differ_over_a_setting_are_refused() -> None:
     ],
 )
 def test_bad_options_are_one_line(options: dict[str, Any], said: str) -> None:
-    desk = Desk(arguments=("a", "b"), options=options, make=Named)
+    context = BuilderContext(arguments=("a", "b"), options=options, make=Named)
     with pytest.raises(BadInput, match=said):
-        panel.create("world", WORLD_SPACE, np.random.default_rng(0), desk)
+        panel.create("world", WORLD_SPACE, np.random.default_rng(0), context)
 
 
 # --- an optimiser overruled -----------------------------------------------------------------------------------------
@@ -336,9 +336,9 @@ def test_the_incumbent_makes_use_of_advice() -> None:
 @pytest.mark.parametrize("options", [{"share": 2}, {"share": True}, {"shares": 0.1}])
 def test_bad_shares_are_one_line(options: dict[str, Any]) -> None:
     make = {"s": lambda: search.create("world", WORLD_SPACE, np.random.default_rng(0)), "r": lambda: Named("r")}
-    desk = Desk(arguments=("s", "r"), options=options, make=lambda name: make[name]())
+    context = BuilderContext(arguments=("s", "r"), options=options, make=lambda name: make[name]())
     with pytest.raises(BadInput, match="share"):
-        mixed.create("world", WORLD_SPACE, np.random.default_rng(0), desk)
+        mixed.create("world", WORLD_SPACE, np.random.default_rng(0), context)
 
 
 # --- in the loop ----------------------------------------------------------------------------------------------------

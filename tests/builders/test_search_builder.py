@@ -17,10 +17,10 @@ from instar.builders.sampling import Request, Row
 from instar.builders.search import SearchBuilder
 from instar.builders.thinking import Thinker
 from instar.builders.uniform import UniformBuilder
-from instar.errors import BadInput, MissingPart
-from instar.interfaces import Builder, Desk
-from instar.records import Design, Floats, Observation, Trial, TrialState
-from instar.space import Choice, Integer, Real, Space
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Design, Floats, Observation, Trial, TrialState
+from instar.contracts.space import Choice, Integer, Real, Space
 from instar.testing.builder import World, drained, first_design, generation, make_brief, play
 
 SEEDS = range(12)
@@ -275,13 +275,13 @@ def test_a_process_that_dies_is_one_clear_error_and_the_next_question_starts_ano
 def test_an_unknown_sampler_and_a_missing_package_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for given in (("best",), ("tpe", "gp")):
         with pytest.raises(BadInput, match="no sampler"):
-            search.create("world", SMALL, np.random.default_rng(0), Desk(arguments=given))
+            search.create("world", SMALL, np.random.default_rng(0), BuilderContext(arguments=given))
     with pytest.raises(BadInput, match="unknown key"):
-        search.create("world", SMALL, np.random.default_rng(0), Desk(options={"seed": 1}))
+        search.create("world", SMALL, np.random.default_rng(0), BuilderContext(options={"seed": 1}))
     monkeypatch.setattr(search, "find_spec", lambda name: None if name == "torch" else object())
-    search.create("world", SMALL, np.random.default_rng(0), Desk(arguments=("cma",)))
+    search.create("world", SMALL, np.random.default_rng(0), BuilderContext(arguments=("cma",)))
     with pytest.raises(MissingPart, match="needs the package 'torch'"):
-        search.create("world", SMALL, np.random.default_rng(0), Desk(arguments=("gp",)))
+        search.create("world", SMALL, np.random.default_rng(0), BuilderContext(arguments=("gp",)))
 
 
 def test_a_design_that_was_refused_as_tried_is_not_proposed_again() -> None:

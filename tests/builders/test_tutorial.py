@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.rig import Rig
-from tests.toys import ToyLab
 
-from instar import plugins
 from instar.archive import read_archive
 from instar.builders import uniform
 from instar.builders.panel import PanelBuilder
-from instar.credit import credits_of
-from instar.interfaces import Builder
-from instar.space import Space
+from instar.contracts import plugins
+from instar.contracts.protocols import Builder
+from instar.contracts.space import Space
+from instar.report.credit import credits_of
 from instar.testing.builder import BuilderConformance
+from tests.rig import Rig
+from tests.toys import ToyLab
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "instar-neighbour"
 

@@ -20,7 +20,7 @@ SHARES = {  # of the kills: (lab, executor, victim) -> share
     ("steady", "local", "conductor"): 0.10,
     ("toy", "local", "conductor"): 0.08,
     ("steady", "local", "server"): 0.08,
-    ("toy", "local", "keeper"): 0.09,
+    ("toy", "local", "supervisor"): 0.09,
     ("toy", "local", "worker"): 0.09,
 }
 CLOCK = 0.2  # share of the kills that come at a moment of the clock instead of a step
@@ -74,7 +74,10 @@ def _of(kind: Any, kills: int, steps: Any, rng: np.random.Generator) -> Iterator
     each = 5 if victim == "conductor" else 6  # kills in one case
     places = (np.arange(-(-kills // each)) + rng.random()) / -(-kills // each)  # systematic, from a random start
     for place in places:
-        if rng.random() < CLOCK or victim in ("keeper", "worker"):  # few steps of the conductor find a short job alive
+        if rng.random() < CLOCK or victim in (
+            "supervisor",
+            "worker",
+        ):  # few steps of the conductor find a short job alive
             times = 1 if victim == "conductor" else each
             first = Blow(victim, seconds=float(rng.uniform(0.005, LIFE[executor])) / times, times=times)
         elif victim == "conductor":

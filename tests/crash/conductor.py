@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from instar.state import Run
+from instar.run.state import Run
 from tests.rig import Rig
 from tests.toys import TeachingToyLab
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import opening
-from instar.executors import rooms
+from instar.executors import job_directory
 
 CALLS = ("write", "fsync", "replace", "mkdir", "symlink", "ftruncate", "open")
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -41,7 +41,7 @@ class Disk:
         for name in CALLS:
             setattr(os, name, self._failing(name, getattr(os, name)))
         Path.open = self._failing("Path.open", Path.open)  # type: ignore[method-assign]
-        call = rooms.call
+        call = job_directory.call
 
         def job(*arguments: Any) -> None:
             self._in_job = True
@@ -50,7 +50,7 @@ class Disk:
             finally:
                 self._in_job = False
 
-        rooms.call = job
+        job_directory.call = job
 
     def _failing(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
@@ -80,7 +80,7 @@ def _site() -> str:
     frame: Any = sys._getframe(2)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith("instar.") and module != "instar.artefacts":
+        if module.startswith("instar.") and module != "instar.executors.artefacts":
             return f"{module}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "elsewhere"

@@ -15,14 +15,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from instar import artefacts, journal, loop, promotion, result, scratch, state
+from instar import loop
 from instar.archive import opening
 from instar.archive.store import SqlArchive
-from instar.executors import rooms
+from instar.executors import artefacts, job_directory, scratch
 from instar.executors.inline import InlineExecutor
 from instar.executors.local import LocalExecutor
 from instar.ledger.chain import ChainLedger
+from instar.report import journal
 from instar.report.tsv import ResultsTable
+from instar.run import promotion, state
+from instar.session import result
 
 SYSTEM_CALLS = ("fsync", "replace", "unlink", "mkdir", "rmdir", "symlink", "write", "truncate", "ftruncate")
 METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
@@ -35,8 +38,8 @@ METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (ResultsTable, ("watch",)),
 )
 FUNCTIONS = (
-    artefacts.write_bytes, artefacts.take, rooms.furnish, rooms.clear, loop.fill, loop.finish, promotion.install,
-    promotion.seal_in_ledger, promotion.point, promotion.turn_over, result.write, result.forget,
+    artefacts.write_bytes, artefacts.take, job_directory.furnish, job_directory.clear, loop.fill, loop.finish,
+    promotion.install,    promotion.seal_in_ledger, promotion.point, promotion.turn_over, result.write, result.forget,
     scratch.remove_scratch,
 )  # fmt: skip
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import read_archive
-from instar.artefacts import digest_files
-from instar.errors import ArchiveError
-from instar.interfaces import Fact, Verdict
+from instar.contracts.errors import ArchiveError
+from instar.contracts.oversight import IncidentRecord, JobCount, SlotTime
+from instar.contracts.protocols import Fact, Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.executors.artefacts import digest_files
+from instar.executors.scratch import scratch_directory
 from instar.ledger import verify
 from instar.ledger.statement import statement
-from instar.records import Experience, Generation, IncidentRecord, JobCount, Proposal, SlotTime, Trial, TrialState
-from instar.scratch import scratch_directory
 from tests.toys import ToyLab
 
 Notes = Sequence[Mapping[str, Any]]

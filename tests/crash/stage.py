@@ -21,20 +21,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from instar import assemble, meter, narration, plugins, session
 from instar.archive.store import SqlArchive
-from instar.config import load
-from instar.errors import InstarError
+from instar.contracts import plugins
+from instar.contracts.errors import InstarError
+from instar.contracts.oversight import IncidentRecord, JobCount, SlotTime
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Trial
+from instar.contracts.settings import load
 from instar.executors import kernel
-from instar.interfaces import Verdict
-from instar.records import Experience, Generation, IncidentRecord, JobCount, Proposal, SlotTime, Trial
-from instar.report import progress
+from instar.report import narration, progress
+from instar.session import assembly, meter, session
 from tests import toys
 from tests.crash import reconcile, steady, warm
 from tests.crash.faults import Disk, limit_pages
 from tests.crash.points import Points, spread
 
-VICTIMS = ("conductor", "server", "keeper", "worker")
+VICTIMS = ("conductor", "server", "supervisor", "worker")
 SHORT = {"budget": "1h", "replicas": 2, "eta": 2}
 LIFE_SECONDS = 90.0  # a life that takes longer has hung
 ORPHAN_SECONDS = 5.0  # how long processes may take to follow a killed conductor
@@ -311,7 +313,7 @@ def _prepare() -> None:
         ("labs", "steady"): steady.create, ("labs", "toy"): toys.create, ("builders", "steady"): steady.create_builder
     }  # fmt: skip
     original = plugins.find
-    plugins.find = lambda room, name: own.get((room, name)) or original(room, name)
+    plugins.find = lambda job_dir, name: own.get((job_dir, name)) or original(job_dir, name)
     progress.ProgressFigure = Undrawn  # type: ignore[misc, assignment]
 
 
@@ -378,5 +380,5 @@ def carry_out(case: Case, home: Path) -> dict[str, Any]:
         "home": home,
         "seed": case.seed,
     }
-    plan = assemble.plan(load({**given, "workers": workers}))
+    plan = assembly.plan(load({**given, "workers": workers}))
     return session.carry_out(plan, narration.PlainLog(io.StringIO()), meter.Meter())

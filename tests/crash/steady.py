@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from instar.artefacts import read_arrays, write_arrays, write_json
-from instar.interfaces import Paper, Stage, TrainRequest
-from instar.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Proposal, Room
-from instar.space import Space
+from instar.contracts.protocols import QuestionSet, Stage, TrainRequest
+from instar.contracts.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Proposal, SandboxKind
+from instar.contracts.space import Space
+from instar.executors.artefacts import read_arrays, write_arrays, write_json
 from tests.toys import HARDEST, QUESTIONS, TeachingToyLab, ToyExam
 
 PUSHES = (0.4, 0.0, 0.9, -1.0, 0.7)  # below 0: the training crashes
 
 
 class AllQuestions(ToyExam):
-    def set(self, seed: int, stage: Stage) -> Paper:
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
         asked = np.resize(np.arange(1, HARDEST + 1), QUESTIONS[stage])
         tickets = super().set(seed, stage).questions["tickets"]
-        return Paper({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
+        return QuestionSet({"asked": asked, "tickets": tickets}, {"right": 7 * asked + 1})
 
 
 class SteadyLab(TeachingToyLab):
@@ -42,19 +42,19 @@ class SteadyLab(TeachingToyLab):
     def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
         inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
         payload = {"replicas": len(artefacts), "bonus": 1.0}
-        return Job(key, Room.WORKSHOP, "tests.toys:merge", payload, inputs, limits)
+        return Job(key, SandboxKind.TRAINING, "tests.toys:merge", payload, inputs, limits)
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     push = payload["design"]["push"]
     if push < 0.0:
         raise RuntimeError("this design crashes")
-    parent = room / "in" / "parent"
+    parent = job_dir / "in" / "parent"
     skill = float(read_arrays(parent / "model.safetensors")["skill"][0]) if parent.is_dir() else 1.0
     seeded = payload["seed"] % 1000 * 1e-6  # no two training seeds leave the same weights, nor other answers
     grown = np.array([skill + payload["gain"] * push + seeded])
-    write_json(room / "out" / "config.json", {})
-    write_arrays(room / "out" / "model.safetensors", {"skill": grown}, sync=False)
+    write_json(job_dir / "out" / "config.json", {})
+    write_arrays(job_dir / "out" / "model.safetensors", {"skill": grown}, sync=False)
 
 
 class SteadyBuilder:

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from instar.archive import open_archive, read_archive
+from instar.contracts.records import Trial, TrialState
 from instar.ledger import verify
-from instar.records import Trial, TrialState
 from tests.crash import faults
 from tests.crash.stage import Case, Fault, Told, play, warm_up
 from tests.rig import REPOSITORY
 
-FOR_EYES = ("instar.journal.", "instar.report.tsv.", "instar.loop.keep_log")
+FOR_EYES = ("instar.report.journal.", "instar.report.tsv.", "instar.loop.keep_log")
 
 
 def steady(*blows: Fault) -> Case:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from instar.archive import read_archive
-from instar.artefacts import digest_files
-from instar.interfaces import Verdict
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.executors.artefacts import digest_files
 from instar.ledger import verify
-from instar.records import Experience, Generation, Proposal, Trial, TrialState
 from tests.crash.conductor import play
 from tests.toys import ToyLab
 
@@ -56,7 +56,7 @@ def descendants(home: Path) -> Iterator[int]:
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             seen = (directory / "environ").read_bytes() + (directory / "mountinfo").read_bytes()
-            if os.fsencode(home / "scratch" / "rooms") in seen:
+            if os.fsencode(home / "scratch" / "jobs") in seen:
                 yield int(directory.name)
         except OSError:
             continue

@@ -24,7 +24,7 @@ def test_nothing_is_lost_doubled_orphaned_or_left_behind(tally: Tally) -> None:
 
 def test_the_sample_reaches_every_kind_of_victim(tally: Tally) -> None:
     assert len(tally.struck) > 0.8 * KILLS
-    assert set(tally.by_victim) == {"conductor", "server", "keeper", "worker"}
+    assert set(tally.by_victim) == {"conductor", "server", "supervisor", "worker"}
     assert Counter(kill.step == "the clock" for kill in tally.struck)[False] > 0.4 * KILLS
     assert tally.compared > 3  # ended exactly as the undisturbed run did
     assert any(kill.recovery_seconds is not None for kill in tally.struck)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from instar.contracts.records import Job, Limits, OutcomeState
 from instar.executors import forkserver, kernel, local
 from instar.executors.local import LocalExecutor
-from instar.records import Job, Limits, OutcomeState
 from instar.testing import executor as suite
 from instar.testing.executor import alive, await_true, collect, job, run
 
@@ -22,14 +22,14 @@ SHORT = Limits(wall_seconds=1.0, cpu_seconds=30.0, memory_bytes=2 * 2**30)
 PATHS = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def stubborn(room: Path, payload: Any) -> None:
+def stubborn(job_dir: Path, payload: Any) -> None:
     """Ignore every signal that can be ignored, and sleep."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
         signal.signal(number, signal.SIG_IGN)
-    suite.hang(room, payload)
+    suite.hang(job_dir, payload)
 
 
-def hungry(room: Path, payload: Any) -> None:
+def hungry(job_dir: Path, payload: Any) -> None:
     """Take memory bit by bit."""
     held = []
     while True:
@@ -53,7 +53,7 @@ def pid_of(name: str) -> int:
     return suite.called(name)[0]
 
 
-def keeper_of(executor: LocalExecutor, pid: int) -> int:
+def supervisor_of(executor: LocalExecutor, pid: int) -> int:
     return next(k for k in kernel.children(executor.server_pid) if pid in kernel.descendants(k))
 
 
@@ -85,19 +85,19 @@ def test_a_stopped_worker_ends_at_its_limit(executor: LocalExecutor, tmp_path: P
     assert not alive(pid)
 
 
-def test_a_stopped_keeper_is_killed_soon_after_its_job_is_cancelled(tmp_path: Path) -> None:
+def test_a_stopped_supervisor_is_killed_soon_after_its_job_is_cancelled(tmp_path: Path) -> None:
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
         hang, name = hanging("kept")
         executor.submit(hang)
         pid = pid_of(name)
-        keeper = keeper_of(executor, pid)
-        os.kill(keeper, signal.SIGSTOP)
+        supervisor = supervisor_of(executor, pid)
+        os.kill(supervisor, signal.SIGSTOP)
         executor.cancel("kept")
         began = time.monotonic()
         (outcome,) = collect(executor, 1)
-        assert (outcome.state, outcome.reason) == (OutcomeState.CRASHED, "the job's keeper was killed")
+        assert (outcome.state, outcome.reason) == (OutcomeState.CRASHED, "the job's supervisor was killed")
         assert time.monotonic() - began < forkserver.CANCEL_SECONDS + 10.0
-        assert not alive(keeper)
+        assert not alive(supervisor)
         await_true(lambda: not alive(pid), "the end of the job")
         assert run(executor, job("next", suite.add, {"terms": [1]})).state is OutcomeState.DONE
 
@@ -128,7 +128,7 @@ def test_a_silent_server_that_answers_is_left_alone(tmp_path: Path, monkeypatch:
         assert executor.server_pid == server
 
 
-@pytest.mark.parametrize("stopped", ["keeper", "worker", "server"])
+@pytest.mark.parametrize("stopped", ["supervisor", "worker", "server"])
 def test_nobody_stopped_outlives_the_conductor(tmp_path: Path, stopped: str) -> None:
     """Stopped processes cannot see that their conductor has gone; the kernel wakes or kills them."""
     hang, name = hanging("hang")
@@ -140,22 +140,22 @@ def test_nobody_stopped_outlives_the_conductor(tmp_path: Path, stopped: str) -> 
         os._exit(0)
     pid = pid_of(name)
     (server,) = kernel.children(conductor)
-    (keeper,) = kernel.children(server)
-    os.kill({"keeper": keeper, "worker": pid, "server": server}[stopped], signal.SIGSTOP)
+    (supervisor,) = kernel.children(server)
+    os.kill({"supervisor": supervisor, "worker": pid, "server": server}[stopped], signal.SIGSTOP)
     os.kill(conductor, signal.SIGKILL)
     os.waitpid(conductor, 0)
-    gone: Callable[[], bool] = lambda: not any(map(alive, (server, keeper, pid)))  # noqa: E731
+    gone: Callable[[], bool] = lambda: not any(map(alive, (server, supervisor, pid)))  # noqa: E731
     await_true(gone, "the end of everybody")
 
 
-def test_a_stopped_keeper_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
+def test_a_stopped_supervisor_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
     with LocalExecutor(1, tmp_path, LIGHT, PATHS) as executor:
         hang, name = hanging("hang")
         executor.submit(hang)
         pid, server = pid_of(name), executor.server_pid
-        keeper = keeper_of(executor, pid)
-        os.kill(keeper, signal.SIGSTOP)
+        supervisor = supervisor_of(executor, pid)
+        os.kill(supervisor, signal.SIGSTOP)
         os.kill(server, signal.SIGKILL)
         (outcome,) = collect(executor, 1)
         assert outcome.state is OutcomeState.CRASHED
-        await_true(lambda: not any(map(alive, (keeper, pid))), "the end of keeper and job")
+        await_true(lambda: not any(map(alive, (supervisor, pid))), "the end of supervisor and job")

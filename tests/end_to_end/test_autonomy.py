@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.persons import questions
 
-from instar.records import Right, Ruling
+from instar.contracts.oversight import Approval, Right
+from tests.persons import questions
 
 pytest.importorskip("torch")
 
@@ -23,20 +23,20 @@ def instar(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def said(ruling: Ruling) -> list[str]:
-    if ruling.right is Right.GOAL:
+def said(approval: Approval) -> list[str]:
+    if approval.right is Right.GOAL:
         return ["goal", "scrambles of up to 6 moves"]
-    return ["approve", str(ruling.number)]
+    return ["approve", str(approval.number)]
 
 
 def test_a_person_on_rung_3_sets_goals_and_promotes(tmp_path: Path) -> None:
     home, spoken = tmp_path / "run", set()
     run = instar("run", "tiles", "--rung", "3", "--generations", "1", "--budget", "15m", "--home", str(home), "--json")
     while run.poll() is None:
-        for ruling in questions(home):
-            if ruling.number not in spoken and time.time() > ruling.asked_at + 1.0:
-                spoken.add(ruling.number)
-                told = instar(*said(ruling), "--home", str(home))
+        for approval in questions(home):
+            if approval.number not in spoken and time.time() > approval.asked_at + 1.0:
+                spoken.add(approval.number)
+                told = instar(*said(approval), "--home", str(home))
                 assert told.wait() == 0, told.communicate()
                 told.communicate()
         time.sleep(0.2)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rig import Rig
 
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
-from instar.interfaces import Verdict
-from instar.records import Trial, TrialState
-from instar.state import Run
+from instar.run.state import Run
+from tests.rig import Rig
 
 SOURCE = Path(__file__).parents[2] / "examples" / "instar-cheats" / "src"
 
@@ -75,8 +75,8 @@ def test_the_shopper_claims_far_more_than_it_has(cheats: Any) -> None:
 
 
 def _request(cheats: Any) -> Any:
-    from instar.interfaces import TrainRequest
-    from instar.records import Limits
+    from instar.contracts.protocols import TrainRequest
+    from instar.contracts.records import Limits
 
     lab = cheats.create({})
     return TrainRequest("t", lab.seed_design(), 1, 1.0, None, Limits(1.0, 1.0, 2**30))

@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.rig import Rig
 
-from instar import plugins
 from instar.archive import read_archive
+from instar.contracts import plugins
+from instar.contracts.records import Trial, TrialState
 from instar.ledger import verify
-from instar.records import Trial, TrialState
+from tests.rig import Rig
 
 pytest.importorskip("instar_digits")
 

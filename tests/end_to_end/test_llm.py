@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rig import REPOSITORY
 
 from instar.archive import read_archive
-from instar.builders.purse import paid
+from instar.builders.spend_cap import paid
+from instar.contracts.records import Proposal, Trial, TrialState
 from instar.ledger import verify
-from instar.records import Proposal, Trial, TrialState
 from instar.testing import standin
 from instar.testing.standin import StandIn, answering, good, no_usage, saying, slow, status
+from tests.rig import REPOSITORY
 
 pytest.importorskip("openai")
 
@@ -88,7 +88,7 @@ def test_the_money_holds_over_a_kill(tmp_path: Path) -> None:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)  # with calls under way
         first.communicate()
-        before = paid(home / "builders" / "purse.jsonl")["llm"].usd
+        before = paid(home / "builders" / "spend cap.jsonl")["llm"].usd
         assert 0 < before <= cap
         arguments = ("--budget", "12s", "--max-cost", str(cap))
         out, said = begin(home, server, *arguments, ahead=2).communicate(timeout=120)
@@ -140,7 +140,7 @@ def features(images: np.ndarray) -> np.ndarray:
 '''
 
 
-def test_code_that_a_model_wrote_is_trained_walled_in_and_promoted(tmp_path: Path) -> None:
+def test_code_that_a_model_wrote_is_trained_sandboxed_and_promoted(tmp_path: Path) -> None:
     pytest.importorskip("instar_digits")
     home = tmp_path / "run"
     edit = answering(

@@ -1,4 +1,4 @@
-"""The first lab for real, as short as can be: 3x3 boards until generation 1 is there; and its control arms."""
+"""The first lab for real, as short as can be: 3x3 boards until generation 1 is there; and its baselines."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rig import Rig
 
-from instar.config import Manifest
-from instar.interfaces import Lab
+from instar.contracts.protocols import Lab
+from instar.contracts.records import Experience, Proposal, Trial, TrialState
+from instar.labs.manifest import Manifest
 from instar.labs.tiles import task
-from instar.records import Experience, Proposal, Trial, TrialState
-from instar.state import Run
+from instar.run.state import Run
+from tests.rig import Rig
 
 pytest.importorskip("torch")
 
@@ -39,7 +39,7 @@ def test_the_first_successor_beats_the_founder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [{"feedback": "none"}, {"feedback": "self"}, {"builder_frozen_at": 0}])
-def test_the_control_arms_run(tmp_path: Path, given: dict[str, Any]) -> None:
+def test_the_control_baselines_run(tmp_path: Path, given: dict[str, Any]) -> None:
     rig = Rig(tmp_path, lab(), {"rungs": 2, "eta": 16, "budget": "300s"} | given)
 
     def enough(run: Run) -> bool:

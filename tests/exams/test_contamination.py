@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rig import Rig
-from tests.toys import ToyExam, ToyLab
 
-from instar.artefacts import encode_arrays, write_arrays
+from instar.contracts.oversight import IncidentRecord
+from instar.contracts.protocols import QuestionSet, Stage, Verdict
 from instar.exams import contamination
 from instar.exams.contamination import LENGTH, Sealed, Search, fingerprints, shingles, words_in
-from instar.interfaces import Paper, Stage, Verdict
+from instar.executors.artefacts import encode_arrays, write_arrays
 from instar.labs.tiles import partition, rules, task
-from instar.records import IncidentRecord
+from tests.rig import Rig
+from tests.toys import ToyExam, ToyLab
 
 EXAM = task.create({"size": "3"}).exam
 PAPER = EXAM.set(5, Stage.PROMOTION)
@@ -36,7 +36,7 @@ def test_questions_have_the_shingles_of_their_rows(monkeypatch: pytest.MonkeyPat
     rows = np.random.default_rng(1).integers(0, 6, (50, 24))
     rows[7] = 3  # a blank page has none
     monkeypatch.setattr(contamination, "_TOGETHER", 24 * 8)  # several questions at once, and a rest
-    ((length, prints, questions),) = Sealed.of("exam", Paper({"rows": rows}, {})).shingles
+    ((length, prints, questions),) = Sealed.of("exam", QuestionSet({"rows": rows}, {})).shingles
     for number, row in enumerate(rows):
         wanted = shingles(contamination._words_of(row), length)
         assert np.array_equal(prints[questions == number], wanted)
@@ -95,7 +95,7 @@ def test_a_part_of_the_answers_in_a_brief_is_found() -> None:
     assert search().judge({}, {}, {"the brief": f"hints={lengths[: LENGTH // 2]}"})[0].passed
 
 
-def test_former_papers_are_looked_for_too(tmp_path: Path) -> None:
+def test_former_question_sets_are_looked_for_too(tmp_path: Path) -> None:
     found = search()
     found.remember("exam 2", EXAM.set(6, Stage.PROMOTION))
     old = PAPER.questions["boards"][:50]
@@ -104,10 +104,10 @@ def test_former_papers_are_looked_for_too(tmp_path: Path) -> None:
 
 def test_long_questions_are_found_by_half_of_their_shingles(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    paper = Paper({"tokens": rng.integers(0, 50_000, (20, 200))})
+    question_set = QuestionSet({"tokens": rng.integers(0, 50_000, (20, 200))})
     found = Search()
-    found.remember("exam 1", paper)
-    tokens = paper.questions["tokens"][3]
+    found.remember("exam 1", question_set)
+    tokens = question_set.questions["tokens"][3]
     for share, caught in ((0.9, True), (0.6, True), (0.2, False)):
         text = " ".join(map(str, tokens[: int(200 * share)]))
         assert found.judge({}, {}, {"the brief": text})[0].passed is not caught
@@ -168,30 +168,30 @@ def test_short_and_blank_rows_say_nothing() -> None:
 class WideExam(ToyExam):
     """The toy's questions with a few more numbers to each."""
 
-    def set(self, seed: int, stage: Stage) -> Paper:
-        paper = super().set(seed, stage)
-        salt = np.random.default_rng([seed, 1]).integers(0, 10**6, (len(paper.questions["asked"]), 6))
-        return Paper({**paper.questions, "salt": salt}, paper.answers)
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
+        question_set = super().set(seed, stage)
+        salt = np.random.default_rng([seed, 1]).integers(0, 10**6, (len(question_set.questions["asked"]), 6))
+        return QuestionSet({**question_set.questions, "salt": salt}, question_set.answers)
 
 
 def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) -> None:
-    """A leak of the sealed paper into a data file, between the drawing and the judging, is seen and refused."""
+    """A leak of the sealed question set into a data file, between the drawing and the judging, is seen and refused."""
     lab = ToyLab()
     lab.exam = WideExam()
     rig = Rig(tmp_path, lab, {"generations": 1})
     leaked: list[str] = []
 
     class Leaking(WideExam):
-        def set(self, seed: int, stage: Stage) -> Paper:
-            paper = super().set(seed, stage)
+        def set(self, seed: int, stage: Stage) -> QuestionSet:
+            question_set = super().set(seed, stage)
             if stage is Stage.PROMOTION and rig_run and not leaked:
-                content = encode_arrays({"salt": np.asarray(paper.questions["salt"])})
+                content = encode_arrays({"salt": np.asarray(question_set.questions["salt"])})
                 leaked.append(hashlib.sha256(content).hexdigest())
                 (tmp_path / "experience").mkdir(exist_ok=True)
                 (tmp_path / "experience" / f"{leaked[0]}.safetensors").write_bytes(content)
                 for candidate in rig_run[0].candidates.values():
                     candidate.experience = (leaked[0],)
-            return paper
+            return question_set
 
     rig_run: list[Any] = []
     lab.exam = Leaking()
@@ -215,7 +215,7 @@ def test_signs_that_look_like_numbers_do_no_harm(text: str) -> None:
     assert len(words_in(text)) == 1
 
 
-def test_a_paper_is_looked_for_in_a_data_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_set_is_looked_for_in_a_data_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, data = search(), experience(PAPER.questions["boards"][:50], tmp_path)
     first = found.judge(data, {})
     assert not first[0].passed

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from instar.contracts.records import Score
 from instar.exams.figures import figures
-from instar.records import Score
 
 
 def score(lengths: np.ndarray, half_at: float = 10.0) -> Score:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from instar.contracts.errors import ArchiveError
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Trial
+from instar.exams.ladder import Ladder, QueryBudget
+from instar.executors.artefacts import read_json
 from tests.rig import Rig
 from tests.toys import ToyExam, ToyLab
 
-from instar.artefacts import read_json
-from instar.errors import ArchiveError
-from instar.exams.ladder import Ladder, Looks
-from instar.interfaces import Verdict
-from instar.records import Trial
-
-QUESTIONS, LOOKS, RUNS = 500, 300, 20
+QUESTIONS, QUERIES, RUNS = 500, 300, 20
 
 
 def boosted(release: object, seed: int) -> float:
@@ -31,7 +31,7 @@ def boosted(release: object, seed: int) -> float:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 2, QUESTIONS)
     kept, before = [], 0.5
-    for _ in range(LOOKS):
+    for _ in range(QUERIES):
         guess = rng.integers(0, 2, QUESTIONS)
         told = release((guess == truth).astype(float))  # type: ignore[operator]
         if told > before if isinstance(release, Ladderlike) else told > 0.5:
@@ -91,39 +91,39 @@ def test_scores_are_rounded_to_the_step() -> None:
 
 
 def test_looks_are_counted_over_lives_and_refused_when_spent(tmp_path: Path) -> None:
-    looks = Looks(tmp_path / "looks.json", 3, 60)
-    assert looks.spend()
-    again = Looks(tmp_path / "looks.json", 3, 60)
+    queries = QueryBudget(tmp_path / "queries.json", 3, 60)
+    assert queries.spend()
+    again = QueryBudget(tmp_path / "queries.json", 3, 60)
     assert (again.spent, again.budget) == (1, 3)
     assert [again.spend() for _ in range(4)] == [True, True, False, False]
-    assert not Looks(tmp_path / "looks.json", 1000, 60).spend(), "a later life does not raise the budget"
-    assert read_json(tmp_path / "looks.json") == {"spent": 3, "budget": 3, "pool": 60}
+    assert not QueryBudget(tmp_path / "queries.json", 1000, 60).spend(), "a later life does not raise the budget"
+    assert read_json(tmp_path / "queries.json") == {"spent": 3, "budget": 3, "pool": 60}
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"spent": -1, "budget": 3}', '{"spent": true, "budget": 3}'])
 def test_without_a_count_nothing_is_shown(tmp_path: Path, content: str) -> None:
-    (tmp_path / "looks.json").write_text(content)
+    (tmp_path / "queries.json").write_text(content)
     with pytest.raises(ArchiveError, match="count of looks"):
-        Looks(tmp_path / "looks.json", 3, 60)
+        QueryBudget(tmp_path / "queries.json", 3, 60)
 
 
 def test_a_killed_run_never_gets_a_look_back(tmp_path: Path) -> None:
     """The file counts at least what was released, whenever the process dies."""
     program = (
-        "import sys; from pathlib import Path; from instar.exams.ladder import Looks\n"
-        "looks = Looks(Path(sys.argv[1]), 10**6, 9)\n"
-        "while looks.spend(): print(looks.spent, flush=True)"
+        "import sys; from pathlib import Path; from instar.exams.ladder import QueryBudget\n"
+        "budget = QueryBudget(Path(sys.argv[1]), 10**6, 9)\n"
+        "while budget.spend(): print(budget.spent, flush=True)"
     )
     released = 0
     for _ in range(3):
-        command = [sys.executable, "-c", program, str(tmp_path / "looks.json")]
+        command = [sys.executable, "-c", program, str(tmp_path / "queries.json")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for _ in range(20):
                 process.stdout.readline()
             os.kill(process.pid, signal.SIGKILL)
             released += 20 + len(process.stdout.read().split("\n")[:-1])
-        assert released <= Looks(tmp_path / "looks.json", 10**6, 9).spent <= released + 3
+        assert released <= QueryBudget(tmp_path / "queries.json", 10**6, 9).spent <= released + 3
 
 
 # --- in the loop ----------------------------------------------------------------------------------------------------
@@ -145,17 +145,17 @@ def test_a_run_on_a_fixed_exam_counts_its_looks_and_still_promotes(tmp_path: Pat
     assert why == "generations reached"
     trials = {fact.number for fact in rig.facts if isinstance(fact, Trial) and fact.metric is not None}
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
-    assert run.looks is not None
-    assert run.looks.spent == len(trials) + len(verdicts)
-    assert read_json(tmp_path / "looks.json")["spent"] == run.looks.spent
+    assert run.queries is not None
+    assert run.queries.spent == len(trials) + len(verdicts)
+    assert read_json(tmp_path / "queries.json")["spent"] == run.queries.spent
 
 
 def test_a_run_ends_when_its_looks_are_spent(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, fixed_toy(), {"looks": 2})
+    rig = Rig(tmp_path, fixed_toy(), {"queries": 2})
     run, why = rig.play()
     assert why == "looks used up"
-    assert run.looks is not None
-    assert run.looks.spent == 2
+    assert run.queries is not None
+    assert run.queries.spent == 2
     shown = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.metric is not None]
     assert len({trial.number for trial in shown}) == 2
     assert len(run.generations) == 1
@@ -163,5 +163,5 @@ def test_a_run_ends_when_its_looks_are_spent(tmp_path: Path) -> None:
 
 def test_fresh_exams_are_not_counted(tmp_path: Path) -> None:
     run, _ = Rig(tmp_path, ToyLab(), {"generations": 1}).play()
-    assert run.looks is None
-    assert not (tmp_path / "looks.json").exists()
+    assert run.queries is None
+    assert not (tmp_path / "queries.json").exists()

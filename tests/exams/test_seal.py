@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 from instar.exams.seal import Seal, open_seal
 
 

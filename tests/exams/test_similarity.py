@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.rig import Rig
-from tests.toys import ToyLab
 
-from instar.artefacts import write_arrays
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Job
 from instar.exams import similarity
 from instar.exams.similarity import LEAST_MOVED, compare, judge, judge_files
-from instar.interfaces import Verdict
+from instar.executors.artefacts import write_arrays
 from instar.labs.tiles.shapes import PolicyConfig
-from instar.records import Job
+from tests.rig import Rig
+from tests.toys import ToyLab
 
 Weights = dict[str, np.ndarray]
 EMBED, FIRST, SECOND, HEAD = "embed.weight", "blocks.0.first.weight", "blocks.0.second.weight", "head.weight"
@@ -133,7 +133,7 @@ def test_a_copy_of_a_reference_is_examined_and_not_promoted(tmp_path: Path) -> N
 
         def train(self, request: Any) -> Job:
             job = super().train(request)
-            return job if not request.parent else Job(job.key, job.room, "tests.exams.test_similarity:copy",
+            return job if not request.parent else Job(job.key, job.sandbox, "tests.exams.test_similarity:copy",
                                                       {"from": str(published)}, {}, job.limits)  # fmt: skip
 
     rig = Rig(tmp_path / "run", Copying())
@@ -147,7 +147,7 @@ def test_a_copy_of_a_reference_is_examined_and_not_promoted(tmp_path: Path) -> N
         assert "its weights are those of published" in failed[0].text
 
 
-def copy(room: Path, payload: dict[str, Any]) -> None:
-    (room / "out" / "config.json").write_text("{}")
+def copy(job_dir: Path, payload: dict[str, Any]) -> None:
+    (job_dir / "out" / "config.json").write_text("{}")
     content = (Path(payload["from"]) / "model.safetensors").read_bytes()
-    (room / "out" / "model.safetensors").write_bytes(content)
+    (job_dir / "out" / "model.safetensors").write_bytes(content)

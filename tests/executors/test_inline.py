@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from instar.contracts.protocols import Executor
+from instar.contracts.records import Limits, OutcomeState
 from instar.executors import inline
-from instar.interfaces import Executor
-from instar.records import Limits, OutcomeState
 from instar.testing import executor as suite
 
 
@@ -15,11 +15,11 @@ class TestContract(suite.ExecutorSuite):
         return inline.create(slots, root, [])
 
 
-def interrupt(_room: Path, _payload: suite.Payload) -> None:
+def interrupt(_job_dir: Path, _payload: suite.Payload) -> None:
     raise KeyboardInterrupt
 
 
-def remember(_room: Path, _payload: suite.Payload) -> None:
+def remember(_job_dir: Path, _payload: suite.Payload) -> None:
     raise MemoryError("full")
 
 

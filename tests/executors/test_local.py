@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import InstarError, MissingPart
+from instar.contracts.errors import InstarError, MissingPart
+from instar.contracts.protocols import Executor
+from instar.contracts.records import Limits, OutcomeState
 from instar.executors import local
-from instar.interfaces import Executor
-from instar.records import Limits, OutcomeState
 from instar.testing import executor as suite
 from instar.testing.executor import alive, await_true, called, collect, job, run, unique_name
 
@@ -89,14 +89,14 @@ def test_an_idle_server_is_replaced(tmp_path: Path) -> None:
         assert run(executor, job("after", suite.nothing)).state is OutcomeState.DONE
 
 
-def test_a_job_that_kills_its_keeper_frees_the_slot(tmp_path: Path) -> None:
+def test_a_job_that_kills_its_supervisor_frees_the_slot(tmp_path: Path) -> None:
     work = "import os, signal, time\nwhile time.process_time() < 0.2: pass\nos.kill(os.getppid(), signal.SIGKILL)"
-    with local.create(1, tmp_path / "walled", LIGHT) as executor:  # inside, its parent is the warden, and immune
+    with local.create(1, tmp_path / "sandboxed", LIGHT) as executor:  # inside, its parent is the warden, and immune
         assert run(executor, job("rebel", suite.execute, {"code": work})).state is OutcomeState.DONE
-    with local.create(1, tmp_path / "rooms", LIGHT, unsafe_no_sandbox=True) as executor:
+    with local.create(1, tmp_path / "jobs", LIGHT, unsafe_no_sandbox=True) as executor:
         outcome = run(executor, job("rebel", suite.execute, {"code": work}))
         assert outcome.state is OutcomeState.CRASHED
-        assert "keeper" in outcome.reason
+        assert "supervisor" in outcome.reason
         assert outcome.usage.cpu_seconds >= 0.15  # charged all the same
         assert run(executor, job("next", suite.nothing)).state is OutcomeState.DONE
 
@@ -113,7 +113,7 @@ def test_a_preload_that_is_missing(tmp_path: Path) -> None:
 def test_a_preload_that_fails_is_given_up(tmp_path: Path) -> None:
     package = tmp_path / "broken.py"
     package.write_text("raise ValueError('broken on purpose')")
-    executor = local.LocalExecutor(1, tmp_path / "rooms", ["broken"], {"PYTHONPATH": str(tmp_path)})
+    executor = local.LocalExecutor(1, tmp_path / "jobs", ["broken"], {"PYTHONPATH": str(tmp_path)})
     with executor:
         executor.submit(job("any", suite.nothing))
         with pytest.raises(InstarError, match="ended 3 times: ValueError: broken on purpose"):
@@ -158,7 +158,7 @@ def test_a_fifo_or_link_in_the_logs_place_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(bytes(20 * 2**20))
     fifo = "import os; os.unlink('log.txt'); os.mkfifo('log.txt'); os._exit(1)"
     link = f"import os; os.unlink('log.txt'); os.symlink({str(tmp_path / 'precious')!r}, 'log.txt'); os._exit(1)"
-    with local.create(1, tmp_path / "rooms", LIGHT) as executor:
+    with local.create(1, tmp_path / "jobs", LIGHT) as executor:
         for key, code in (("fifo", fifo), ("link", link)):
             assert run(executor, job(key, suite.execute, {"code": code})).state is OutcomeState.CRASHED
     assert (tmp_path / "precious").stat().st_size == 20 * 2**20
@@ -191,7 +191,7 @@ print(float(left.grad.sum()))
 @pytest.fixture(scope="module")
 def torch_executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.LocalExecutor]:
     pytest.importorskip("torch")
-    with local.create(2, tmp_path_factory.mktemp("rooms"), ["torch", *LIGHT]) as executor:
+    with local.create(2, tmp_path_factory.mktemp("jobs"), ["torch", *LIGHT]) as executor:
         yield executor
 
 

@@ -1,4 +1,4 @@
-"""The wall as jobs meet it in the local executor: what is counted, what ends them, what they can learn of others."""
+"""The sandbox as jobs meet it in the local executor: what is counted, what ends them, what they can learn of others."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.sandbox.inside import LINUX
 
-from instar.errors import BadInput, MissingPart
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.records import Incident, Limits, Outcome, OutcomeState
 from instar.executors import inline, local
-from instar.records import Incident, Limits, Outcome, OutcomeState
 from instar.sandbox import probe
 from instar.testing import executor as suite
 from instar.testing.executor import job, run
+from tests.sandbox.inside import LINUX
 
 pytestmark = LINUX
 LIGHT = ["instar.testing.executor"]
@@ -22,7 +22,7 @@ LIGHT = ["instar.testing.executor"]
 
 @pytest.fixture(scope="module")
 def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.LocalExecutor]:
-    with local.create(1, tmp_path_factory.mktemp("rooms"), LIGHT) as one:
+    with local.create(1, tmp_path_factory.mktemp("jobs"), LIGHT) as one:
         yield one
 
 
@@ -131,24 +131,24 @@ print(sorted({one.key for one in found if type(one).__name__ == 'Task'}))
     assert said(outcomes["spy"]) == "['spy']\n"
 
 
-def test_the_rooms_of_others_are_hidden_even_beside_code(tmp_path: Path) -> None:
+def test_the_job_directories_of_others_are_hidden_even_beside_code(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     environment = {"PYTHONPATH": str(tmp_path)}
-    code = f"import os; print(os.listdir({str(tmp_path)!r}), os.path.exists({str(tmp_path / 'rooms' / 'other')!r}))"
-    with local.LocalExecutor(1, tmp_path / "rooms", LIGHT, environment) as executor:
+    code = f"import os; print(os.listdir({str(tmp_path)!r}), os.path.exists({str(tmp_path / 'job_dirs' / 'other')!r}))"
+    with local.LocalExecutor(1, tmp_path / "jobs", LIGHT, environment) as executor:
         run(executor, job("other", suite.nothing))
         outcome = execute(executor, "look", code)
     assert "'code'" in said(outcome)
     assert said(outcome).endswith("False\n")
 
 
-def test_signals_reach_neither_warden_nor_keeper(executor: local.LocalExecutor) -> None:
+def test_signals_reach_neither_warden_nor_supervisor(executor: local.LocalExecutor) -> None:
     code = "import os, signal\nfor number in (1, 2, 15, 9, 19): os.kill(1, number)\nprint(os.getppid())"
     outcome = execute(executor, "signals", code)
     assert (outcome.state, said(outcome)) == (OutcomeState.DONE, "1\n")
 
 
-def test_where_no_wall_can_be_built_the_executor_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_sandbox_can_be_built_the_executor_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fix = "As root: sysctl -w user.max_user_namespaces=15000."
     absent = probe.Layer("namespaces", False, "Operation not permitted", fix)
     monkeypatch.setattr(probe, "layers", lambda: (absent,))

@@ -11,9 +11,9 @@ from itertools import accumulate
 
 import numpy as np
 
+from instar.contracts.protocols import Safeguard
+from instar.contracts.records import Evidence, Provenance, Score
 from instar.gates.collapse import Collapse
-from instar.interfaces import Safeguard
-from instar.records import Evidence, Provenance, Score
 
 ORDER, LENGTH, CHUNK = 5, 60_000, 100
 SAFEGUARDS = (

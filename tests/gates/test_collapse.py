@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.gates import ngrams
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Safeguard
+from instar.contracts.records import Provenance
 from instar.gates.collapse import Collapse, create
-from instar.interfaces import Safeguard
-from instar.records import Provenance
 from instar.testing.gate import GateConformance, draw_evidence
+from tests.gates import ngrams
 
 TYPES = Safeguard("types", 5.0, "both")
 FIT = Safeguard("fit", 0.05, "both")
@@ -56,7 +56,7 @@ def test_ungrounded_data_are_bounded(share, passes):
     assert decision.promote == passes
     assert f"{share:.1%} of 100 pieces of training data were made and judged by models alone" in decision.summary
     assert Collapse(ungrounded=1.0).judge(evidence).promote
-    assert "a control arm" in Collapse(ungrounded=1.0).judge(evidence).summary
+    assert "a baseline" in Collapse(ungrounded=1.0).judge(evidence).summary
 
 
 def test_without_data_there_is_nothing_to_bound_and_unknown_data_are_refused():

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from instar.contracts.protocols import Gate
+from instar.contracts.records import Decision, Reason
 from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
 from instar.gates.conduct import Conduct
@@ -8,8 +10,6 @@ from instar.gates.improvement import Improvement
 from instar.gates.noise import NoiseFloor
 from instar.gates.resources import Resources
 from instar.gates.retention import Retention
-from instar.interfaces import Gate
-from instar.records import Decision, Reason
 from instar.testing.gate import GateConformance, draw_evidence
 
 

@@ -4,9 +4,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Incident
 from instar.gates.conduct import Conduct, create
-from instar.records import Incident
 from instar.testing.gate import GateConformance, draw_evidence
 
 HARD = ("canary", "impossible task", "protected path", "denied call", "bad artefact")

@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Evidence, Score
 from instar.gates.improvement import Improvement, create, holm
 from instar.gates.pairing import random_order
-from instar.records import Evidence, Score
 from instar.stats.evalues import log_e_process, spent_alpha
 from instar.testing.gate import GateConformance, draw_evidence
 
@@ -90,7 +90,7 @@ def test_twenty_generations_promote_nothing_false_in_19_of_20_runs():
 
 
 def test_the_order_of_the_questions_is_mixed():
-    # Better by 10 points on the first half of the paper and worse by nearly as much on the second.
+    # Better by 10 points on the first half of the question set and worse by nearly as much on the second.
     sign = np.where(np.arange(1000) < 500, 0.1, -0.099)
     incumbent, candidate = scored(np.full(1000, 0.5)), scored(0.5 + sign)
     evidence = Evidence((candidate,) * 3, incumbent, incumbent, 1)
@@ -114,12 +114,12 @@ def several(rng, gains, questions=600):
     """Evidence on three goal metrics with these true gains; the lab's first metric, 'speed' and 'care'."""
     base = rng.uniform(0.3, 0.6, questions)
 
-    def sit(gained):
+    def evaluate(gained):
         rows = [np.clip(base + gain + rng.normal(0.0, 0.1, questions), 0.0, 1.0) for gain in gained]
         return replace(scored(rows[0]), also={"speed": rows[1], "care": rows[2]})
 
-    incumbent = sit((0.0, 0.0, 0.0))
-    return Evidence(tuple(sit(gains) for _ in range(3)), incumbent, incumbent, 1)
+    incumbent = evaluate((0.0, 0.0, 0.0))
+    return Evidence(tuple(evaluate(gains) for _ in range(3)), incumbent, incumbent, 1)
 
 
 ALL = Improvement(also=("speed", "care"))

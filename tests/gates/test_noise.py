@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Evidence, Score
 from instar.gates.improvement import Improvement
 from instar.gates.noise import NoiseFloor, create
-from instar.records import Evidence, Score
 from instar.stats.evalues import spent_alpha
 from instar.testing.gate import GateConformance, draw_evidence
 
@@ -27,20 +27,23 @@ def scored(values):
     return Score(values, values > 0.5, np.full(count, np.nan), np.zeros(count, dtype=np.int64), ("all",))
 
 
-def drawn(rng, gain, spread, seeds=3, siblings=3, attempt=1, lucks=None):
+def drawn(rng, gain, spread, seeds=3, incumbent_replicas=3, attempt=1, seed_noises=None):
     """Evidence in which each model's luck is normal with this spread, and answers add noise per question.
 
-    `lucks` holds the siblings' where they are known already.
+    `lucks` holds the seed replicas' where they are known already.
     """
     base = rng.uniform(0.4, 0.6, QUESTIONS)
 
-    def sit(quality):
+    def evaluate(quality):
         return scored(np.clip(base + quality + rng.normal(0.0, 0.05, QUESTIONS), 0.0, 1.0))
 
-    candidate = tuple(sit(gain + rng.normal(0.0, spread)) for _ in range(seeds))
-    family = tuple(sit(luck) for luck in (rng.normal(0.0, spread, siblings) if lucks is None else lucks))
-    incumbent = max(family, key=lambda score: score.metric) if siblings else sit(0.0)
-    return Evidence(candidate, incumbent, incumbent, attempt, attempt=attempt, siblings=family)
+    candidate = tuple(evaluate(gain + rng.normal(0.0, spread)) for _ in range(seeds))
+    family = tuple(
+        evaluate(seed_noise)
+        for seed_noise in (rng.normal(0.0, spread, incumbent_replicas) if seed_noises is None else seed_noises)
+    )
+    incumbent = max(family, key=lambda score: score.metric) if incumbent_replicas else evaluate(0.0)
+    return Evidence(candidate, incumbent, incumbent, attempt, attempt=attempt, incumbent_replicas=family)
 
 
 def rate(rng, runs=400, gate=None, **truth):
@@ -50,10 +53,10 @@ def rate(rng, runs=400, gate=None, **truth):
 
 def challenged(rng, times, gain, spread, last=None):
     """Decisions on candidates one after another against one incumbent, as a run asks for them."""
-    lucks, earlier = rng.normal(0.0, spread, 3), ()
+    seed_noises, earlier = rng.normal(0.0, spread, 3), ()
     for k in range(1, times + 1):
         gained = gain if last is None or k < times else last
-        evidence = replace(drawn(rng, gained, spread, attempt=k, lucks=lucks), earlier=earlier)
+        evidence = replace(drawn(rng, gained, spread, attempt=k, seed_noises=seed_noises), earlier=earlier)
         earlier += (tuple(score.metric for score in evidence.candidate),)
         yield NoiseFloor().judge(evidence)
 
@@ -64,7 +67,7 @@ def test_a_change_of_seed_alone_passes_no_more_often_than_alpha(spread, seeds):
     # At alpha 0.2 the first attempt may spend 0.12: 400 runs tell 0.12 from 0.17 (three standard errors).
     gate = NoiseFloor(alpha=0.2, seeds=seeds)
     allowed = spent_alpha(0.2, 1)
-    found = rate(np.random.default_rng(1), gate=gate, gain=0.0, spread=spread, seeds=seeds, siblings=seeds)
+    found = rate(np.random.default_rng(1), gate=gate, gain=0.0, spread=spread, seeds=seeds, incumbent_replicas=seeds)
     assert found <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / 400)
 
 
@@ -117,7 +120,7 @@ def test_seeds_that_agree_by_chance_do_not_make_any_gain_significant():
     """All means are equal to the last digit but for a hair's gain; the floor stands in for the missing spread."""
     base = np.linspace(0.3, 0.7, QUESTIONS)
     same, hair = scored(base), scored(base + 1e-5)
-    evidence = Evidence((hair,) * 3, same, same, 1, siblings=(same,) * 3)
+    evidence = Evidence((hair,) * 3, same, same, 1, incumbent_replicas=(same,) * 3)
     reason = NoiseFloor().judge(evidence).reasons[0]
     assert not reason.passed
     assert reason.numbers["seed_spread"] == pytest.approx(0.0)
@@ -129,32 +132,32 @@ def test_answers_that_differ_widely_raise_the_floor():
     """The three means agree exactly, but the answers differ on every question: the means agree by chance alone."""
     rows = [np.roll(np.tile([0.0, 0.5, 1.0], 100), shift) for shift in range(3)]
     seeds = tuple(scored(row) for row in rows)
-    reason = NoiseFloor().judge(Evidence(seeds, seeds[0], seeds[0], 1, siblings=seeds)).reasons[0]
+    reason = NoiseFloor().judge(Evidence(seeds, seeds[0], seeds[0], 1, incumbent_replicas=seeds)).reasons[0]
     assert reason.numbers["seed_spread"] == pytest.approx(0.0)
     assert reason.numbers["spread_used"] == pytest.approx(0.5 / np.sqrt(300))
 
 
-def test_the_founder_has_no_siblings_and_that_is_said():
+def test_the_founder_has_no_replicas_and_that_is_said():
     rng = np.random.default_rng(6)
-    reason = NoiseFloor().judge(drawn(rng, gain=0.2, spread=0.01, siblings=0)).reasons[0]
+    reason = NoiseFloor().judge(drawn(rng, gain=0.2, spread=0.01, incumbent_replicas=0)).reasons[0]
     assert reason.passed
-    assert "founder, which was trained once (no siblings)" in reason.text
+    assert "founder, which was trained once (no seed replicas)" in reason.text
     assert reason.numbers["degrees_of_freedom"] == 2
     # One retraining of the founder against three seeds, the spread taken from these: exact as well.
     allowed = spent_alpha(0.2, 1)
-    found = rate(rng, gate=NoiseFloor(alpha=0.2), gain=0.0, spread=0.03, siblings=0)
+    found = rate(rng, gate=NoiseFloor(alpha=0.2), gain=0.0, spread=0.03, incumbent_replicas=0)
     assert found <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / 400)
 
 
-def test_siblings_that_are_missing_mean_no():
+def test_replicas_that_are_missing_mean_no():
     evidence = draw_evidence(np.random.default_rng(7))
     assert NoiseFloor().judge(evidence).promote
     assert (
-        "siblings, its design under other seeds, are missing"
-        in NoiseFloor().judge(replace(evidence, siblings=None)).summary
+        "seed replicas, its design under other seeds, are missing"
+        in NoiseFloor().judge(replace(evidence, incumbent_replicas=None)).summary
     )
-    one = replace(evidence, siblings=(evidence.siblings or ())[:1])
-    assert "the incumbent has one sibling" in NoiseFloor().judge(one).summary
+    one = replace(evidence, incumbent_replicas=(evidence.incumbent_replicas or ())[:1])
+    assert "the incumbent has one seed replica" in NoiseFloor().judge(one).summary
 
 
 def test_too_few_seeds_are_refused():
@@ -182,9 +185,9 @@ def test_improvement_alone_promotes_lucky_seeds_and_with_the_noise_floor_it_does
     rng, runs = np.random.default_rng(10), 40
     alone, both = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
     for run in range(runs):
-        lucks = rng.normal(0.0, 0.02, 3)
+        seed_noises = rng.normal(0.0, 0.02, 3)
         for test in range(1, 21):
-            evidence = drawn(rng, gain=0.0, spread=0.02, attempt=test, lucks=lucks)
+            evidence = drawn(rng, gain=0.0, spread=0.02, attempt=test, seed_noises=seed_noises)
             best = max(evidence.candidate, key=lambda score: score.metric)
             evidence = replace(evidence, successor=best)
             if Improvement().judge(evidence).promote:

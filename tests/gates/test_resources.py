@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Footprint, Sizes
 from instar.gates.resources import Resources, create
-from instar.records import Footprint, Sizes
 from instar.testing.gate import GateConformance, draw_evidence
 
 MEBIBYTE = 2**20

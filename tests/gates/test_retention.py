@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Evidence
 from instar.gates.retention import Retention, create, questions_needed
-from instar.records import Evidence
 from instar.stats.evalues import log_e_process
 from instar.testing.gate import GateConformance, draw_evidence, make_score
 
@@ -79,14 +79,14 @@ def test_the_founder_anchor_stops_the_creep():
 def creep(rng, anchored, questions=700, runs=150, founder=0.8, margin=0.05):
     """Return the mean loss in points; for 9 questions in 10 the difficulty is common to all models."""
 
-    def sit(rate):
+    def evaluate(rate):
         own = np.where(rng.random((runs, questions)) < 0.9, common, rng.random((runs, questions)))
         return (own < np.reshape(rate, (-1, 1))).astype(float)
 
     now = np.full(runs, founder)
     for _ in range(10):
         common = rng.random((runs, questions))
-        proposed, *references = sit(now - 0.02), sit(now), *([sit(founder)] if anchored else [])
+        proposed, *references = evaluate(now - 0.02), evaluate(now), *([evaluate(founder)] if anchored else [])
         passed = np.all([passes(proposed - reference, margin) for reference in references], axis=0)
         now = np.where(passed, now - 0.02, now)
     return float(100 * (founder - now).mean())

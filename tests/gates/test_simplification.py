@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from instar.contracts.records import Code, Evidence, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.simplification import NAME, OrSimpler, around
-from instar.records import Code, Evidence, Score
 
 SPREAD, SEEDS, RUNS = 0.01, 3, 5
 LESS = Code(90, 100)
@@ -22,7 +22,7 @@ def score(metric: float) -> Score:
 
 def evidence(rng: np.random.Generator, difference: float, code: Code | None = LESS) -> Evidence:
     seeds = tuple(map(score, 0.5 + difference + SPREAD * rng.standard_normal(SEEDS)))
-    return Evidence(seeds, score(0.5), score(0.5), 1, successor=seeds[0], siblings=(), code=code)
+    return Evidence(seeds, score(0.5), score(0.5), 1, successor=seeds[0], incumbent_replicas=(), code=code)
 
 
 def gate(rng: np.random.Generator) -> OrSimpler:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from instar.contracts.records import Evidence, Score
 from instar.gates.compose import AllOf
 from instar.gates.improvement import Improvement
 from instar.gates.retention import Retention
-from instar.records import Evidence, Score
 
 
 def scored(values: np.ndarray, solved: np.ndarray | None = None) -> Score:
@@ -19,7 +19,7 @@ def scored(values: np.ndarray, solved: np.ndarray | None = None) -> Score:
     return Score(values, solved, np.ones(count), bands, ("a", "b"))
 
 
-def test_good_siblings_do_not_carry_a_bad_successor() -> None:
+def test_good_replicas_do_not_carry_a_bad_successor() -> None:
     rng = np.random.default_rng(0)
     base = rng.uniform(0.3, 0.5, 1000)
     better, worse = scored(base + 0.1), scored(base - 0.06)
@@ -31,7 +31,7 @@ def test_good_siblings_do_not_carry_a_bad_successor() -> None:
     assert "-6.0 points" in decision.summary
 
 
-def test_what_the_successor_forgot_is_not_made_up_for_by_its_siblings() -> None:
+def test_what_the_successor_forgot_is_not_made_up_for_by_its_replicas() -> None:
     rng = np.random.default_rng(1)
     values = np.full(1000, 0.5)
     knows, forgot = rng.random(1000) < 0.8, rng.random(1000) < 0.6

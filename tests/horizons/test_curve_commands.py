@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from instar import cli
+from instar.cli import main
 from instar.horizons import lab
 from instar.horizons.synthetic import write_example
 
@@ -21,7 +21,7 @@ def example(tmp_path_factory):
 
 
 def said(capsys, *arguments):
-    code = cli.command([str(argument) for argument in arguments])
+    code = main.command([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -111,9 +111,8 @@ def test_bad_input_to_the_curve_is_one_line(example, capsys, arguments, line):
 
 
 def test_help_of_the_curve_imports_nothing_heavy():
-    program = (
-        "import sys; from instar import cli; cli.command(['trend', '--help']); print(*sys.modules, file=sys.stderr)"
-    )
+    program = "import sys; from instar.cli.main import command; command(['trend', '--help'])"
+    program += "\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not set(done.stderr.split()) & {"numpy", "scipy", "matplotlib", "yaml"}
 

@@ -8,10 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from instar.errors import BadInput, MissingPart
+from instar.contracts.errors import BadInput, MissingPart
+from instar.horizons.curves import point
 from instar.horizons.reading import read_runs, write_runs
 from instar.horizons.synthetic import Suite, Truth, runs_of, write_example
-from instar.stats.curves import point
 
 HEAD = "alias,task_id,task_family,human_minutes,run_id,score_binarized,release_date"
 GOOD = ["m,f/a,f,2,1,1,2024-01-01", "m,f/b,f,8,1,0,2024-01-01"]

@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.horizons import forecasting, trending
+from instar.horizons.forecasts import LEVELS, pinball, score
 from instar.horizons.tables import Entry, Table, read_table, write_table
-from instar.stats.forecasts import LEVELS, pinball, score
 
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 HEAD = "model_key,release_date,p50_min,p50_ci_low,p50_ci_high,is_sota"

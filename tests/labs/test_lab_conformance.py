@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.toys import TeachingToyLab
 
-from instar.interfaces import Arrays, Lab
+from instar.contracts.protocols import Arrays, Lab
 from instar.labs.speedrun import task as speedrun
 from instar.labs.tiles import task
 from instar.testing.lab import LabConformance, TeachingConformance
+from tests.toys import TeachingToyLab
 
 
 class TestTiles3(TeachingConformance):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.errors import LedgerError
+from instar.contracts.errors import LedgerError
 from instar.ledger import GENESIS, Verification, check_proof, open_ledger, verify
 from instar.ledger import chain as chain_module
 from instar.testing.ledger import Checker, LedgerConformance, Opener

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from instar.archive.store import open_archive
-from instar.interfaces import Archive, Reservation, Verdict
-from instar.records import (
+from instar.contracts.protocols import Archive, Reservation, Verdict
+from instar.contracts.records import (
     Decision,
     Design,
     Experience,
@@ -29,7 +29,7 @@ IDENTITY = {
     "lab": "tiles",
     "options": {"size": "3"},
     "builder": "incumbent",
-    "arm": "loop",
+    "baseline": "loop",
     "feedback": "verified",
     "builder_frozen_at": None,
     "seed": 7,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from instar.interfaces import Account
-from instar.records import Trial, TrialState, Usage
+from instar.contracts.protocols import Account
+from instar.contracts.records import Trial, TrialState, Usage
 from instar.report import closeness, history, stalls
 from instar.report.closeness import Beside
 

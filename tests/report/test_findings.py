@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.records import Decision, Reason, TrialState
+from instar.contracts.records import Decision, Reason, TrialState
 from instar.report import findings
 from instar.report.history import History, read
 from instar.stats.intervals import wilson
@@ -85,7 +85,7 @@ def test_changes_name_old_and_new(history):
 
 
 def test_the_command_is_quoted_and_names_only_what_differs():
-    identity = {"lab": "tiles", "options": {"size": "3; rm -rf ~"}, "seed": 7, "builder": "random", "arm": "loop"}
+    identity = {"lab": "tiles", "options": {"size": "3; rm -rf ~"}, "seed": 7, "builder": "random", "baseline": "loop"}
     assert findings.command(identity) == "instar run tiles --size '3; rm -rf ~' --builder random --seed 7"
 
 
@@ -127,15 +127,16 @@ def test_the_final_exam_is_preferred_where_both_sat_it(history):
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
-    [("arm", "walks", "walks"), ("builder", "random", "random"), ("builder_frozen_at", 0, "frozen at generation 0"),
+    [("baseline", "walks", "walks"), ("builder", "random", "random"),
+     ("builder_frozen_at", 0, "frozen at generation 0"),
      ("feedback", "none", "without a verifier")],
 )  # fmt: skip
-def test_control_arms_are_named(history, setting, value, said):
-    assert said in findings.control_arm({**history.identity, setting: value})
+def test_control_baselines_are_named(history, setting, value, said):
+    assert said in findings.is_baseline({**history.identity, setting: value})
 
 
 def test_the_full_loop_is_no_control_arm(history):
-    assert findings.control_arm(history.identity) == ""
+    assert findings.is_baseline(history.identity) == ""
 
 
 def test_what_was_kept(history):

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from instar.archive.store import read_archive
-from instar.errors import ArchiveError
-from instar.records import TrialState
+from instar.contracts.errors import ArchiveError
+from instar.contracts.records import TrialState
 from instar.report.history import History, read, read_for_progress
 
 
@@ -45,10 +45,10 @@ def test_the_progress_figure_reads_the_same_trials(finished_run, history):
     assert not quick.judged
 
 
-def test_a_control_arms_generation_has_no_promotion(history):
-    arm = replace(history, verdicts=())
-    assert not arm.promotions
-    assert not arm.successors
+def test_a_control_baselines_generation_has_no_promotion(history):
+    baseline = replace(history, verdicts=())
+    assert not baseline.promotions
+    assert not baseline.successors
 
 
 def test_nothing_at_all_is_a_history_too():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from instar.archive import read_archive
-from instar.records import Trial, TrialState
+from instar.contracts.records import Trial, TrialState
 from instar.report.logbook import NAME, Logbook
 from tests.rig import Rig
 from tests.toys import TeachingToyLab

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 from instar.report import page
 from instar.report.document import to_html, to_markdown
 from instar.report.history import read
@@ -77,13 +77,13 @@ def test_the_kept_result_is_used(make_run):
     assert "without a result" in page.write(home).read_text()
 
 
-def test_control_arms_say_so(finished_run):
+def test_control_baselines_say_so(finished_run):
     history = read(finished_run)
-    arm = replace(
-        history, identity={**history.identity, "arm": "walks"}, verdicts=(), generations=history.generations[:2]
+    baseline = replace(
+        history, identity={**history.identity, "baseline": "walks"}, verdicts=(), generations=history.generations[:2]
     )
-    text = to_markdown(list(page.compose(arm, {})))
-    assert "This run is a control arm: the plain recipe 'walks'" in text
+    text = to_markdown(list(page.compose(baseline, {})))
+    assert "This run is a baseline: the plain recipe 'walks'" in text
     assert "No gate judged them" in text
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from instar.archive.store import open_archive, read_archive
-from instar.interfaces import Verdict
-from instar.records import Proposal, Trial, TrialState
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Proposal, Trial, TrialState
 from instar.report.tsv import COLUMNS, NAME, ResultsTable
 
 from .conftest import HOSTILE, IDENTITY

@@ -1,4 +1,4 @@
-"""Runs a function behind the wall, as root in either way or as an ordinary user, and tells what came of it."""
+"""Runs a function in the sandbox, as root in either way or as an ordinary user, and tells what came of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from instar.sandbox import Policy, seccomp
 USER = 54321  # an id that nobody has
 SECONDS = 20.0
 WAYS = ["root", "root in a user namespace", "user"] if os.getuid() == 0 else ["user"]
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the wall is Linux's")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,27 @@ class Found:
 
 def inside(function: Callable[[], Any], place: Path, way: str = WAYS[0], also: str = "", **policy: Any) -> Found:
     """Run `function` in a room made below `place`; its result has to be plain JSON."""
-    room = place / "room"
-    room.mkdir(exist_ok=True)
-    (room / "out").mkdir(exist_ok=True)
+    job_dir = place / "job"
+    job_dir.mkdir(exist_ok=True)
+    (job_dir / "out").mkdir(exist_ok=True)
     closed = place / "closed"
     closed.mkdir(exist_ok=True, mode=0o700)
     if way == "user" and os.getuid() == 0:
-        for path in (place, room, room / "out", closed):
+        for path in (place, job_dir, job_dir / "out", closed):
             os.chown(path, USER, USER)
     theirs, ours = os.pipe()
-    keeper = os.fork()
-    if keeper == 0:
+    supervisor = os.fork()
+    if supervisor == 0:
         os.close(theirs)
         try:
             if way == "user" and os.getuid() == 0:
                 os.setgroups([])
                 os.setresgid(USER, USER, USER)
                 os.setresuid(USER, USER, USER)
-                sandbox.wall.calls.prctl(4, 1)
+                sandbox.process.calls.prctl(4, 1)
             extra = (str(closed),) if way == "root in a user namespace" else ()  # what is closed to others forces it
-            base = Policy(str(room), (*sandbox.visible_here(), *extra, *([also] if also else [])))
-            found = _keep(function, replace(base, **policy), room)
+            base = Policy(str(job_dir), (*sandbox.visible_here(), *extra, *([also] if also else [])))
+            found = _keep(function, replace(base, **policy), job_dir)
         except BaseException:
             found = {"value": traceback.format_exc(), "status": None, "denied": {}}
         os.write(ours, json.dumps(found).encode())
@@ -65,11 +65,11 @@ def inside(function: Callable[[], Any], place: Path, way: str = WAYS[0], also: s
     os.close(ours)
     with os.fdopen(theirs, "rb") as pipe:
         told = pipe.read()
-    os.waitpid(keeper, 0)
+    os.waitpid(supervisor, 0)
     return Found(**json.loads(told))
 
 
-def _keep(function: Callable[[], Any], policy: Policy, room: Path) -> dict[str, Any]:
+def _keep(function: Callable[[], Any], policy: Policy, job_dir: Path) -> dict[str, Any]:
     def work() -> NoReturn:
         try:
             value = function()
@@ -91,6 +91,6 @@ def _keep(function: Callable[[], Any], policy: Policy, room: Path) -> dict[str, 
         status = inmate.status()
     os.kill(inmate.warden, signal.SIGKILL)
     os.waitpid(inmate.warden, 0)
-    file = room / "out" / "value.json"
+    file = job_dir / "out" / "value.json"
     value = json.loads(file.read_text()) if file.is_file() else None
     return {"value": value, "status": status, "denied": dict(denied)}

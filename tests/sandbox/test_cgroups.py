@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from instar.contracts.records import Incident, Limits, Outcome, OutcomeState
 from instar.executors import kernel, local
 from instar.executors.local import LocalExecutor
-from instar.records import Incident, Limits, Outcome, OutcomeState
 from instar.sandbox import cgroups, probe
 from instar.sandbox.cgroups import Group, Tree
 from instar.testing import executor as suite
@@ -86,7 +86,7 @@ def test_version_2_lies_beside_a_group_without_limits_of_its_own(tmp_path: Path)
         (mine / name).write_text("max\n")
     assert cgroups._second(own, mounts) == Tree((mine.parent,), 2)
     (mine / "memory.max").write_text("1073741824\n")
-    assert cgroups._second(own, mounts) is None  # a sibling would escape this limit
+    assert cgroups._second(own, mounts) is None  # a seed replica would escape this limit
     (mine / "cgroup.subtree_control").write_text("memory pids\n")
     assert cgroups._second(own, mounts) == Tree((mine,), 2)
 
@@ -187,7 +187,7 @@ signal.pause()
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
 
-BLIND = "from instar.executors import keeper\nkeeper.LOOK_SECONDS = 60.0\n"
+BLIND = "from instar.executors import supervisor\nsupervisor.LOOK_SECONDS = 60.0\n"
 WITHOUT = "from instar.sandbox import cgroups\ncgroups.find = lambda: None\n"
 USER_FIRST = "from instar.sandbox import namespaces\nnamespaces._privileged = lambda policy: False\n"
 MANY = f"""
@@ -221,7 +221,7 @@ BOMBS = pytest.mark.parametrize(
 def preloading(code: str, place: Path) -> LocalExecutor:
     """Return an executor whose server runs some code before it serves."""
     (place / "changed.py").write_text(code)
-    return LocalExecutor(1, place / "rooms", [*LIGHT, "changed"], {"PYTHONPATH": str(place)})
+    return LocalExecutor(1, place / "jobs", [*LIGHT, "changed"], {"PYTHONPATH": str(place)})
 
 
 @WITH_GROUPS
@@ -276,7 +276,7 @@ print(os.path.exists("/sys/fs/cgroup"), " - cgroup" in open("/proc/self/mountinf
 print(open("/proc/self/cgroup").read())
 """
     with preloading(change, tmp_path) as executor:
-        outcome, server = execute(executor, "looks", code), executor.server_pid
+        outcome, server = execute(executor, "queries", code), executor.server_pid
         assert groups(server) == []
     seen, *lines = (outcome.output.parent / "log.txt").read_text().split("\n")
     assert seen == "False False"
@@ -289,13 +289,13 @@ print(open("/proc/self/cgroup").read())
 
 
 @WITH_GROUPS
-def test_a_killed_keeper_leaves_no_group(executor: LocalExecutor) -> None:
+def test_a_killed_supervisor_leaves_no_group(executor: LocalExecutor) -> None:
     name = suite.unique_name()
     executor.submit(job("hang", suite.hang, {"name": name}))
     await_true(lambda: len(suite.called(name)) == 1, "the job")
     assert groups(executor.server_pid)
-    (keeper,) = kernel.children(executor.server_pid)
-    os.kill(keeper, signal.SIGKILL)
+    (supervisor,) = kernel.children(executor.server_pid)
+    os.kill(supervisor, signal.SIGKILL)
     (outcome,) = suite.collect(executor, 1)
     assert outcome.state is OutcomeState.CRASHED
     assert groups(executor.server_pid) == []
@@ -306,9 +306,9 @@ def test_the_next_server_removes_what_a_killed_one_left(executor: LocalExecutor)
     name, server = suite.unique_name(), executor.server_pid
     executor.submit(job("hang", suite.hang, {"name": name}))
     await_true(lambda: len(suite.called(name)) == 1, "the job")
-    (keeper,) = kernel.children(server)
+    (supervisor,) = kernel.children(server)
     os.kill(server, signal.SIGSTOP)
-    os.kill(keeper, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     await_true(lambda: not suite.called(name), "the end of the job")
     os.kill(server, signal.SIGKILL)
     assert groups(server)

@@ -1,4 +1,4 @@
-"""Commands: the same attacks through bubblewrap and behind our own wall."""
+"""Commands: the same attacks through bubblewrap and in the sandbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.records import Limits
+from instar.contracts.records import Limits
 from instar.sandbox import Policy, visible_here
 from instar.sandbox.command import Finished, run_command
 from tests.sandbox.inside import LINUX
@@ -18,7 +18,7 @@ pytestmark = LINUX
 AMPLE = Limits(20.0, 10.0, 2**30)
 
 
-@pytest.fixture(params=["bubblewrap", "own wall"])
+@pytest.fixture(params=["bubblewrap", "own sandbox"])
 def bwrap(request: pytest.FixtureRequest) -> str | None:
     found = shutil.which("bwrap")
     if request.param == "bubblewrap" and not found:
@@ -28,9 +28,9 @@ def bwrap(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    (tmp_path / "room").mkdir()
+    (tmp_path / "job").mkdir()
     (tmp_path / "secret").write_text("secret")
-    return tmp_path / "room"
+    return tmp_path / "job"
 
 
 def shell(command: str, workspace: Path, bwrap: str | None, limits: Limits = AMPLE) -> tuple[Finished, str]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.sandbox.darwin import command, profile
 from instar.sandbox.policy import Policy
 

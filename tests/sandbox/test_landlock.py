@@ -39,8 +39,8 @@ def forked(function: Callable[[], object], rules: dict[str, int] | None) -> str:
 
 @pytest.fixture
 def rules(tmp_path: Path) -> dict[str, int]:
-    (tmp_path / "room").mkdir()
-    return {"/": landlock.READ, str(tmp_path / "room"): landlock.ROOM_RIGHTS}
+    (tmp_path / "job").mkdir()
+    return {"/": landlock.READ, str(tmp_path / "job"): landlock.ROOM_RIGHTS}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def rules(tmp_path: Path) -> dict[str, int]:
         ("write", lambda place: (place / "victim").write_text("mine")),
         ("remove", lambda place: (place / "victim").unlink()),
         ("make", lambda place: (place / "new").touch()),
-        ("rename out of the room", lambda place: (place / "room" / "own").rename(place / "planted")),
+        ("rename out of the room", lambda place: (place / "job" / "own").rename(place / "planted")),
         ("truncate", lambda place: os.truncate(place / "victim", 0)),
     ],
 )
@@ -57,19 +57,19 @@ def test_files_outside_of_the_room(
     tmp_path: Path, rules: dict[str, int], name: str, attack: Callable[[Path], object]
 ) -> None:
     (tmp_path / "victim").write_text("before")
-    (tmp_path / "room" / "own").touch()
+    (tmp_path / "job" / "own").touch()
     assert forked(lambda: attack(tmp_path), rules) in ("PermissionError", "OSError"), name
     assert (tmp_path / "victim").read_text() == "before"
     assert forked(lambda: attack(tmp_path), None) == "done"
 
 
-def test_inside_the_room_all_is_allowed(tmp_path: Path, rules: dict[str, int]) -> None:
+def test_inside_the_job_directory_all_is_allowed(tmp_path: Path, rules: dict[str, int]) -> None:
     def work() -> None:
-        room = tmp_path / "room"
-        (room / "a").write_text("x")
-        (room / "b").mkdir()
-        (room / "a").rename(room / "b" / "a")
-        (room / "b" / "a").unlink()
+        job_dir = tmp_path / "job"
+        (job_dir / "a").write_text("x")
+        (job_dir / "b").mkdir()
+        (job_dir / "a").rename(job_dir / "b" / "a")
+        (job_dir / "b" / "a").unlink()
 
     assert forked(work, rules) == "done"
 

@@ -25,7 +25,7 @@ def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Path:
+def job_dir(tmp_path: Path) -> Path:
     """A room's output beside a secret."""
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "out" / "sub").mkdir(parents=True)
@@ -33,28 +33,28 @@ def room(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_regular_file_is_read(read: Callable[[Path, str], bytes], room: Path) -> None:
-    assert read(room, "sub/weights") == b"weights"
+def test_a_regular_file_is_read(read: Callable[[Path, str], bytes], job_dir: Path) -> None:
+    assert read(job_dir, "sub/weights") == b"weights"
 
 
 @LINUX
 @pytest.mark.parametrize("name", ["link", "folder/secret", "../secret", "sub/../../secret", "pipe", "sub", "twin", ""])
-def test_everything_else_is_refused_at_once(read: Callable[[Path, str], bytes], room: Path, name: str) -> None:
-    (room / "link").symlink_to(room.parent / "secret")
-    (room / "folder").symlink_to(room.parent)
-    os.mkfifo(room / "pipe")
-    os.link(room.parent / "secret", room / "twin")
+def test_everything_else_is_refused_at_once(read: Callable[[Path, str], bytes], job_dir: Path, name: str) -> None:
+    (job_dir / "link").symlink_to(job_dir.parent / "secret")
+    (job_dir / "folder").symlink_to(job_dir.parent)
+    os.mkfifo(job_dir / "pipe")
+    os.link(job_dir.parent / "secret", job_dir / "twin")
     with pytest.raises(OSError, match=r"."):
-        read(room, name)
+        read(job_dir, name)
 
 
-def test_a_link_in_place_of_the_directory_is_refused(read: Callable[[Path, str], bytes], room: Path) -> None:
-    room.rename(room.with_name("real"))
-    room.symlink_to(room.with_name("real"))
+def test_a_link_in_place_of_the_directory_is_refused(read: Callable[[Path, str], bytes], job_dir: Path) -> None:
+    job_dir.rename(job_dir.with_name("real"))
+    job_dir.symlink_to(job_dir.with_name("real"))
     with pytest.raises(OSError, match=r"."):
-        read(room, "sub/weights")
+        read(job_dir, "sub/weights")
 
 
-def test_an_absolute_path_is_refused(read: Callable[[Path, str], bytes], room: Path) -> None:
+def test_an_absolute_path_is_refused(read: Callable[[Path, str], bytes], job_dir: Path) -> None:
     with pytest.raises(OSError, match=r"."):
-        read(room, str(room.parent / "secret"))
+        read(job_dir, str(job_dir.parent / "secret"))

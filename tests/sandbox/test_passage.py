@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import BadInput
-from instar.records import Limits
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Limits
 from instar.sandbox import Policy, doorway, visible_here
 from instar.sandbox.command import Finished, run_command
 from instar.sandbox.passage import Host, Passage, parse_host
@@ -42,7 +42,7 @@ for word in sys.argv[1:]:
 """
 
 
-@pytest.fixture(params=["bubblewrap", "own wall"])
+@pytest.fixture(params=["bubblewrap", "own sandbox"])
 def bwrap(request: pytest.FixtureRequest) -> str | None:
     found = shutil.which("bwrap")
     if request.param == "bubblewrap" and not found:
@@ -91,7 +91,7 @@ def test_a_named_port_of_this_machine_is_reached_and_no_other(tmp_path: Path, bw
     with socket.create_server(("127.0.0.1", 0)) as other:
         elsewhere = other.getsockname()[1]
         words = [f"127.0.0.1:{echo}/hello", f"127.0.0.1:{elsewhere}/secret", "192.0.2.1:80/secret"]
-        done, said = through(words, Passage(tmp_path / "room", [Host("127.0.0.1", echo)]), bwrap)
+        done, said = through(words, Passage(tmp_path / "job", [Host("127.0.0.1", echo)]), bwrap)
     lines = said.splitlines()
     assert done.code == 0
     assert lines[0].endswith("b'HELLO'")
@@ -107,7 +107,7 @@ def test_the_proxy_carries_to_named_hosts_alone(tmp_path: Path, bwrap: str | Non
         end = socket.create_connection(("127.0.0.1", echo), timeout)
         return Elsewhere(fileno=end.detach())
 
-    passage = Passage(tmp_path / "room", [Host("api.example", 443)], connect)
+    passage = Passage(tmp_path / "job", [Host("api.example", 443)], connect)
     at = f"127.0.0.1:{passage.proxy_port}"
     words = [
         f"{at}/CONNECT+api.example:443+HTTP/1.1~~within",
@@ -136,7 +136,7 @@ def test_a_name_that_leads_to_this_machine_is_refused(tmp_path: Path, bwrap: str
     def connect(address: tuple[str, int], timeout: float) -> socket.socket:
         return socket.create_connection(("127.0.0.1", echo), timeout)
 
-    passage = Passage(tmp_path / "room", [Host("rebound.example", 443)], connect)
+    passage = Passage(tmp_path / "job", [Host("rebound.example", 443)], connect)
     _, said = through([f"127.0.0.1:{passage.proxy_port}/CONNECT+rebound.example:443+HTTP/1.1~~x"], passage, bwrap)
     assert "403" in said
     assert list(passage.refused) == ["rebound.example:443, which leads to this machine"]
@@ -154,14 +154,14 @@ def test_hosts_are_read() -> None:
 
 
 def test_a_command_is_ended_on_a_word_with_all_that_it_left(tmp_path: Path, bwrap: str | None) -> None:
-    (tmp_path / "room").mkdir()
+    (tmp_path / "job").mkdir()
     began = time.monotonic()
-    policy = Policy(str(tmp_path / "room"), visible_here(), environment={"LANG": "C.UTF-8"})
+    policy = Policy(str(tmp_path / "job"), visible_here(), environment={"LANG": "C.UTF-8"})
     script = "(setsid sh -c 'sleep 1; echo late > /room/out/late' &); echo on > out/on; sleep 30"
     done = run_command(
-        ["/bin/sh", "-c", script], policy, AMPLE, bubblewrap=bwrap, stop=(tmp_path / "room" / "out" / "on").exists
+        ["/bin/sh", "-c", script], policy, AMPLE, bubblewrap=bwrap, stop=(tmp_path / "job" / "out" / "on").exists
     )
     assert done.code is None
     assert time.monotonic() - began < 10.0
     time.sleep(1.5)  # what has been left would write within this time
-    assert not (tmp_path / "room" / "out" / "late").exists()
+    assert not (tmp_path / "job" / "out" / "late").exists()

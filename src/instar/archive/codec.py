@@ -11,27 +11,29 @@ from sqlalchemy import ColumnElement, Insert, Row, Select, Table, select
 from sqlalchemy.dialects.sqlite import insert
 
 from instar.archive import schema
-from instar.interfaces import F, Verdict
-from instar.records import (
+from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
+    Approval,
+    Explanation,
+    Handover,
+    Holder,
+    IncidentRecord,
+    JobCount,
+    Right,
+    SlotTime,
+)
+from instar.contracts.protocols import F, Verdict
+from instar.contracts.records import (
     Decision,
     Design,
     Experience,
-    Explanation,
     Forecast,
     Generation,
     Goal,
-    Handover,
-    Holder,
     Incident,
-    IncidentRecord,
-    JobCount,
     Proposal,
     Reason,
-    Right,
-    Ruling,
-    SlotTime,
     Spend,
     Trial,
     TrialState,
@@ -268,12 +270,12 @@ def _decode_acknowledgement(row: Row[Any]) -> Acknowledgement:
     return Acknowledgement(row.number, row.why, row.author, row.made_at, row.jobs, row.incidents)
 
 
-def _encode_ruling(fact: Ruling) -> Columns:
+def _encode_approval(fact: Approval) -> Columns:
     return asdict(fact) | {"right": fact.right.value, "answer": fact.answer.value, "holder": fact.holder.value}
 
 
-def _decode_ruling(row: Row[Any]) -> Ruling:
-    return Ruling(
+def _decode_approval(row: Row[Any]) -> Approval:
+    return Approval(
         row.number, Right(row.right), row.subject, row.asked_at, Answer(row.answer), Holder(row.holder), row.who,
         row.made_at, row.waited_seconds, row.said, row.message,
     )  # fmt: skip
@@ -331,8 +333,9 @@ CODECS: Mapping[type, Codec[Any]] = {
         schema.job_counts, "number", schema.job_counts.c.number, select(schema.job_counts),
         lambda fact: {"number": fact.generation, "jobs": fact.jobs}, lambda row: JobCount(row.number, row.jobs),
     ),
-    Ruling: Codec(
-        schema.rulings, "number", schema.rulings.c.number, select(schema.rulings), _encode_ruling, _decode_ruling
+    Approval: Codec(
+        schema.approvals, "number", schema.approvals.c.number, select(schema.approvals),
+        _encode_approval, _decode_approval,
     ),
     Handover: Codec(
         schema.handovers, "number", schema.handovers.c.number, select(schema.handovers),

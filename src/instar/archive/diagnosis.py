@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import ResourceClosedError, SQLAlchemyError
 
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 
 _FULL = ("the disk is full", "Free some space and run the same command again: it goes on from the last record.")
 _CORRUPT = (

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from instar.archive.diagnosis import diagnosed
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 
 
 class WriterLock:

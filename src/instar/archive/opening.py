@@ -15,8 +15,8 @@ from sqlalchemy import Connection, NullPool, create_engine, event, inspect, sele
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.migrations import upgrade
 from instar.archive.schema import REVISION, create, meta
-from instar.errors import ArchiveError, BadInput
-from instar.records import canonical
+from instar.contracts.errors import ArchiveError, BadInput
+from instar.contracts.records import canonical
 
 Opened = tuple[Connection, Mapping[str, Any]]  # with the identity
 

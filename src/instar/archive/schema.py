@@ -204,8 +204,8 @@ acknowledgements = _numbered(
 
 job_counts = _numbered("job_counts", _required("jobs", Integer))  # the number is the incumbent's
 
-rulings = _numbered(
-    "rulings",
+approvals = _numbered(
+    "approvals",
     _required("right", Text),
     _required("subject", Integer),
     _required("asked_at", Real),  # seconds since the epoch

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from instar.builders.sampling import Gaussian
-from instar.records import Advice, Floats
-from instar.space import Choice, Parameters, Space, Value
+from instar.contracts.records import Advice, Floats
+from instar.contracts.space import Choice, Parameters, Space, Value
 
 ELITE = 0.25
 """Share of the designs whose moments stand in for the distribution of a sampler that has none."""

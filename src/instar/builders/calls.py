@@ -1,7 +1,7 @@
 """The record of what builders asked of others: one JSON line for every reply that was judged, also for the bad ones.
 
 It stands in the builder's own directory (`builders/NAME/calls.jsonl` in the run directory). It is for people and
-reports; nothing is decided by it (money has a journal of its own, see `purse`).
+reports; nothing is decided by it (money has a journal of its own, see `spend cap`).
 """
 
 from __future__ import annotations

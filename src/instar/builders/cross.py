@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from instar.builders.code.merge import Conflict, merge
 from instar.builders.goals import choose_goal
 from instar.builders.uniform import BaseRate
-from instar.code.merge import Conflict, merge
-from instar.records import Brief, Design, Goal, Observation, Proposal, TrialState
-from instar.space import Parameters, Space
+from instar.contracts.records import Brief, Design, Goal, Observation, Proposal, TrialState
+from instar.contracts.space import Parameters, Space
 
 WAITS_FOR = "cross"
 _REMEMBERED = 64  # good changes
@@ -82,7 +82,7 @@ class CrossBuilder:
         """Return up to `brief.count` merges that were not proposed before, the best parts first."""
         self._parents[brief.incumbent.number] = brief.incumbent.design
         known = {design.digest for design in brief.pending} | self._made
-        forecast = self._rates.get(brief.rungs - 1, BaseRate()).forecast(brief.baseline or 0.5)
+        forecast = self._rates.get(brief.rungs - 1, BaseRate()).forecast(brief.incumbent_score or 0.5)
         proposals: list[Proposal] = []
         for design, why in self._merges(brief):
             if len(proposals) == brief.count:

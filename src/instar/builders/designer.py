@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from instar.builders.families import FAMILIES, Family
 from instar.builders.lessons import LEAST_HEADROOM, Lesson, from_json, squeeze, stretch, targets, to_json
-from instar.errors import BadInput
-from instar.records import Floats, Forecast
-from instar.space import Choice, Parameters, Real, Space, Value
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Floats, Forecast
+from instar.contracts.space import Choice, Parameters, Real, Space, Value
 
 Option = tuple[str, str]  # family, features
 Record = tuple[float, float, float]  # summed log score, forecasts scored, summed squared errors in deviations
@@ -174,9 +174,9 @@ class Designer:
         _, count, squares = self.scores[self.settings.option]
         return min(SCALES[1], max(SCALES[0], math.sqrt((DOUBT + squares) / (DOUBT + count))))
 
-    def forecast(self, design: Parameters, baseline: float, rung: int) -> Forecast:
+    def forecast(self, design: Parameters, incumbent_score: float, rung: int) -> Forecast:
         """Say what one training run of a design will measure, with all that is uncertain about it."""
-        headroom = max(LEAST_HEADROOM, 1.0 - baseline)
+        headroom = max(LEAST_HEADROOM, 1.0 - incumbent_score)
         means, deviations = self.predict([design], headroom, rung)
         mean = float(means[0])
         rest = self._model.residual * self._headroom / headroom if self.basis == "level" else self._model.residual
@@ -184,7 +184,7 @@ class Designer:
         low, middle, high = (float(value) * headroom for value in stretch(mean + spread * np.array([-1.0, 0.0, 1.0])))
         return Forecast(
             p_better=0.5 * math.erfc(-mean / (spread * math.sqrt(2.0))),
-            mean=min(1.0, max(0.0, baseline + middle)),
+            mean=min(1.0, max(0.0, incumbent_score + middle)),
             deviation=max(1e-4, (high - low) / 2),
         )
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from instar.builders.lessons import LEAST_HEADROOM
-from instar.records import Floats, Observation, TrialState
+from instar.contracts.records import Floats, Observation, TrialState
 
 WINDOW = 256
 """Proposals remembered."""
@@ -100,7 +100,7 @@ class Earnings:
             self.open(proposal.number, member, proposal.parent)
         account, gains = self._accounts[proposal.number], dict(self._accounts[proposal.number].gains)
         if trial.gain is not None and not trial.state.failed and math.isfinite(trial.gain):
-            headroom = max(LEAST_HEADROOM, 1.0 - observation.baseline)
+            headroom = max(LEAST_HEADROOM, 1.0 - observation.incumbent_score)
             gains[trial.number] = (trial.rung, (trial.gain - (trial.noise or 0.0)) / headroom)
         costs = {0: self._usd * proposal.spend.usd, trial.number: trial.usage.cpu_seconds}
         self._accounts[proposal.number] = replace(account, gains=gains, costs={**account.costs, **costs}, done=True)

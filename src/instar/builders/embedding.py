@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from instar.builders import incumbent
-from instar.interfaces import Builder, Desk, Heritable
-from instar.records import Brief, Design, Goal, Observation
-from instar.space import Space, Value
+from instar.contracts.protocols import Builder, BuilderContext, Heritable
+from instar.contracts.records import Brief, Design, Goal, Observation
+from instar.contracts.space import Space, Value
 
 
 class Hosting:
@@ -43,6 +43,6 @@ class Hosting:
         return {name: given.get(name, allowed.from_unit(0.5)) for name, allowed in self.space.ranges.items()}
 
 
-def stand_in(name: str, lab: str, space: Space, rng: np.random.Generator, desk: Desk) -> Builder:
+def stand_in(name: str, lab: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> Builder:
     """Make the builder to embed, by its specification."""
-    return incumbent.create(lab, space, rng) if desk.make is None else desk.make(name)
+    return incumbent.create(lab, space, rng) if context.make is None else context.make(name)

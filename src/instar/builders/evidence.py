@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from instar.builders.lessons import Lesson, targets
-from instar.records import Floats
-from instar.space import Parameters, Value
+from instar.contracts.records import Floats
+from instar.contracts.space import Parameters, Value
 
 PRIOR_PAIRS = 3.0
 """The line is first believed to be the identity, as firmly as after so many pairs."""

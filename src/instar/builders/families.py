@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from instar.records import Floats
+from instar.contracts.records import Floats
 
 PRIOR_DEVIATION = 0.3
 """Before any data a design's target is believed to lie within +-0.3 of zero (one standard deviation)."""

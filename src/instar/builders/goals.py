@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from instar.records import Goal
+from instar.contracts.records import Goal
 
 MASTERED = 0.9
 """Above this share solved there is little left to learn at a goal."""

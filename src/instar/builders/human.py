@@ -15,10 +15,10 @@ import numpy as np
 
 from instar.builders import mailbox
 from instar.builders.goals import choose_goal
-from instar.errors import BadInput
-from instar.interfaces import Builder, Deliberating, Desk, Heritable
-from instar.records import Brief, Design, Forecast, Goal, Observation, Proposal
-from instar.space import Space
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Builder, BuilderContext, Deliberating, Heritable
+from instar.contracts.records import Brief, Design, Forecast, Goal, Observation, Proposal
+from instar.contracts.space import Space
 
 NO_OPINION = 0.3
 """Deviation of the forecast of who gives none: no better and no worse than the incumbent, for all one knows."""
@@ -127,8 +127,8 @@ def read_proposal(message: Mapping[str, Any], number: int, lab: str, space: Spac
     base = brief.incumbent.design
     design = changed(base, lab, space, dict(message["set"]), dict(message["files"]))
     given = message["forecast"]
-    baseline = 0.5 if brief.baseline is None else brief.baseline
-    forecast = Forecast(*map(float, given)) if given else Forecast(0.5, baseline, NO_OPINION)
+    incumbent_score = 0.5 if brief.incumbent_score is None else brief.incumbent_score
+    forecast = Forecast(*map(float, given)) if given else Forecast(0.5, incumbent_score, NO_OPINION)
     why = " ".join(str(message["why"]).split()) or _differences(base, design)
     author = f"human@{message['who']}"
     return Proposal(number, design, author, brief.incumbent.number, brief.goal, why, forecast)
@@ -152,11 +152,11 @@ def _differences(base: Design, design: Design) -> str:
     return f"a person's design: {', '.join(told) or 'as the incumbent'}"
 
 
-def create(lab_name: str, space: Space, rng: np.random.Generator, desk: Desk) -> HumanBuilder:
+def create(lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> HumanBuilder:
     """Make the builder for a lab's design space; `human:NAME` has builder NAME as its understudy."""
-    box, understudy = box_of(desk.directory), ",".join(desk.arguments)
+    box, understudy = box_of(context.directory), ",".join(context.arguments)
     if not understudy:
-        return HumanBuilder(lab_name, space, rng, box, desk.newest)
-    if desk.make is None:
+        return HumanBuilder(lab_name, space, rng, box, context.newest)
+    if context.make is None:
         raise BadInput("builder 'human' was given an understudy, and nobody makes one here", "Write human.")
-    return Understudied(lab_name, space, rng, box, desk.newest, desk.make(understudy))
+    return Understudied(lab_name, space, rng, box, context.newest, context.make(understudy))

@@ -4,7 +4,7 @@ A proposal is chosen among the incumbent's own recipe (always first, and again o
 experience that it was last tried on: the same recipe on fresh experience may be the best there is), neighbours of it
 and of the best designs so far, and uniform samples. The designer says what each would gain; `designer.exploration`
 weighs what it doesn't know. While its generation is the incumbent the designer goes on learning from results, with its
-settings unchanged; `succeed` makes the next one. A designer that newer generations have left behind (the control arm:
+settings unchanged; `succeed` makes the next one. A designer that newer generations have left behind (the baseline:
 restored, and never succeeded) is what its state says, for ever.
 """
 
@@ -22,8 +22,8 @@ from instar.builders.advice import draw
 from instar.builders.designer import Designer, Settings, next_settings
 from instar.builders.goals import choose_goal
 from instar.builders.lessons import LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
-from instar.records import Brief, Design, Floats, Goal, Observation, Proposal
-from instar.space import Parameters, Space, Value
+from instar.contracts.records import Brief, Design, Floats, Goal, Observation, Proposal
+from instar.contracts.space import Parameters, Space, Value
 
 NEAR = 0.02
 """Designs that differ by less than this on every axis of the unit cube count as the same."""
@@ -149,12 +149,12 @@ class IncumbentBuilder:
         return design, evidence
 
     def _proposal(self, brief: Brief, designer: Designer, number: int, design: Design, evidence: str) -> Proposal:
-        baseline = _baseline(brief, designer)
-        forecast = designer.forecast(design.parameters, baseline, brief.rungs - 1)
+        incumbent_score = _incumbent_score(brief, designer)
+        forecast = designer.forecast(design.parameters, incumbent_score, brief.rungs - 1)
         settings, seen = designer.settings, len(designer.lessons)
         changed = describe_change(brief.incumbent.design.parameters, design.parameters, self._lab_space)
         why = (
-            f"{changed}: expected {forecast.mean - baseline:+.3f} +- {forecast.deviation:.3f} "
+            f"{changed}: expected {forecast.mean - incumbent_score:+.3f} +- {forecast.deviation:.3f} "
             f"from {seen} trials ({settings.family}, {settings.features})"
         )
         author = f"{self.name}@{designer.generation}"
@@ -167,7 +167,7 @@ class _Batch:
 
     def __init__(self, brief: Brief, space: Space, designer: Designer, tried: Sequence[tuple[int, Parameters]]) -> None:
         self._brief, self._space, self._designer = brief, space, designer
-        self._headroom = max(LEAST_HEADROOM, 1.0 - _baseline(brief, designer))
+        self._headroom = max(LEAST_HEADROOM, 1.0 - _incumbent_score(brief, designer))
         self._running = [design.parameters for design in brief.pending]
         self._done = [parameters for parent, parameters in tried if parent == brief.incumbent.number]
         self._known = len({tuple(lesson.parameters.values()) for lesson in designer.lessons})
@@ -243,10 +243,10 @@ class _Batch:
         return gaps.max(axis=2, initial=0.0).min(axis=1), squares.min(axis=1)
 
 
-def _baseline(brief: Brief, designer: Designer) -> float:
+def _incumbent_score(brief: Brief, designer: Designer) -> float:
     """Return the incumbent's metric; before it sat this generation's exam, what the last lesson's parent had."""
-    if brief.baseline is not None:
-        return brief.baseline
+    if brief.incumbent_score is not None:
+        return brief.incumbent_score
     return 1.0 - designer.lessons[-1].headroom if designer.lessons else 0.5
 
 

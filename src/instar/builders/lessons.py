@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.records import Floats, Observation, TrialState
-from instar.space import Parameters, Space
+from instar.contracts.records import Floats, Observation, TrialState
+from instar.contracts.space import Parameters, Space
 
 CAPACITY = 256
 """Most lessons kept; half of them are the newest, the others are thinned."""
@@ -68,7 +68,7 @@ def lesson_of(observation: Observation, space: Space) -> Lesson | None:
         parameters={name: given[name] for name in space.ranges},
         generation=trial.parent,
         rung=trial.rung,
-        headroom=max(LEAST_HEADROOM, 1.0 - observation.baseline),
+        headroom=max(LEAST_HEADROOM, 1.0 - observation.incumbent_score),
         gain=trial.gain if measured and not trial.state.failed else None,
         noise=trial.noise if trial.noise is not None and math.isfinite(trial.noise) else 0.0,
     )

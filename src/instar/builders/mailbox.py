@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import read_json, sync_directory, write_json
-from instar.errors import ArtefactError, BadInput
-from instar.records import canonical
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.records import canonical
+from instar.executors.artefacts import read_json, sync_directory, write_json
 
 MOST_BYTES = 2**22
 MOST_WAITING = 64

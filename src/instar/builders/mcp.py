@@ -17,16 +17,16 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from instar.artefacts import write_bytes
 from instar.builders import mailbox
 from instar.builders.agent.brief import FORECAST_WORDS, describe
 from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import one_line, read_forecast, read_parameters, text_of
-from instar.config import seconds
-from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Builder, Desk
-from instar.records import Brief, Design, Forecast, Observation, Proposal
-from instar.space import Space
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal
+from instar.contracts.settings import seconds
+from instar.contracts.space import Space
+from instar.executors.artefacts import write_bytes
 
 NAME = "mcp"
 BRIEF = "brief.md"
@@ -62,17 +62,17 @@ class McpBuilder(Hosting):
     edits_files = True
 
     def __init__(
-        self, lab: str, lab_space: Space, options: Options, desk: Desk, embedded: Builder,
+        self, lab: str, lab_space: Space, options: Options, context: BuilderContext, embedded: Builder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         super().__init__(embedded)
         self._lab, self._lab_space, self._options, self._clock = lab, lab_space, options, clock
-        self.box = desk.directory
+        self.box = context.directory
         self._patience = seconds(options.patience) if options.patience else None
         self._seen: deque[Observation] = deque(maxlen=_REMEMBERED)
         self._since: float | None = None  # when it began to wait
         self._shown: tuple[object, ...] = ()
-        mailbox.take_back(self.box, desk.newest)
+        mailbox.take_back(self.box, context.newest)
 
     @property
     def waits_for(self) -> str | None:
@@ -133,7 +133,7 @@ class McpBuilder(Hosting):
 
     def _show(self, brief: Brief) -> None:
         """Write the brief where the server finds it, if it says anything new."""
-        now = (brief.incumbent.number, brief.baseline, brief.goal, len(self._seen), len(brief.pending))
+        now = (brief.incumbent.number, brief.incumbent_score, brief.goal, len(self._seen), len(brief.pending))
         if now == self._shown:
             return
         files = ", ".join(f"`{name}`" for name in sorted(brief.incumbent.design.files)) or "none in this lab"
@@ -192,14 +192,14 @@ def place(home: Path) -> Path:
     return home / "builders" / NAME
 
 
-def create(lab_name: str, space: Space, rng: np.random.Generator, desk: Desk) -> McpBuilder:
+def create(lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> McpBuilder:
     """Make the builder.
 
     Raises:
         BadInput: an unknown option or a bad value.
     """
     try:
-        options = Options.model_validate(dict(desk.options))
+        options = Options.model_validate(dict(context.options))
         if options.patience:
             seconds(options.patience)
     except ValidationError as error:
@@ -210,6 +210,6 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, desk: Desk) ->
         ) from None
     except ValueError as error:
         raise BadInput(f"[builders.mcp]: 'patience': {error}", "Give a duration such as 10m.") from None
-    if desk.arguments:
-        raise BadInput(f"builder 'mcp' takes no arguments, but was given '{','.join(desk.arguments)}'", "Write mcp.")
-    return McpBuilder(lab_name, space, options, desk, stand_in(options.stand_in, lab_name, space, rng, desk))
+    if context.arguments:
+        raise BadInput(f"builder 'mcp' takes no arguments, but was given '{','.join(context.arguments)}'", "Write mcp.")
+    return McpBuilder(lab_name, space, options, context, stand_in(options.stand_in, lab_name, space, rng, context))

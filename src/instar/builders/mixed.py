@@ -14,13 +14,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from instar.builders.team import Team, authors_of
-from instar.errors import BadInput, InstarError
-from instar.interfaces import Builder, Desk
-from instar.records import Advice, Brief, Design, Goal, Observation, Proposal
-from instar.space import Space
+from instar.contracts.errors import BadInput, InstarError
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
+from instar.contracts.space import Space
 
 SHARE = 0.3
-"""Share of the proposals that are the other's, unless the option `share` says else; the paper's best."""
+"""Share of the proposals that are the other's, unless the option `share` says else; the question set's best."""
 
 
 @runtime_checkable
@@ -113,22 +113,22 @@ class MixedBuilder:
         return replace(proposal, why=" ".join(why.split()))
 
 
-def create(_lab_name: str, space: Space, _rng: np.random.Generator, desk: Desk) -> MixedBuilder:
+def create(_lab_name: str, space: Space, _rng: np.random.Generator, context: BuilderContext) -> MixedBuilder:
     """Make the mixture: its first argument is the optimiser, the second who overrules it.
 
     Raises:
         BadInput: not two arguments, an optimiser that gives no advice, an unknown builder or option.
     """
-    names = tuple(desk.arguments)
-    if len(names) != 2 or desk.make is None:
+    names = tuple(context.arguments)
+    if len(names) != 2 or context.make is None:
         raise BadInput(f"builder 'mixed' needs two builders, not {len(names)}", "Write mixed:search:cma,incumbent.")
-    share = desk.options.get("share", SHARE)
-    unknown = [key for key in desk.options if key != "share"]
+    share = context.options.get("share", SHARE)
+    unknown = [key for key in context.options if key != "share"]
     if unknown:
         raise BadInput(f"instar.toml: unknown key 'builders.mixed.{unknown[0]}'", "Known: share.")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise BadInput(f"instar.toml: 'builders.mixed.share' is {share!r}", "Give a share from 0 to 1.")
-    optimiser, other = (desk.make(name) for name in names)
+    optimiser, other = (context.make(name) for name in names)
     if not isinstance(optimiser, Advising):
         raise BadInput(f"builder 'mixed': '{names[0]}' is no optimiser that gives advice", "Put search:cma first.")
     return MixedBuilder(space, optimiser, other, float(share))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from instar.errors import ArtefactError, BadInput
-from instar.records import Forecast
-from instar.space import Real, Space, Value
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.records import Forecast
+from instar.contracts.space import Real, Space, Value
 
 _WHY = 300  # characters
 _NUMBERS = ("p_better", "mean", "deviation")

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from instar.builders.earnings import Earnings
+from instar.builders.specification import name_of
 from instar.builders.team import Team, authors_of
-from instar.errors import BadInput, InstarError
-from instar.interfaces import Builder, Desk
-from instar.records import Brief, Design, Goal, Observation, Proposal
-from instar.space import Space
-from instar.specification import name_of
+from instar.contracts.errors import BadInput, InstarError
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Brief, Design, Goal, Observation, Proposal
+from instar.contracts.space import Space
 
 CPU_SECONDS_PER_USD = 72_000.0
 """What money counts against compute, unless the option `cpu_seconds_per_usd` says else: a core hour at 5 cents."""
@@ -249,31 +249,31 @@ def _brought_back(delegation: Delegation) -> str:
     )
 
 
-def create(_lab_name: str, space: Space, rng: np.random.Generator, desk: Desk) -> PanelBuilder:
+def create(_lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> PanelBuilder:
     """Make the panel of the builders that its arguments name.
 
     Raises:
         BadInput: fewer than two members, a panel within it, two alike, an unknown member or option.
     """
-    names = tuple(desk.arguments)
-    if len(names) < 2 or desk.make is None:
+    names = tuple(context.arguments)
+    if len(names) < 2 or context.make is None:
         raise BadInput(
             f"builder 'panel' needs two members or more, not {len(names)}", "Write panel:incumbent,search,random."
         )
     if any(name_of(name) == "panel" for name in names):
         raise BadInput("builder 'panel': a panel cannot sit on a panel", "Name its members one by one.")
-    usd, mandate = _options(desk)
-    return PanelBuilder(space, [desk.make(name) for name in names], rng, usd, mandate)
+    usd, mandate = _options(context)
+    return PanelBuilder(space, [context.make(name) for name in names], rng, usd, mandate)
 
 
-def _options(desk: Desk) -> tuple[float, int]:
+def _options(context: BuilderContext) -> tuple[float, int]:
     """Return price and length of a mandate. Raises `BadInput`."""
     known = ("cpu_seconds_per_usd", "mandate")
-    for key in desk.options:
+    for key in context.options:
         if key not in known:
             raise BadInput(f"instar.toml: unknown key 'builders.panel.{key}'", f"Known: {', '.join(known)}.")
-    usd = desk.options.get("cpu_seconds_per_usd", CPU_SECONDS_PER_USD)
-    mandate = desk.options.get("mandate", MANDATE)
+    usd = context.options.get("cpu_seconds_per_usd", CPU_SECONDS_PER_USD)
+    mandate = context.options.get("mandate", MANDATE)
     if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < float("inf"):
         raise BadInput(f"instar.toml: 'builders.panel.cpu_seconds_per_usd' is {usd!r}", "Give 0 or more.")
     if isinstance(mandate, bool) or not isinstance(mandate, int) or mandate < 0:

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.records import Floats
-from instar.space import Choice, Integer, Parameters, Real, Space, Value
+from instar.contracts.records import Floats
+from instar.contracts.space import Choice, Integer, Parameters, Real, Space, Value
 
 SAMPLERS = ("tpe", "gp", "cma")
 

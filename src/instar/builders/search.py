@@ -24,10 +24,10 @@ from instar.builders.incumbent import describe_change
 from instar.builders.lessons import CAPACITY, LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
 from instar.builders.sampling import Request, Row
 from instar.builders.thinking import Thinker
-from instar.errors import BadInput, MissingPart
-from instar.interfaces import Desk
-from instar.records import Advice, Brief, Design, Goal, Observation, Proposal
-from instar.space import Parameters, Space, Value
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.protocols import BuilderContext
+from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
+from instar.contracts.space import Parameters, Space, Value
 
 NAMES = {"tpe": "TPE", "gp": "GP with log-EI", "cma": "CMA-ES"}
 Recipe = tuple[Value, ...]
@@ -160,34 +160,39 @@ class SearchBuilder:
     def _proposal(self, brief: Brief, number: int, parameters: Parameters, how: str) -> Proposal:
         if self._forecaster is None:
             self._forecaster = Designer(self._lab_space, 0, Settings(), self._memory.lessons)
-        baseline = brief.baseline
-        if baseline is None:
+        incumbent_score = brief.incumbent_score
+        if incumbent_score is None:
             lessons = self._forecaster.lessons
-            baseline = 1.0 - max(LEAST_HEADROOM, lessons[-1].headroom) if lessons else 0.5
-        forecast = self._forecaster.forecast(parameters, baseline, brief.rungs - 1)
+            incumbent_score = 1.0 - max(LEAST_HEADROOM, lessons[-1].headroom) if lessons else 0.5
+        forecast = self._forecaster.forecast(parameters, incumbent_score, brief.rungs - 1)
         changed = describe_change(brief.incumbent.design.parameters, parameters, self._lab_space)
         why = (
-            f"{how}: {changed}; a Gaussian process expects {forecast.mean - baseline:+.3f} +- {forecast.deviation:.3f} "
+            f"{how}: {changed}; a Gaussian process expects "
+            f"{forecast.mean - incumbent_score:+.3f} +- {forecast.deviation:.3f} "
             f"from {len(self._forecaster.lessons)} trials"
         )
         design = Design(self._lab, parameters, brief.incumbent.design.files)
         return Proposal(number, design, self.name, brief.incumbent.number, brief.goal, why, forecast)
 
 
-def create(lab_name: str, space: Space, rng: np.random.Generator, desk: Desk | None = None) -> SearchBuilder:
+def create(
+    lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext | None = None
+) -> SearchBuilder:
     """Make the builder: `search`, or with a sampler as its argument.
 
     Raises:
         BadInput: an unknown sampler, more than one, or options (it has none).
         MissingPart: a package that the sampler needs is not installed.
     """
-    given = tuple(desk.arguments) if desk else ()
+    given = tuple(context.arguments) if context else ()
     sampler = given[0] if given else "tpe"
     if len(given) > 1 or sampler not in sampling.SAMPLERS:
         known = ", ".join(f"search:{name}" for name in sampling.SAMPLERS)
         raise BadInput(f"builder 'search': no sampler '{','.join(given)}'", f"Known: {known}.")
-    if desk and desk.options:
-        raise BadInput(f"instar.toml: unknown key 'builders.search.{next(iter(desk.options))}'", "It has no options.")
+    if context and context.options:
+        raise BadInput(
+            f"instar.toml: unknown key 'builders.search.{next(iter(context.options))}'", "It has no options."
+        )
     for package in ("optuna", *{"gp": ["torch"], "cma": ["cmaes"]}.get(sampler, [])):
         if find_spec(package) is None:
             raise MissingPart(f"builder 'search:{sampler}' needs the package '{package}'", f"pip install {package}")

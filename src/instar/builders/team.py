@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from instar.errors import BadInput
-from instar.interfaces import Builder, Deliberating, Editing, Heritable
-from instar.records import Brief, Design, Observation, Proposal
-from instar.space import Range, Space
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Builder, Deliberating, Editing, Heritable
+from instar.contracts.records import Brief, Design, Observation, Proposal
+from instar.contracts.space import Range, Space
 
 
 def authors_of(builder: Builder) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import tempfile
 from typing import IO
 
 from instar.builders.sampling import Request, Row, to_json
-from instar.errors import MissingPart
+from instar.contracts.errors import MissingPart
 
 _THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.records import Brief, Design, Forecast, Goal, Observation, Proposal
-from instar.space import Space
+from instar.contracts.records import Brief, Design, Forecast, Goal, Observation, Proposal
+from instar.contracts.space import Space
 
 PRIOR_GAIN_DEVIATION = 0.3
 """What is believed of a gain before any was seen, worth one observation."""
@@ -32,13 +32,13 @@ class BaseRate:
         better = self.better + (gain > 0)
         return BaseRate(self.trials + 1, better, self.measured + 1, self.total + gain, self.squares + gain**2)
 
-    def forecast(self, baseline: float) -> Forecast:
+    def forecast(self, incumbent_score: float) -> Forecast:
         """Return the forecast for a design of which nothing is known (rule of succession for p_better)."""
         mean = self.total / (self.measured + 1)
         variance = (PRIOR_GAIN_DEVIATION**2 + self.squares) / (self.measured + 1) - mean**2
         return Forecast(
             p_better=(self.better + 1) / (self.trials + 2),
-            mean=min(1.0, max(0.0, baseline + mean)),
+            mean=min(1.0, max(0.0, incumbent_score + mean)),
             deviation=math.sqrt(max(variance, 1e-6)),
         )
 
@@ -66,7 +66,7 @@ class UniformBuilder:
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         """Return `brief.count` uniform designs, none of them pending."""
         rate = self._rates.get(brief.rungs - 1, BaseRate())
-        forecast = rate.forecast(0.5 if brief.baseline is None else brief.baseline)
+        forecast = rate.forecast(0.5 if brief.incumbent_score is None else brief.incumbent_score)
         why = f"uniform sample; {rate.better} of {rate.trials} trials at the top rung were better"
         taken = {design.digest for design in brief.pending}
         proposals = []

@@ -1,8 +1,8 @@
-"""Planted cheats that need no knowledge of the lab: made of a paper's questions and of answers of the right form.
+"""Planted cheats that need no knowledge of the lab: made of questions and of answers of the right form.
 
 Two promises are tested. What carries nothing of the question (constants, answers in another order, answers to another
-paper, the question itself) must be refused or score as chance does. What merely bends the form (a wrong type, a missing
-row, an extra array) must be refused or gain nothing over the same answers unbent.
+question set, the question itself) must be refused or score as chance does. What merely bends the form (a wrong type, a
+missing row, an extra array) must be refused or gain nothing over the same answers unbent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.interfaces import Arrays, Paper
+from instar.contracts.protocols import Arrays, QuestionSet
 
 Array = npt.NDArray[Any]
 
@@ -39,20 +39,22 @@ class Cheat:
     answers: Arrays
 
 
-def planted(paper: Paper, answers: Arrays, other: Arrays | None, rng: np.random.Generator) -> Iterator[Cheat]:
+def planted(
+    question_set: QuestionSet, answers: Arrays, other: Arrays | None, rng: np.random.Generator
+) -> Iterator[Cheat]:
     """Yield every generic cheat.
 
     Args:
-        paper: the paper that the cheats are marked against.
+        question_set: the questions that the cheats are marked against.
         answers: answers of the right form to it, by the founder or known to be good.
-        other: answers of the right form to another paper (replayed), or None where there are none.
+        other: answers of the right form to another question set (replayed), or None where there are none.
         rng: for the shuffling.
     """
     yield Cheat("no answers at all", Promise.WORTHLESS, {})
     yield from _uninformed(answers, rng)
     if other is not None:
-        yield Cheat("answers to another paper", Promise.WORTHLESS, other)
-    yield from _echoes(paper, answers)
+        yield Cheat("answers to another question set", Promise.WORTHLESS, other)
+    yield from _echoes(question_set, answers)
     yield from _bent(answers)
 
 
@@ -72,10 +74,10 @@ def _uninformed(answers: Arrays, rng: np.random.Generator) -> Iterator[Cheat]:
         yield Cheat("answers shuffled among the questions", Promise.WORTHLESS, {n: a[order] for n, a in every.items()})
 
 
-def _echoes(paper: Paper, answers: Arrays) -> Iterator[Cheat]:
+def _echoes(question_set: QuestionSet, answers: Arrays) -> Iterator[Cheat]:
     """Yield the questions handed back, as they are and forced into the form of the answers."""
-    yield Cheat("the questions handed back", Promise.WORTHLESS, dict(paper.questions))
-    for asked, question in paper.questions.items():
+    yield Cheat("the questions handed back", Promise.WORTHLESS, dict(question_set.questions))
+    for asked, question in question_set.questions.items():
         echo = {name: _forced(np.asarray(question), np.asarray(array)) for name, array in answers.items()}
         if all(array is not None for array in echo.values()):
             found = {name: array for name, array in echo.items() if array is not None}

@@ -2,9 +2,9 @@
 
 Rows are compared by fingerprint: a row of a question and a row of a data file that hold the same numbers, whatever
 their types, have the same. Texts are compared by shingles, runs of consecutive numbers or words (Broder 1997): a
-question counts as found in a text if half of its shingles stand there. Sealed papers are drawn after the candidate is
-committed, so an honest run has no overlap but by a lab's fault or by chance; rows of fewer than LEAST numbers, and
-shingles of fewer than LEAST different ones, are not looked at, since chance does repeat those.
+question counts as found in a text if half of its shingles stand there. Sealed question sets are drawn after the
+candidate is committed, so an honest run has no overlap but by a lab's fault or by chance; rows of fewer than LEAST
+numbers, and shingles of fewer than LEAST different ones, are not looked at, since chance does repeat those.
 
 What it can't see: a question put into other words or another encoding.
 """
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.artefacts import read_arrays
-from instar.errors import ArtefactError
-from instar.interfaces import Paper
-from instar.records import Incident, Reason
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import QuestionSet
+from instar.contracts.records import Incident, Reason
+from instar.executors.artefacts import read_arrays
 
 Array = npt.NDArray[Any]
 Prints = npt.NDArray[np.uint64]
@@ -32,7 +32,7 @@ Prints = npt.NDArray[np.uint64]
 LEAST = 4
 LENGTH = 16  # words of a shingle; a shorter question is one shingle
 TAIL = 2**18  # bytes at the end of a text that are read
-_TOGETHER = 2**16  # words of a paper that are cut into shingles at once
+_TOGETHER = 2**16  # words of a question set that are cut into shingles at once
 _FILES = 256  # data files whose fingerprints are kept in memory
 _WORD = re.compile(r"-?\d+|[^\W\d_]+")
 _FACTORS = np.random.default_rng(20).integers(1, 2**63, 8192, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -104,7 +104,7 @@ def words_in(text: str) -> Prints:
 
 @dataclass(frozen=True, eq=False)
 class Sealed:
-    """What a paper looks like.
+    """What a question set looks like.
 
     Attributes:
         name: of the exam.
@@ -121,11 +121,13 @@ class Sealed:
     found: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, paper: Paper) -> Sealed:
-        """Take the fingerprints of a paper."""
-        arrays = [np.asarray(array) for array in paper.questions.values()]
+    def of(cls, name: str, question_set: QuestionSet) -> Sealed:
+        """Take the fingerprints of a question set."""
+        arrays = [np.asarray(array) for array in question_set.questions.values()]
         wide = [array for array in arrays if array.ndim > 1 and array.size and array.dtype.kind in "biuf"]
-        answers = [np.nan_to_num(np.asarray(array, dtype=np.float64)).ravel() for array in paper.answers.values()]
+        answers = [
+            np.nan_to_num(np.asarray(array, dtype=np.float64)).ravel() for array in question_set.answers.values()
+        ]
         key = _sorted(shingles(_words_of(array), LENGTH) for array in answers)
         return cls(name, _sorted(map(fingerprints, wide)), tuple(_runs(array) for array in wide), key)
 
@@ -170,25 +172,25 @@ def _among(prints: Prints, known: Prints) -> npt.NDArray[np.bool_]:
 
 @dataclass
 class Search:
-    """The conductor's memory for the search: the papers of this life of the run, and what was read already.
+    """The conductor's memory for the search: the question sets of this life of the run, and what was read already.
 
     Attributes:
         files: what data files hold, by their digest.
         lines: the words of every line that the last look read: a log grows at its end alone.
     """
 
-    papers: list[Sealed] = field(default_factory=list)
+    question_sets: list[Sealed] = field(default_factory=list)
     files: dict[str, Prints] = field(default_factory=dict)
     lines: dict[str, Prints] = field(default_factory=dict)
 
-    def remember(self, name: str, paper: Paper, most: int = 64) -> None:
-        """Look for this paper too from now on; the oldest beyond `most` are let go."""
-        self.papers = [*self.papers, Sealed.of(name, paper)][-most:]
+    def remember(self, name: str, question_set: QuestionSet, most: int = 64) -> None:
+        """Look for this question set too from now on; the oldest beyond `most` are let go."""
+        self.question_sets = [*self.question_sets, Sealed.of(name, question_set)][-most:]
 
     def judge(
         self, data: Mapping[str, Path], texts: Mapping[str, Path], said: Mapping[str, str] | None = None
     ) -> tuple[Reason, list[Incident]]:
-        """Look for every remembered paper in what a candidate was trained on, and in texts.
+        """Look for every remembered question set in what a candidate was trained on, and in texts.
 
         Args:
             data: digest -> safetensors file, which never changes under its digest.
@@ -201,17 +203,19 @@ class Search:
         incidents: list[Incident] = []
         for digest, path in data.items():
             try:
-                counts = {paper.name: self._hits(paper, digest, path) for paper in self.papers}
+                counts = {
+                    question_set.name: self._hits(question_set, digest, path) for question_set in self.question_sets
+                }
             except ArtefactError as error:
                 return Reason("contamination", False, f"training data cannot be searched: {error}"), []
             incidents += _found(f"training data {digest[:12]}", counts)
         spoken = {name: _tail(path) for name, path in texts.items()}
         spoken |= {name: text[-TAIL:] for name, text in (said or {}).items()}
         for name, words in self._words(spoken).items():
-            lengths = set().union(*(paper.lengths for paper in self.papers))
-            # Runs of fewer than LEAST different words are none of a paper's, and need not be sorted out here.
+            lengths = set().union(*(question_set.lengths for question_set in self.question_sets))
+            # Runs of fewer than LEAST different words are none of a question set's, and need not be sorted out here.
             held_there = {length: np.sort(_runs_of(words, length)) for length in lengths}
-            incidents += _found(name, {p.name: p.in_text(held_there) for p in self.papers})
+            incidents += _found(name, {p.name: p.in_text(held_there) for p in self.question_sets})
         told = "; ".join(incident.detail for incident in incidents)
         count = float(sum(incident.count for incident in incidents))
         reason = Reason("contamination", not incidents, told or "no question of an exam was found", {"found": count})
@@ -227,11 +231,11 @@ class Search:
         nothing = np.zeros(0, np.uint64)
         return {name: np.concatenate([nothing, *(self.lines[line] for line in lines)]) for name, lines in cut.items()}
 
-    def _hits(self, paper: Sealed, digest: str, path: Path) -> int:
-        """Return how many of a paper's rows stand in a data file, looked for once."""
-        if digest not in paper.found:
-            paper.found[digest] = int(_among(paper.rows, self._held(digest, path)).sum())
-        return paper.found[digest]
+    def _hits(self, question_set: Sealed, digest: str, path: Path) -> int:
+        """Return how many of a question set's rows stand in a data file, looked for once."""
+        if digest not in question_set.found:
+            question_set.found[digest] = int(_among(question_set.rows, self._held(digest, path)).sum())
+        return question_set.found[digest]
 
     def _held(self, digest: str, path: Path) -> Prints:
         if digest not in self.files:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.artefacts import read_json, write_json
-from instar.errors import ArchiveError, ArtefactError
-from instar.records import Floats
+from instar.contracts.errors import ArchiveError, ArtefactError
+from instar.contracts.records import Floats
+from instar.executors.artefacts import read_json, write_json
 
 
 class Ladder:
@@ -63,7 +63,7 @@ class Ladder:
         return round(float(values.mean()) / unit) * unit
 
 
-class Looks:
+class QueryBudget:
     """The look budget of a run, in a file: a look is on the disk before anyone sees its answer.
 
     kill -9 between the two costs a look and never gives one away. A later life of the run may lower the budget and not

@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 
 
 class Seal:
@@ -27,7 +27,7 @@ class Seal:
 
         Args:
             root: the ledger's root once the candidate is committed (hexadecimal).
-            purpose: what the questions are for, so that no two papers share a seed.
+            purpose: what the questions are for, so that no two question sets share a seed.
         """
         mac = hmac.new(self._key, f"{root}|{purpose}".encode(), hashlib.sha256).digest()
         return int.from_bytes(mac[:8], "big") >> 1

@@ -1,7 +1,7 @@
 """The exam examines itself: planted cheats must fail and known-good answers must pass, or no run starts.
 
-A lab whose exam is `Probing` is tested before anything is computed. Of any other lab the papers are looked at then, and
-the cheats are made of the founder's own answers as soon as it has sat (`demand_of`).
+A lab whose exam is `Probing` is tested before anything is computed. Of any other lab the question sets are looked at
+then, and the cheats are made of the founder's own answers as soon as it has sat (`demand_of`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.artefacts import encode_arrays
-from instar.errors import ArtefactError, LabError
+from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.protocols import Arrays, Exam, FixedExam, Lab, Probing, QuestionSet, Stage
+from instar.contracts.records import Score
 from instar.exams.cheats import Cheat, Promise, planted
-from instar.interfaces import Arrays, Exam, FixedExam, Lab, Paper, Probing, Stage
-from instar.records import Score
+from instar.executors.artefacts import encode_arrays
 
 Array = npt.NDArray[Any]
 
 CHANCE = 0.5
 """What answers that do not depend on the questions may score, where the exam does not say it itself."""
 FRESH = 0.5
-"""Largest share of a promotion paper's questions that may also stand in a visible one."""
+"""Largest share of a promotion question set's questions that may also stand in a visible one."""
 _SEEDS = (0x5E1F_7E57, 0x0DD5_EED5)  # of no exam that counts: those come from the sealed key
 
 
@@ -42,18 +42,18 @@ def demand(lab: Lab) -> Sequence[Finding]:
     return _demand(lab.name, examine(lab))
 
 
-def demand_of(lab: Lab, paper: Paper, answers: Arrays) -> Sequence[Finding]:
-    """Test a lab's exam with the founder's answers to a paper. Raises `LabError`."""
-    return _demand(lab.name, list(with_answers(lab.exam, paper, answers, None, good=False)))
+def demand_of(lab: Lab, question_set: QuestionSet, answers: Arrays) -> Sequence[Finding]:
+    """Test a lab's exam with the founder's answers to a question set. Raises `LabError`."""
+    return _demand(lab.name, list(with_answers(lab.exam, question_set, answers, None, good=False)))
 
 
 def examine(lab: Lab) -> list[Finding]:
-    """Return what can be found out about a lab's exam without any job: its papers, and with `Probing` all."""
+    """Return what can be found out about a lab's exam without any job: its question sets, and with `Probing` all."""
     exam = lab.exam
-    papers, findings = _papers(exam)
+    question_sets, findings = _question_sets(exam)
     if not all(finding.passed for finding in findings):
-        return findings  # what is no paper can't be marked
-    first, promotion = papers
+        return findings  # what is no question set can't be marked
+    first, promotion = question_sets
     other = exam.set(_SEEDS[1], Stage.SCREEN)
     findings += look_at(exam, first, other, promotion)
     if isinstance(exam, Probing):
@@ -80,85 +80,88 @@ def _demand(name: str, findings: Sequence[Finding]) -> Sequence[Finding]:
     return findings
 
 
-# --- papers ---------------------------------------------------------------------------------------------------------
+# --- question sets
+# ---------------------------------------------------------------------------------------------------------
 
 
-def _papers(exam: Exam) -> tuple[tuple[Paper, Paper], list[Finding]]:
-    """Set a screen and a promotion paper and look whether they are any."""
-    papers, findings = [], []
+def _question_sets(exam: Exam) -> tuple[tuple[QuestionSet, QuestionSet], list[Finding]]:
+    """Set a screen and a promotion question set and look whether they are any."""
+    question_sets, findings = [], []
     for seed, stage in zip(_SEEDS, (Stage.SCREEN, Stage.PROMOTION), strict=True):
         try:
-            paper = exam.set(seed, stage)
-            problem = _no_paper(paper)
+            question_set = exam.set(seed, stage)
+            problem = _no_questions(question_set)
         except Exception as error:  # a plugin's edge: what it raises here is its finding
-            paper, problem = Paper({}), f"{type(error).__name__}: {error}"
-        papers.append(paper)
-        findings.append(Finding(f"a {stage.value} paper has questions", not problem, problem or _size(paper)))
-    return (papers[0], papers[1]), findings
+            question_set, problem = QuestionSet({}), f"{type(error).__name__}: {error}"
+        question_sets.append(question_set)
+        findings.append(
+            Finding(f"a {stage.value} question set has questions", not problem, problem or _size(question_set))
+        )
+    return (question_sets[0], question_sets[1]), findings
 
 
-def _no_paper(paper: Paper) -> str:
+def _no_questions(question_set: QuestionSet) -> str:
     """Say why there is nothing to answer, or return ''."""
-    arrays = [np.asarray(array) for array in paper.questions.values()]
+    arrays = [np.asarray(array) for array in question_set.questions.values()]
     if not arrays:
         return "there are no questions"
     if not all(array.size for array in arrays):
         return "an array of the questions is empty"
-    if any(array.dtype.kind not in "biuf" for array in [*arrays, *map(np.asarray, paper.answers.values())]):
+    if any(array.dtype.kind not in "biuf" for array in [*arrays, *map(np.asarray, question_set.answers.values())]):
         return "questions and answers must be plain numbers"
     return ""
 
 
-def _size(paper: Paper) -> str:
-    return ", ".join(f"{name} {list(np.shape(array))}" for name, array in sorted(paper.questions.items()))
+def _size(question_set: QuestionSet) -> str:
+    return ", ".join(f"{name} {list(np.shape(array))}" for name, array in sorted(question_set.questions.items()))
 
 
-def look_at(exam: Exam, screen: Paper, fresh: Paper, promotion: Paper) -> Iterator[Finding]:
-    """Yield what the papers show: repeatable, fresh, and silent about their answers."""
+def look_at(exam: Exam, screen: QuestionSet, fresh: QuestionSet, promotion: QuestionSet) -> Iterator[Finding]:
+    """Yield what the question sets show: repeatable, fresh, and silent about their answers."""
     again = exam.set(_SEEDS[0], Stage.SCREEN)
     same = encode_arrays(again.questions) == encode_arrays(screen.questions)
     same &= encode_arrays(again.answers) == encode_arrays(screen.answers)
-    yield Finding("the same seed sets the same paper", same, "it does" if same else "it sets another one")
+    yield Finding("the same seed sets the same question set", same, "it does" if same else "it sets another one")
     other = encode_arrays(fresh.questions) != encode_arrays(screen.questions)
-    yield Finding("another seed sets another paper", other, "it does" if other else "the questions are the same")
+    yield Finding("another seed sets another question set", other, "it does" if other else "the questions are the same")
     shared = overlap(promotion, screen)
     if isinstance(exam, FixedExam) and exam.fixed:
         pool = f"a fixed pool of {exam.pool}: {shared:.0%} of the questions shared, looks are counted"
         yield Finding("questions are fresh", exam.pool > 0, pool)
     else:
-        said = f"{shared:.0%} of a promotion paper's questions stand in a visible one, {FRESH:.0%} are allowed"
+        said = f"{shared:.0%} of a promotion question set's questions stand in a visible one, {FRESH:.0%} are allowed"
         yield Finding("questions are fresh", shared <= FRESH, said)
-    for paper, name in ((screen, "screen"), (promotion, "promotion")):
-        leak = told(paper)
+    for question_set, name in ((screen, "screen"), (promotion, "promotion")):
+        leak = told(question_set)
         yield Finding(
-            f"a {name} paper does not tell its answers", not leak, leak or "no answer stands in the questions"
+            f"a {name} question set does not tell its answers", not leak, leak or "no answer stands in the questions"
         )
 
 
-def overlap(paper: Paper, seen: Paper) -> float:
-    """Return the share of a paper's questions, all that belongs to one, which also stand in another."""
-    ours, theirs = _questions(paper), set(_questions(seen))
+def overlap(question_set: QuestionSet, seen: QuestionSet) -> float:
+    """Return the share of a question set's questions, all that belongs to one, which also stand in another."""
+    ours, theirs = _questions(question_set), set(_questions(seen))
     return sum(question in theirs for question in ours) / len(ours)
 
 
-def _questions(paper: Paper) -> list[bytes]:
+def _questions(question_set: QuestionSet) -> list[bytes]:
     """Return every question as bytes: its row of all arrays that have one row per question."""
-    arrays = [np.atleast_1d(array) for _, array in sorted(paper.questions.items())]
+    arrays = [np.atleast_1d(array) for _, array in sorted(question_set.questions.items())]
     count = max(map(len, arrays))
     rows = [array for array in arrays if len(array) == count]
     return [b"|".join(array[row].tobytes() for array in rows) for row in range(count)]
 
 
-def told(paper: Paper) -> str:
+def told(question_set: QuestionSet) -> str:
     """Say which array of the answers stands in the questions or follows from a column of them at once, or return ''.
 
     Tried are its very bytes, and every column of a question as it is, backwards, negated or shifted by a constant.
     """
-    for name, answer in paper.answers.items():
+    for name, answer in question_set.answers.items():
         wanted = np.asarray(answer)
         if wanted.size < 2 or (wanted == wanted.flat[0]).all():
             continue  # a constant tells nothing
-        for asked, question in paper.questions.items():
+        for asked, question in question_set.questions.items():
             if name == asked or _follows(wanted, np.asarray(question)):
                 return f"'{name}' of the answers can be read off '{asked}' of the questions"
     return ""
@@ -181,17 +184,19 @@ def _follows(wanted: Array, question: Array) -> bool:
 # --- marking --------------------------------------------------------------------------------------------------------
 
 
-def with_answers(exam: Exam, paper: Paper, answers: Arrays, other: Arrays | None, *, good: bool) -> Iterator[Finding]:
+def with_answers(
+    exam: Exam, question_set: QuestionSet, answers: Arrays, other: Arrays | None, *, good: bool
+) -> Iterator[Finding]:
     """Yield what marking does with answers of the right form, and with every cheat made of them.
 
     Args:
         exam: under test.
-        paper: what the answers are to.
+        question_set: what the answers are to.
         answers: known to be good, or the founder's.
-        other: such answers to another paper.
+        other: such answers to another question set.
         good: whether they must pass.
     """
-    score, why = _mark(exam, paper, answers)
+    score, why = _mark(exam, question_set, answers)
     if score is None:
         yield Finding("known-good answers" if good else "the founder's answers", False, why)
         return
@@ -199,11 +204,11 @@ def with_answers(exam: Exam, paper: Paper, answers: Arrays, other: Arrays | None
     if good:
         said = f"score {score.metric:.3f}; answers that know nothing may score {least:.3f}"
         yield Finding("known-good answers", score.metric > least, said)
-    yield from _steady(exam, paper, answers, score)
+    yield from _steady(exam, question_set, answers, score)
     ceiling = 0.0 if good else score.metric  # who bends the founder's answers may keep what the founder had
-    for cheat in planted(paper, answers, other, np.random.default_rng(_SEEDS[0])):
+    for cheat in planted(question_set, answers, other, np.random.default_rng(_SEEDS[0])):
         unbent = score.metric if cheat.promise is Promise.NO_GAIN else ceiling
-        yield _try(exam, paper, cheat, unbent)
+        yield _try(exam, question_set, cheat, unbent)
 
 
 def _least(exam: Exam, score: Score) -> float:
@@ -212,22 +217,22 @@ def _least(exam: Exam, score: Score) -> float:
     return chance + 3.0 * float(np.sqrt(chance * (1.0 - chance) / score.values.size))
 
 
-def _steady(exam: Exam, paper: Paper, answers: Arrays, score: Score) -> Iterator[Finding]:
+def _steady(exam: Exam, question_set: QuestionSet, answers: Arrays, score: Score) -> Iterator[Finding]:
     """Yield whether marking again, and marking in another order, gives the same marks."""
-    again = _mark(exam, paper, answers)[0]
+    again = _mark(exam, question_set, answers)[0]
     same = again is not None and np.array_equal(again.values, score.values)
     yield Finding("marking is deterministic", same, "it is" if same else "other marks the second time")
     count = score.values.size
     order = np.random.default_rng(_SEEDS[1]).permutation(count)
-    asked = {name: _reordered(array, count, order) for name, array in paper.questions.items()}
+    asked = {name: _reordered(array, count, order) for name, array in question_set.questions.items()}
     if not any(moved for _, moved in asked.values()) or not all(
         len(np.atleast_1d(a)) == count for a in answers.values()
     ):
         yield Finding("marking is the same in another order", True, "rows are not questions here: not tried")
         return
-    held = {name: _reordered(array, count, order)[0] for name, array in paper.answers.items()}
+    held = {name: _reordered(array, count, order)[0] for name, array in question_set.answers.items()}
     given = {name: _reordered(array, count, order)[0] for name, array in answers.items()}
-    found, why = _mark(exam, Paper({name: array for name, (array, _) in asked.items()}, held), given)
+    found, why = _mark(exam, QuestionSet({name: array for name, (array, _) in asked.items()}, held), given)
     same = found is not None and np.allclose(found.values, score.values[order])
     yield Finding("marking is the same in another order", same, "it is" if same else why or "the marks differ")
 
@@ -238,9 +243,9 @@ def _reordered(array: Any, count: int, order: npt.NDArray[np.int64]) -> tuple[Ar
     return (plain[order] if moved else plain), moved
 
 
-def _try(exam: Exam, paper: Paper, cheat: Cheat, unbent: float) -> Finding:
+def _try(exam: Exam, question_set: QuestionSet, cheat: Cheat, unbent: float) -> Finding:
     """Return whether a cheat is refused or scores no more than it may."""
-    score, why = _mark(exam, paper, cheat.answers)
+    score, why = _mark(exam, question_set, cheat.answers)
     name = f"cheat: {cheat.name}"
     if score is None:
         return Finding(name, why.startswith("refused"), why)
@@ -249,11 +254,11 @@ def _try(exam: Exam, paper: Paper, cheat: Cheat, unbent: float) -> Finding:
     return Finding(name, score.metric <= most + 1e-9, said)
 
 
-def _mark(exam: Exam, paper: Paper, answers: Arrays) -> tuple[Score | None, str]:
+def _mark(exam: Exam, question_set: QuestionSet, answers: Arrays) -> tuple[Score | None, str]:
     """Return the score, or None and what happened: a refusal is as it should be, anything else is a fault."""
-    call: Callable[[Paper, Arrays], Score] = exam.mark
+    call: Callable[[QuestionSet, Arrays], Score] = exam.mark
     try:
-        score = call(paper, answers)
+        score = call(question_set, answers)
     except ArtefactError as error:
         return None, f"refused: {error}"
     except Exception as error:  # a plugin's edge: the loop would have ended here

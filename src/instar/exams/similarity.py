@@ -24,7 +24,7 @@ further trainings from its generation 2 (see docs/decisions/0008-exams.md):
 | two networks from other seeds, trained on the same data (1 pair) | 1.41 | .027 | .31 |
 
 What it can't do: noise above LEAST_MOVED on a copy of the *incumbent* passes here. It changes no score (noise of .2:
-.407 against .410 without), so there the improvement gate is the wall. Distillation of a reference into fresh weights
+.407 against .410 without), so there the improvement gate is the sandbox. Distillation of a reference into fresh weights
 is not seen. A copy of the incumbent whose hidden layers are permuted *and* rescaled unit by unit is not seen. Fine-
 tuning that moves the weights by less than LEAST_MOVED is refused, though it may be honest.
 """
@@ -39,10 +39,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.artefacts import read_arrays
-from instar.errors import ArtefactError
-from instar.interfaces import Arrays
-from instar.records import Reason
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Arrays
+from instar.contracts.records import Reason
+from instar.executors.artefacts import read_arrays
 
 Array = npt.NDArray[Any]
 

@@ -1,6 +1,6 @@
 """The forked child becomes the job: its own session, its limits, its log as standard output, then the entry.
 
-Behind the wall `sandbox.wall` does this in its own order; `become` is for jobs without a wall.
+In the sandbox `sandbox.wall` does this in its own order; `become` is for jobs without a sandbox.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from instar.executors import kernel, rooms
+from instar.executors import job_directory, kernel
 from instar.executors.protocol import Task
 
 MAX_DESCRIPTORS = 1024
@@ -22,32 +22,32 @@ STACK_BYTES = 32 * 2**20  # room that a thread's stack and arena take in RLIMIT_
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def become(task: Task, keeper: int) -> NoReturn:
-    """Run the task in this process, without a wall, and exit as `work` does."""
+def become(task: Task, supervisor: int) -> NoReturn:
+    """Run the task in this process, without a sandbox, and exit as `work` does."""
     try:
         os.setsid()
-        kernel.die_with_parent(keeper)
+        kernel.die_with_parent(supervisor)
         open_log(task)
         kernel.close_descriptors()
-        os.chdir(task.room)
-        os.environ.update(HOME=task.room, TMPDIR=task.room)
+        os.chdir(task.job_dir)
+        os.environ.update(HOME=task.job_dir, TMPDIR=task.job_dir)
         limit(task)
     except BaseException:  # the executor's edge: nothing of the task has run
         traceback.print_exc()
         _leave(1)
-    work(task, Path(task.room))
+    work(task, Path(task.job_dir))
 
 
-def work(task: Task, room: Path) -> NoReturn:
+def work(task: Task, job_dir: Path) -> NoReturn:
     """Call the task's entry and exit: 0 for done, its own status after `sys.exit`, 1 after an exception."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _set_threads(task.threads)
-        rooms.call(task.entry, room, task.payload)
+        job_directory.call(task.entry, job_dir, task.payload)
         status = 0
     except SystemExit as request:
-        status = rooms.exit_code(request)
+        status = job_directory.exit_code(request)
         if not isinstance(request.code, int | None):
             sys.stderr.write(f"{request.code}\n")
     except BaseException:  # the executor's edge: whatever a candidate raises is a crash, told in its log
@@ -58,7 +58,7 @@ def work(task: Task, room: Path) -> NoReturn:
 
 def open_log(task: Task) -> None:
     """Read nothing, write to the log, line by line so that a killed job's last words are there."""
-    log = os.path.join(task.room, rooms.LOG)
+    log = os.path.join(task.job_dir, job_directory.LOG)
     null = os.open(os.devnull, os.O_RDONLY)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     for source, target in ((null, 0), (file, 1), (file, 2)):
@@ -80,13 +80,13 @@ def _set_threads(count: int) -> None:
 
 
 def limit(task: Task) -> None:
-    """Set hard limits that hold between two looks of the keeper, which does the exact accounting.
+    """Set hard limits that hold between two looks of the supervisor, which does the exact accounting.
 
     RLIMIT_DATA also counts memory that is reserved and never touched, and what the job inherited.
     """
     seconds = math.ceil(task.cpu_seconds)
     _lower(resource.RLIMIT_CPU, seconds, seconds + 1)
-    _lower(resource.RLIMIT_FSIZE, max(task.output_bytes, rooms.LOG_BYTES + 1))
+    _lower(resource.RLIMIT_FSIZE, max(task.output_bytes, job_directory.LOG_BYTES + 1))
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
     if sys.platform == "linux":

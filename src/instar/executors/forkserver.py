@@ -1,4 +1,4 @@
-"""The fork server: imports heavy modules once, then forks a keeper (and that the job) for every slot.
+"""The fork server: imports heavy modules once, then forks a supervisor (and that the job) for every slot.
 
 Started by `local` as `python -P -s -m instar.executors.forkserver`, with a socket and a minimal environment.
 It has one thread when it forks, which is what makes forking torch safe. It never waits for the conductor:
@@ -24,32 +24,32 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import NoReturn
 
+from instar.contracts.records import OutcomeState
 from instar.executors import kernel
-from instar.executors.keeper import keep
 from instar.executors.protocol import Ending, Message, Task, Wire
-from instar.records import OutcomeState
+from instar.executors.supervisor import keep
 from instar.sandbox import Policy, cgroups, visible_here
 
-CLOSE_SECONDS = 0.7  # how long keepers may take to end their jobs when everything ends
+CLOSE_SECONDS = 0.7  # how long supervisors may take to end their jobs when everything ends
 CANCEL_SECONDS = 5.0  # the same after its job was cancelled
-GRACE_SECONDS = 10.0  # past a job's wall limit, after which a keeper that doesn't report is itself killed
+GRACE_SECONDS = 10.0  # past a job's wall limit, after which a supervisor that doesn't report is itself killed
 
 
 @dataclass
 class Slot:
-    """A slot that is taken: the task, its keeper, and what the keeper has reported so far."""
+    """A slot that is taken: the task, its supervisor, and what the supervisor has reported so far."""
 
     task: Task
-    keeper: int
+    supervisor: int
     channel: socket.socket
     began: float
     group: cgroups.Group | None
-    overdue_at: float  # when the keeper itself counts as hung (monotonic seconds)
+    overdue_at: float  # when the supervisor itself counts as hung (monotonic seconds)
     report: bytearray = field(default_factory=bytearray)
 
 
 class Server:
-    """Slots and queue. One selector waits for the conductor and for every keeper."""
+    """Slots and queue. One selector waits for the conductor and for every supervisor."""
 
     def __init__(self, wire: Wire, slots: int, conductor: int, view: Policy | None) -> None:
         self.wire = wire
@@ -102,7 +102,7 @@ class Server:
         return is_open
 
     def _cancel(self, key: str) -> None:
-        """Drop a queued job, or tell a running one's keeper by end of file."""
+        """Drop a queued job, or tell a running one's supervisor by end of file."""
         if slot := self.taken.get(key):
             slot.overdue_at = min(slot.overdue_at, time.monotonic() + CANCEL_SECONDS)
             with suppress(OSError):
@@ -117,19 +117,19 @@ class Server:
             self._start(self.queue.popleft())
 
     def _start(self, task: Task) -> None:
-        """Fork the task's keeper. The conductor is told first: if this kills the server, it knows by which job."""
+        """Fork the task's supervisor. The conductor is told first: if this kills the server, it knows by which job."""
         self.wire.send({"began": task.key})
         began = time.monotonic()
         group = self.groups.group() if self.groups is not None else None
         ours, theirs = socket.socketpair()
-        keeper = os.fork()
-        if keeper == 0:
+        supervisor = os.fork()
+        if supervisor == 0:
             kernel.wake_when_orphaned()
             self._forget()
             keep(task, theirs, self.view, group)
         theirs.close()
         slot = self.taken[task.key] = Slot(
-            task, keeper, ours, began, group, began + task.wall_seconds + GRACE_SECONDS
+            task, supervisor, ours, began, group, began + task.wall_seconds + GRACE_SECONDS
         )  # fmt: skip
         self.selector.register(ours, selectors.EVENT_READ, slot)
 
@@ -141,7 +141,7 @@ class Server:
         self.wire.forget()
 
     def _hear(self, slot: Slot) -> None:
-        """Take in a part of a keeper's report; its end frees the slot."""
+        """Take in a part of a supervisor's report; its end frees the slot."""
         try:
             chunk = slot.channel.recv(1 << 16)
         except OSError:
@@ -155,15 +155,15 @@ class Server:
         self.selector.unregister(slot.channel)
         slot.channel.close()
         cpu_before = kernel.reaped_use().cpu_seconds
-        os.waitpid(slot.keeper, 0)
+        os.waitpid(slot.supervisor, 0)
         del self.taken[slot.task.key]
         held_seconds = time.monotonic() - slot.began
         try:
             ending = Ending.from_json(json.loads(slot.report))
-        except (ValueError, TypeError, KeyError):  # cut off, or not the keeper's
+        except (ValueError, TypeError, KeyError):  # cut off, or not the supervisor's
             self._kill_strays()
             cpu_seconds = kernel.reaped_use().cpu_seconds - cpu_before
-            ending = Ending(OutcomeState.CRASHED, "the job's keeper was killed", cpu_seconds, held_seconds)
+            ending = Ending(OutcomeState.CRASHED, "the job's supervisor was killed", cpu_seconds, held_seconds)
         _remove(slot)
         self._tell(slot.task.key, ending, held_seconds)
 
@@ -171,25 +171,25 @@ class Server:
         self.wire.send({"ended": key, "ending": asdict(ending), "held_seconds": held_seconds})
 
     def _patience(self) -> float | None:
-        """Return the seconds until the first keeper is overdue."""
+        """Return the seconds until the first supervisor is overdue."""
         return max(0.0, min(s.overdue_at for s in self.taken.values()) - time.monotonic()) if self.taken else None
 
     def _end_hung(self) -> None:
-        """Kill keepers that are overdue: a job could have stopped its own. Its end of file frees the slot."""
+        """Kill supervisors that are overdue: a job could have stopped its own. Its end of file frees the slot."""
         for slot in self.taken.values():
             if time.monotonic() >= slot.overdue_at:
-                os.kill(slot.keeper, signal.SIGKILL)
+                os.kill(slot.supervisor, signal.SIGKILL)
 
     def _kill_strays(self) -> None:
-        """Kill processes that a dead keeper left: they are now the server's own children."""
-        keepers = {slot.keeper for slot in self.taken.values()}
-        while strays := [pid for pid in kernel.children(os.getpid()) if pid not in keepers]:
+        """Kill processes that a dead supervisor left: they are now the server's own children."""
+        supervisors = {slot.supervisor for slot in self.taken.values()}
+        while strays := [pid for pid in kernel.children(os.getpid()) if pid not in supervisors]:
             for pid in strays:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
     def _end_everything(self) -> None:
-        """Let the keepers end their jobs; kill what is still there after `CLOSE_SECONDS`."""
+        """Let the supervisors end their jobs; kill what is still there after `CLOSE_SECONDS`."""
         self.queue.clear()
         deadline = time.monotonic() + CLOSE_SECONDS
         self.selector.unregister(self.wire.socket)
@@ -207,7 +207,7 @@ class Server:
 
 
 def _remove(slot: Slot) -> None:
-    """Remove the group that a keeper left: one that was killed, or whose wall could not be built."""
+    """Remove the group that a supervisor left: one that was killed, or whose wall could not be built."""
     if slot.group is not None:
         slot.group.end()
 
@@ -227,7 +227,7 @@ def preload(modules: Sequence[str]) -> None:
 def main(arguments: Sequence[str]) -> NoReturn:
     """Serve until the conductor goes.
 
-    Arguments: socket, conductor's pid, slots, the directories that no job may see (a JSON list; null: no wall), then
+    Arguments: socket, conductor's pid, slots, the directories that no job may see (a JSON list; null: no sandbox), then
     the modules to preload.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the conductor to decide on

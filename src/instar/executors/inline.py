@@ -14,9 +14,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Self
 
-from instar.errors import BadInput
-from instar.executors import rooms
-from instar.records import Job, Outcome, OutcomeState, Usage
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Job, Outcome, OutcomeState, Usage
+from instar.executors import job_directory
 
 
 def create(
@@ -69,8 +69,8 @@ class InlineExecutor:
         self._check_usable()
         if job.key in self._keys:
             raise BadInput(f"job {job.key!r} is already under way", "Give every job of a run its own key.")
-        payload = rooms.check(job)
-        self._queue.append((job, rooms.furnish(self._root, job), payload))
+        payload = job_directory.check(job)
+        self._queue.append((job, job_directory.furnish(self._root, job), payload))
         self._keys.add(job.key)
 
     def wait(self, timeout: float | None = None) -> Sequence[Outcome]:
@@ -79,12 +79,12 @@ class InlineExecutor:
         self._check_usable()
         if not self._queue:
             return ()
-        job, room, payload = self._queue.popleft()
+        job, job_dir, payload = self._queue.popleft()
         self._keys.remove(job.key)
         if job.key in self._cancelled:
             self._cancelled.remove(job.key)
-            return (Outcome(job.key, OutcomeState.CANCELLED, Usage(), room / "out", "cancelled before it began"),)
-        return (self._run(job, room, payload),)
+            return (Outcome(job.key, OutcomeState.CANCELLED, Usage(), job_dir / "out", "cancelled before it began"),)
+        return (self._run(job, job_dir, payload),)
 
     def cancel(self, key: str) -> None:
         """Let a queued job's outcome be CANCELLED. Unknown keys are ignored."""
@@ -101,43 +101,43 @@ class InlineExecutor:
         if self._closed:
             raise BadInput("the executor is closed", "Make a new one.")
 
-    def _run(self, job: Job, room: Path, payload: dict[str, Any]) -> Outcome:
+    def _run(self, job: Job, job_dir: Path, payload: dict[str, Any]) -> Outcome:
         """Call the job's entry and judge what came of it."""
         began, cpu_began = time.monotonic(), time.process_time()
-        failure = _call(job.entry, room, payload)
+        failure = _call(job.entry, job_dir, payload)
         usage = Usage(time.process_time() - cpu_began, time.monotonic() - began)
         self.busy_seconds += usage.wall_seconds
-        state, reason = _judge(job, room, usage, failure)
-        return Outcome(job.key, state, usage, room / "out", reason)
+        state, reason = _judge(job, job_dir, usage, failure)
+        return Outcome(job.key, state, usage, job_dir / "out", reason)
 
 
-def _call(entry: str, room: Path, payload: dict[str, Any]) -> BaseException | None:
+def _call(entry: str, job_dir: Path, payload: dict[str, Any]) -> BaseException | None:
     """Call the entry with its output in the room's log; return what it raised. Ctrl-C passes through."""
-    with (room / rooms.LOG).open("a") as log, redirect_stdout(log), redirect_stderr(log):
+    with (job_dir / job_directory.LOG).open("a") as log, redirect_stdout(log), redirect_stderr(log):
         try:
-            rooms.call(entry, room, payload)
+            job_directory.call(entry, job_dir, payload)
         except SystemExit as request:
-            return request if rooms.exit_code(request) else None
+            return request if job_directory.exit_code(request) else None
         except Exception as error:  # the executor's edge: whatever a candidate raises is a crash
             traceback.print_exc()
             return error
     return None
 
 
-def _judge(job: Job, room: Path, usage: Usage, failure: BaseException | None) -> tuple[OutcomeState, str]:
+def _judge(job: Job, job_dir: Path, usage: Usage, failure: BaseException | None) -> tuple[OutcomeState, str]:
     """Return the state and the reason, in the order in which `local` finds them."""
-    log, limits = room / rooms.LOG, job.limits
+    log, limits = job_dir / job_directory.LOG, job.limits
     if isinstance(failure, MemoryError):
-        return OutcomeState.OUT_OF_MEMORY, rooms.crash_reason("refused more memory", log)
+        return OutcomeState.OUT_OF_MEMORY, job_directory.crash_reason("refused more memory", log)
     if usage.cpu_seconds > limits.cpu_seconds:
         return OutcomeState.TIMED_OUT, f"over {limits.cpu_seconds:g} CPU seconds"
     if usage.wall_seconds > limits.wall_seconds:
         return OutcomeState.TIMED_OUT, f"over {limits.wall_seconds:g} wall seconds"
-    if rooms.length(log) > rooms.LOG_BYTES:
-        return OutcomeState.CRASHED, f"log over {rooms.LOG_BYTES} bytes"
-    if excess := rooms.overfull(room, limits.output_bytes):
+    if job_directory.length(log) > job_directory.LOG_BYTES:
+        return OutcomeState.CRASHED, f"log over {job_directory.LOG_BYTES} bytes"
+    if excess := job_directory.overfull(job_dir, limits.output_bytes):
         return OutcomeState.CRASHED, excess
     if failure is not None:
-        code = rooms.exit_code(failure) if isinstance(failure, SystemExit) else 1
-        return OutcomeState.CRASHED, rooms.crash_reason(f"exit code {code}", log)
+        code = job_directory.exit_code(failure) if isinstance(failure, SystemExit) else 1
+        return OutcomeState.CRASHED, job_directory.crash_reason(f"exit code {code}", log)
     return OutcomeState.DONE, ""

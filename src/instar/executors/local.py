@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from instar.errors import BadInput, InstarError, MissingPart
-from instar.executors import rooms
+from instar.contracts.errors import BadInput, InstarError, MissingPart
+from instar.contracts.records import Job, Outcome, OutcomeState, Usage
+from instar.executors import job_directory
 from instar.executors.child import THREAD_VARIABLES
 from instar.executors.protocol import Ending, Message, Task, Wire
-from instar.records import Job, Outcome, OutcomeState, Usage
 from instar.sandbox.probe import require
 
 STARTS = 3  # a server that ends this often without beginning a job is given up
@@ -42,10 +42,10 @@ def create(
         root: directory in which every job gets its room.
         preload: modules to import once, before any fork.
         hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
-        unsafe_no_sandbox: whether jobs run without a wall.
+        unsafe_no_sandbox: whether jobs run without a sandbox.
 
     Raises:
-        MissingPart: the wall can't be built on this machine.
+        MissingPart: the sandbox can't be built on this machine.
     """
     return LocalExecutor(slots, root, preload, hidden=hidden, unsafe_no_sandbox=unsafe_no_sandbox)
 
@@ -83,8 +83,8 @@ class LocalExecutor:
         self._root = root.absolute()
         self._root.mkdir(parents=True, exist_ok=True)
         self._preload = list(preload)
-        self._walled = not unsafe_no_sandbox
-        if self._walled:
+        self._sandboxed = not unsafe_no_sandbox
+        if self._sandboxed:
             require()
         self._hidden = _places([self._root, *hidden])
         self._environment = _minimal_environment(self._root) | dict(environment or {})
@@ -114,12 +114,12 @@ class LocalExecutor:
         self._check_usable()
         if job.key in self._jobs or any(outcome.key == job.key for outcome in self._outcomes):
             raise BadInput(f"job {job.key!r} is already under way", "Give every job of a run its own key.")
-        payload = rooms.check(job)
-        room = rooms.furnish(self._root, job, linked=not self._walled)
+        payload = job_directory.check(job)
+        job_dir = job_directory.furnish(self._root, job, linked=not self._sandboxed)
         inputs = {name: str(path.absolute()) for name, path in job.inputs.items()}
         limits = job.limits
         task = Task(
-            job.key, job.entry, str(room), payload, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes,
+            job.key, job.entry, str(job_dir), payload, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes,
             limits.output_bytes, job.threads, inputs,
         )  # fmt: skip
         self._jobs[job.key] = _Entrusted(task)
@@ -167,7 +167,7 @@ class LocalExecutor:
         ours, theirs = socket.socketpair()
         with theirs, (self._root / SERVER_LOG).open("wb") as log:
             arguments = [str(number) for number in (theirs.fileno(), os.getpid(), self.slots)]
-            arguments.append(json.dumps(self._hidden if self._walled else None))
+            arguments.append(json.dumps(self._hidden if self._sandboxed else None))
             self._server = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
                 # Not -I: it would take away PYTHONHASHSEED, and the environment is ours from end to end.
                 [sys.executable, "-P", "-s", "-m", "instar.executors.forkserver", *arguments, *self._preload],
@@ -241,7 +241,7 @@ class LocalExecutor:
         task = self._jobs.pop(key).task
         usage = Usage(ending.cpu_seconds, ending.wall_seconds, ending.peak_memory_bytes)
         self._outcomes.append(
-            Outcome(key, ending.state, usage, Path(task.room, "out"), ending.reason, ending.incidents)
+            Outcome(key, ending.state, usage, Path(task.job_dir, "out"), ending.reason, ending.incidents)
         )
 
     def _recover(self, why: str = "fork server died") -> None:
@@ -256,7 +256,9 @@ class LocalExecutor:
                 self._finish(key, Ending(OutcomeState.CANCELLED, "cancelled before it began"))
         if self._starts >= STARTS:
             log = self._root / SERVER_LOG
-            self._fail(InstarError(f"the fork server ended {STARTS} times: {rooms.last_line(log)}", f"Read {log}."))
+            self._fail(
+                InstarError(f"the fork server ended {STARTS} times: {job_directory.last_line(log)}", f"Read {log}.")
+            )
         self._start()
 
     def _fail(self, error: InstarError) -> None:

@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from instar.records import Incident, OutcomeState
+from instar.contracts.records import Incident, OutcomeState
 
 Message = dict[str, Any]
 
@@ -24,7 +24,7 @@ class Task:
 
     key: str
     entry: str
-    room: str
+    job_dir: str
     payload: Message
     wall_seconds: float
     cpu_seconds: float
@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended and what it used, as its keeper measured it."""
+    """How a job ended and what it used, as its supervisor measured it."""
 
     state: OutcomeState
     reason: str = ""

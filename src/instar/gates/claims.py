@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from instar.records import Decision, Evidence, Reason
+from instar.contracts.records import Decision, Evidence, Reason
 
 UNSAFE = "Promoted by self-reported numbers (--unsafe-self-reported): the training wrote its own mark."
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Safeguard
+from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
 from instar.gates import options as check
 from instar.gates.pairing import problem, random_order, refuse
-from instar.interfaces import Safeguard
-from instar.records import Decision, Evidence, Floats, Reason, Score
 from instar.stats.evalues import in_words, log_e_process
 
 _REFERENCES = ("incumbent", "founder", "both")
@@ -88,7 +88,7 @@ class Collapse:
         numbers = {"pieces": float(data.pieces), "ungrounded": float(data.ungrounded), "share": share}
         text = f"{share:.1%} of {data.pieces} pieces of training data were made and judged by models alone"
         if self.ungrounded == 1.0:
-            return Reason(self.name, True, f"{text} (shown, not judged: a control arm)", numbers)
+            return Reason(self.name, True, f"{text} (shown, not judged: a baseline)", numbers)
         passed = share <= self.ungrounded
         return Reason(self.name, passed, f"{text}, {self.ungrounded:.0%} are allowed", numbers)
 
@@ -124,7 +124,7 @@ class Collapse:
         return Reason(self.name, passed, text if passed else f"{text}: not shown to be kept", numbers)
 
     def impossible(self, outline: Score) -> str | None:
-        """Say which safeguard an unchanged successor could not be shown to keep on this paper, or None."""
+        """Say which safeguard an unchanged successor could not be shown to keep on this question set, or None."""
         for safeguard in self.safeguards:
             figure = outline.safeguards.get(safeguard.name)
             if not isinstance(figure, np.ndarray):

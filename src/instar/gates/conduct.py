@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Decision, Evidence, Incident, Reason
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
-from instar.records import Decision, Evidence, Incident, Reason
 
 _DENIED = "denied call"
 _SOFT = ("limit", "bad answers")  # they end the job, which is price enough; they are listed

@@ -27,10 +27,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Decision, Estimate, Evidence, Floats, Reason, Score
 from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
-from instar.records import Decision, Estimate, Evidence, Floats, Reason, Score
 from instar.stats.evalues import in_words, log_e_process, spent_alpha
 from instar.stats.intervals import paired_difference
 
@@ -99,7 +99,7 @@ class Improvement:
         return _Comparison(paired_difference(mean, reference), log_e, gains)
 
     def impossible(self, outline: Score) -> str | None:
-        """Say that even a candidate that wins every question could not pass on this paper, or None."""
+        """Say that even a candidate that wins every question could not pass on this question set, or None."""
         won = np.ones_like(outline.values)
         log_e, alpha = float(log_e_process(won, 0.0, -1.0, 1.0).max()), spent_alpha(self.alpha, 1)
         if log_e >= -math.log(alpha):

@@ -1,15 +1,15 @@
 """The noise floor: the candidate must be better than what the incumbent's own design gives under other seeds.
 
-The incumbent's siblings are its design retrained under new seeds (they were trained for its own promotion anyway) and
-sit the candidate's fresh paper, as do the candidate's training seeds. H0: all these models come from one distribution,
-that is, nothing but the seed has changed. Under H0, with normal means, the difference of the two groups' means over
-its pooled standard error is Student's t with S + K - 2 degrees of freedom (S seeds, K siblings): the gate passes when
-t is past the one-sided critical value. Rejecting says that the candidate's models are better than a retraining of the
-incumbent would be; not by what: a new design, fresh data and further training all count.
+The incumbent's seed replicas are its design retrained under new seeds (they were trained for its own promotion anyway)
+and sit the candidate's fresh question set, as do the candidate's training seeds. H0: all these models come from one
+distribution, that is, nothing but the seed has changed. Under H0, with normal means, the difference of the two groups'
+means over its pooled standard error is Student's t with S + K - 2 degrees of freedom (S seeds, K seed replicas): the
+gate passes when t is past the one-sided critical value. Rejecting says that the candidate's models are better than a
+retraining of the incumbent would be; not by what: a new design, fresh data and further training all count.
 
 The seeds of candidates that were judged against this incumbent before tell of the spread too: each brings S - 1 degrees
 of freedom more. Otherwise a few failures would raise the bar to where three seeds can never show anything. That takes
-their designs to spread alike; where the candidate and the siblings spread wider than all together, theirs counts.
+their designs to spread alike; where the candidate and the seed replicas spread wider than all together, theirs counts.
 
 The founder was trained once. The candidates' spread then stands for both (S - 1 degrees of freedom for each of them).
 
@@ -24,11 +24,12 @@ ones are expected (as in alpha-investing, Foster & Stine, JRSS B 70:429, 2008). 
 14 standard errors of the first challenger of a twentieth generation: no three seeds show that.
 
 Where a lab has run the founder's design under many seeds before anything was accepted (`founder`), their spread counts
-too, and where those runs answered the same questions (`comparable`) they stand in for the siblings that the founder
-lacks. Seeds that all score alike where the founder's do not are no evidence: such a design does not heed its seed.
+too, and where those runs answered the same questions (`comparable`) they stand in for the seed replicas that the
+founder lacks. Seeds that all score alike where the founder's do not are no evidence: such a design does not heed its
+seed.
 
 What does not hold exactly: a finalist's first seed was chosen by the visible screen, so its group is a little above
-its design's mean. So is that of the siblings, who were finalists too. `bench/gates.py` simulates it.
+its design's mean. So is that of the seed replicas, who were finalists too. `bench/gates.py` simulates it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Decision, Evidence, Reason, Score
 from instar.gates import options as check
 from instar.gates.pairing import means, pooled, problem, refuse
-from instar.records import Decision, Evidence, Reason, Score
 from instar.stats.evalues import spent_alpha
 
 
@@ -78,16 +79,18 @@ class NoiseFloor:
             raise BadInput(f"{self.name} gate: founder needs two metrics or more in [0, 1]", "The lab measures them.")
 
     def judge(self, evidence: Evidence) -> Decision:
-        """Return whether the seeds' means are above the siblings' by more than seeds explain."""
+        """Return whether the seeds' means are above the seed replicas' by more than seeds explain."""
         fault = problem(evidence)
         if fault:
             return refuse(self.name, fault)
         if len(evidence.candidate) < self.seeds:
             return refuse(self.name, f"{len(evidence.candidate)} training seeds were examined, {self.seeds} are needed")
-        if evidence.siblings is None:
-            return refuse(self.name, "the incumbent's siblings, its design under other seeds, are missing")
-        if len(evidence.siblings) == 1:
-            return refuse(self.name, "the incumbent has one sibling: its design was not retrained under other seeds")
+        if evidence.incumbent_replicas is None:
+            return refuse(self.name, "the incumbent's seed replicas, its design under other seeds, are missing")
+        if len(evidence.incumbent_replicas) == 1:
+            return refuse(
+                self.name, "the incumbent has one seed replica: its design was not retrained under other seeds"
+            )
         metrics = means(evidence.candidate)
         if len(set(self.founder)) > 1 and len(set(metrics.tolist())) == 1:
             return refuse(self.name, f"all {metrics.size} seeds score exactly alike: the design does not heed its seed")
@@ -96,13 +99,13 @@ class NoiseFloor:
     def _reason(self, evidence: Evidence, alpha: float) -> Reason:
         """Compare the means of two groups of models, in words and numbers."""
         runs = np.array(self.founder)
-        stands_in = not evidence.siblings and self.comparable and runs.size > 1
-        others = runs if stands_in else means(evidence.siblings or (evidence.incumbent,))
+        stands_in = not evidence.incumbent_replicas and self.comparable and runs.size > 1
+        others = runs if stands_in else means(evidence.incumbent_replicas or (evidence.incumbent,))
         groups = [means(evidence.candidate), others]
         seen, _ = pooled(groups)
         known = [] if stands_in or not runs.size else [runs]
         together, freedom = pooled([*groups, *known, *map(np.array, evidence.earlier)])
-        spread = max(seen, together, self.floor, _question_noise(evidence.candidate, evidence.siblings or ()))
+        spread = max(seen, together, self.floor, _question_noise(evidence.candidate, evidence.incumbent_replicas or ()))
         gain = float(groups[0].mean() - groups[1].mean())
         needed = self.needed(alpha, spread, groups[0].size, groups[1].size, freedom)
         passed = gain > needed
@@ -115,19 +118,19 @@ class NoiseFloor:
             "degrees_of_freedom": float(freedom),
             "alpha": alpha,
             "seeds": float(groups[0].size),
-            "siblings": float(others.size if stands_in else len(evidence.siblings or ())),
+            "replicas": float(others.size if stands_in else len(evidence.incumbent_replicas or ())),
         }
         numbers |= {f"seed_{i + 1}": float(mean) for i, mean in enumerate(groups[0])}
-        numbers |= {f"sibling_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.siblings}
+        numbers |= {f"sibling_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.incumbent_replicas}
         return Reason(self.name, passed, _words(passed, numbers, stands_in), numbers)
 
-    def needed(self, alpha: float, spread: float, seeds: int, siblings: int, freedom: int) -> float:
+    def needed(self, alpha: float, spread: float, seeds: int, incumbent_replicas: int, freedom: int) -> float:
         """Return the gain past which a change of seed is no explanation, in shares of the score."""
         critical = float(special.stdtrit(freedom, 1.0 - alpha))
-        return critical * spread * math.sqrt(1.0 / seeds + 1.0 / siblings)
+        return critical * spread * math.sqrt(1.0 / seeds + 1.0 / incumbent_replicas)
 
     def impossible(self, outline: Score) -> str | None:
-        """Say that even a perfect candidate could not pass on this paper, or None."""
+        """Say that even a perfect candidate could not pass on this question set, or None."""
         del outline
         freedom = 2 * (self.seeds - 1)
         needed = self.needed(spent_alpha(self.alpha, 1), self.floor, self.seeds, self.seeds, freedom)
@@ -144,9 +147,13 @@ def _question_noise(*groups: tuple[Score, ...]) -> float:
 
 
 def _words(passed: bool, numbers: Mapping[str, float], founder: bool) -> str:
-    seeds, siblings = int(numbers["seeds"]), int(numbers["siblings"])
-    whom = f"{siblings} siblings of the incumbent" if siblings else "founder, which was trained once (no siblings)"
-    whom = f"{siblings} runs of the founder's design" if founder else whom
+    seeds, incumbent_replicas = int(numbers["seeds"]), int(numbers["replicas"])
+    whom = (
+        f"{incumbent_replicas} seed replicas of the incumbent"
+        if incumbent_replicas
+        else "founder, which was trained once (no seed replicas)"
+    )
+    whom = f"{incumbent_replicas} runs of the founder's design" if founder else whom
     verdict = "more than a change of seed" if passed else "no more than a change of seed may give"
     least = f", {100 * numbers['spread_used']:.2f} used" if numbers["spread_used"] > numbers["seed_spread"] else ""
     return (

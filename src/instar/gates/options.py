@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 
 
 def known(gate: str, options: Mapping[str, object], *names: str) -> None:

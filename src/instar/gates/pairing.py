@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from instar.records import Decision, Evidence, Floats, Reason, Score
+from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
 
 
 def problem(evidence: Evidence) -> str | None:
@@ -28,7 +28,9 @@ def problem(evidence: Evidence) -> str | None:
     named |= {f"the candidate's seed {i + 1}": score for i, score in enumerate(evidence.candidate)}
     if evidence.successor is not None:
         named["the successor"] = evidence.successor
-    named |= {f"the incumbent's sibling {i + 1}": score for i, score in enumerate(evidence.siblings or ())}
+    named |= {
+        f"the incumbent's seed replica {i + 1}": score for i, score in enumerate(evidence.incumbent_replicas or ())
+    }
     for name, score in named.items():
         if not isinstance(score, Score):
             return f"{name} has no score"

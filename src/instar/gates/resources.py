@@ -1,7 +1,7 @@
 """The resources gate: the successor may not be much bigger, slower or dearer to train than the incumbent.
 
-All three are the conductor's own measures: the size of the artefact's files, the CPU seconds of the exam room that
-answered this very paper, and the mean CPU seconds of the candidate's training seeds, by the operating system's
+All three are the conductor's own measures: the size of the artefact's files, the CPU seconds of the exam sandbox that
+answered this very question set, and the mean CPU seconds of the candidate's training seeds, by the operating system's
 accounting. Each must be within a ratio of the incumbent's, plus a slack that keeps the noise of short timings out of
 it, and within an absolute limit where one is set. The null is not a statistical one: timings are single measurements,
 so the ratios are wide.
@@ -18,10 +18,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Decision, Evidence, Footprint, Reason, Sizes
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
-from instar.records import Decision, Evidence, Footprint, Reason, Sizes
 
 _MEBIBYTE = 2**20
 

@@ -20,9 +20,9 @@ from enum import StrEnum
 import numpy as np
 from scipy import special
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
-from instar.records import Decision, Evidence, Floats, Reason, Score
 from instar.stats.evalues import STAKES, STARTS, in_words, log_e_process
 from instar.stats.intervals import paired_difference
 
@@ -82,7 +82,7 @@ class Retention:
         return Decision(tuple(reasons))
 
     def impossible(self, outline: Score) -> str | None:
-        """Say which band has too few questions for an unchanged candidate to pass on this paper, or None."""
+        """Say which band has too few questions for an unchanged candidate to pass on this question set, or None."""
         for band, name in enumerate(outline.band_names):
             count = int((outline.bands == band).sum())
             if not count or self._log_e(np.zeros(count)) < -math.log(self.alpha):

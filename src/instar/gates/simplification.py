@@ -2,10 +2,10 @@
 
 Asked only of a candidate that the improvement or the noise gate refused. H0: its design is worse than the incumbent's
 by more than a margin. With normal means of training seeds, the lower end of a one-sided t interval for the difference
-between the candidate's seeds and the incumbent's siblings (or the founder's runs) has to lie above -margin. The margin
-is `margin` standard deviations between seeds, as the siblings and the founder's runs spread, never the candidate: it
-cannot widen what counts as equal. After each simplification the margin is halved until something improves, so that any
-number of them in a row loses at most twice the margin (docs/decisions/0017-simplification.md).
+between the candidate's seeds and the incumbent's seed replicas (or the founder's runs) has to lie above -margin. The
+margin is `margin` standard deviations between seeds, as the seed replicas and the founder's runs spread, never the
+candidate: it cannot widen what counts as equal. After each simplification the margin is halved until something
+improves, so that any number of them in a row loses at most twice the margin (docs/decisions/0017-simplification.md).
 
 The j-th candidate that is judged against one incumbent may spend 6 alpha / (pi^2 j^2), as at the noise gate. All other
 gates are asked as ever.
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
+from instar.contracts.protocols import Gate
+from instar.contracts.records import Decision, Evidence, Reason, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.pairing import means, pooled, problem
-from instar.interfaces import Gate
-from instar.records import Decision, Evidence, Reason, Score
 from instar.stats.evalues import spent_alpha
 
 NAME = "simplification"
@@ -59,7 +59,7 @@ class OrSimpler:
         return Decision((reason,)) if reason.passed else Decision((*asked.reasons, reason))
 
     def impossible(self, outline: Score) -> str | None:
-        """Say why no gain could be shown on such a paper, or None."""
+        """Say why no gain could be shown on such a question set, or None."""
         asked = (getattr(gate, "impossible", None) for gate in self.gates)
         return next((why for ask in asked if ask is not None and (why := ask(outline))), None)
 
@@ -69,8 +69,8 @@ class OrSimpler:
         if code is None or code.size > (1.0 - LEAST_SAVED) * code.incumbent_size:
             return None
         seeds, runs = means(evidence.candidate), np.array(self.founder)
-        stands_in = not evidence.siblings and self.comparable
-        others = runs if stands_in else means(evidence.siblings or ())
+        stands_in = not evidence.incumbent_replicas and self.comparable
+        others = runs if stands_in else means(evidence.incumbent_replicas or ())
         if seeds.size < 2 or others.size < 2:
             return None
         known = [others] if stands_in or runs.size < 2 else [others, runs]

@@ -1,7 +1,7 @@
 """The gate on a trait's reproduction number: nothing is promoted unless a planted trait was shown to die out.
 
 The number belongs to the lab's way of teaching, not to one candidate: it is measured once, before the loop begins
-(`instar.traits`), and stands in the run directory. A missing or malformed measurement means no.
+(`instar.studies.traits`), and stands in the run directory. A missing or malformed measurement means no.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import read_json
-from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Gate
-from instar.records import Decision, Evidence, Reason
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Gate
+from instar.contracts.records import Decision, Evidence, Reason
+from instar.executors.artefacts import read_json
 
 
 class TraitsGate:
@@ -43,7 +43,7 @@ class TraitsGate:
 
 
 def create(options: Mapping[str, Any]) -> Gate:
-    """Make the gate; `measured` is the file that `instar.traits` leaves. Raises `BadInput`."""
+    """Make the gate; `measured` is the file that `instar.studies.traits` leaves. Raises `BadInput`."""
     if options.keys() != {"measured"}:
         raise BadInput(f"gate 'traits': options {sorted(options)}", "Give 'measured', the path of the measurement.")
     return TraitsGate(Path(options["measured"]))

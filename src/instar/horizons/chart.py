@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from instar.records import Floats
+from instar.contracts.records import Floats
 
 WIDTH, HEIGHT = 72, 14
 Bar = tuple[str, float | None, float | None, float | None]

@@ -1,4 +1,4 @@
-"""The curve as figures that a paper can take: PNG, SVG or PDF by the file's name; labelled axes, intervals, source.
+"""The curve as a publication can take it: PNG, SVG or PDF by the name; labelled axes, intervals, source.
 
 Matplotlib's object-oriented interface alone. Colours are Okabe and Ito's, which people with any colour vision can tell
 apart.
@@ -21,14 +21,14 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from instar.contracts.records import Floats
 from instar.horizons import chart
 from instar.horizons.lab import CLOCKS, plain
+from instar.horizons.runs import Runs
 from instar.horizons.suites import days
 from instar.horizons.tables import Table
-from instar.records import Floats
+from instar.horizons.trend import Series, line
 from instar.stats.logistic import logistic
-from instar.stats.runs import Runs
-from instar.stats.trend import Series, line
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
 _CYCLE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, "#CC79A7", "#000000")

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Floats
 from instar.horizons.chart import length
+from instar.horizons.forecasts import LEVELS, pinball, score
 from instar.horizons.reading import iso_date
 from instar.horizons.tables import Table
-from instar.records import Floats
-from instar.stats.forecasts import LEVELS, pinball, score
-from instar.stats.trend import line
+from instar.horizons.trend import line
 
 KIND = "instar forecast 1"
 MONTH = 30.4375

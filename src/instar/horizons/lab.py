@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from instar.archive.store import read_archive
+from instar.contracts.protocols import Archive
+from instar.contracts.records import Estimate, Generation
 from instar.horizons import chart
-from instar.interfaces import Archive
-from instar.records import Estimate, Generation
-from instar.stats.trend import Series, doubling
+from instar.horizons.trend import Series, doubling
 
 CLOCKS = {"compute": "CPU seconds", "wall": "wall seconds", "generation": "generations"}
 

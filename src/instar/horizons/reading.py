@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.horizons.rows import Row, rows_of
-from instar.stats.runs import Runs
+from instar.horizons.runs import Runs
 
 SCORES = ("score_binarized", "score_cont", "score")
 LENGTHS = ("human_minutes", "human_seconds", "human_hours", "length")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instar.errors import BadInput, MissingPart
+from instar.contracts.errors import BadInput, MissingPart
 
 MOST_RUNS = 100_000
 """Of one task in METR's task results: counts are spread into runs."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from instar.contracts.records import Estimate, Floats
 from instar.horizons import chart
+from instar.horizons.curves import Crossing, Method, Reading, doubling_draws, read
+from instar.horizons.flags import Variant, flags, sensitivity, spread
+from instar.horizons.profile import Interval
+from instar.horizons.runs import Runs
 from instar.horizons.tables import Entry
-from instar.records import Estimate, Floats
-from instar.stats.curves import Crossing, Method, Reading, doubling_draws, read
-from instar.stats.flags import Variant, flags, sensitivity, spread
-from instar.stats.profile import Interval
-from instar.stats.runs import Runs
-from instar.stats.trend import Series, doubling, doubling_of_draws, state_of_the_art
+from instar.horizons.trend import Series, doubling, doubling_of_draws, state_of_the_art
 
 NAMES = {0.5: "p50", 0.8: "p80"}
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.records import Floats
+from instar.contracts.records import Floats
+from instar.horizons.runs import Runs
 from instar.stats.logistic import logistic
-from instar.stats.runs import Runs
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.horizons.reading import iso_date, number_in
 from instar.horizons.rows import Row, rows_of
-from instar.stats.trend import Series, state_of_the_art
+from instar.horizons.trend import Series, state_of_the_art
 
 SHIPPED = "shipped"
 METRICS = ("p50", "p80")

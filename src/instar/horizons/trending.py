@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Estimate
 from instar.horizons import chart
+from instar.horizons.elbow import elbow
 from instar.horizons.forecasting import MONTH
+from instar.horizons.shapes import compare, fitted
 from instar.horizons.suites import days
 from instar.horizons.tables import Table, shipped
-from instar.records import Estimate
-from instar.stats.elbow import elbow
-from instar.stats.shapes import compare, fitted
-from instar.stats.trend import Series, doubling, line
+from instar.horizons.trend import Series, doubling, line
 
 AHEAD = (6, 12, 24)
 """Months after the newest model for which the trend is drawn on."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instar.errors import LedgerError
-from instar.interfaces import Receipt
-from instar.records import canonical
+from instar.contracts.errors import LedgerError
+from instar.contracts.protocols import Receipt
+from instar.contracts.records import canonical
 
 GENESIS = hashlib.sha256(b"instar ledger chain 1").hexdigest()  # the root of an empty ledger
 MAX_STATEMENT_BYTES = 65_535
@@ -112,7 +112,7 @@ def open_ledger(directory: Path) -> ChainLedger:
 
 
 class ChainLedger:
-    """An append-only log in a hash chain (see `instar.interfaces.Ledger`); made by `open_ledger`.
+    """An append-only log in a hash chain (see `instar.contracts.protocols.Ledger`); made by `open_ledger`.
 
     Every key's receipt is kept in memory (some 300 bytes each), which makes `append` idempotent.
     """

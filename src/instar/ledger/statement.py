@@ -8,23 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instar.interfaces import Fact, Verdict
-from instar.records import (
+from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
-    Experience,
+    Approval,
     Explanation,
-    Generation,
     Handover,
     IncidentRecord,
     JobCount,
-    Proposal,
-    Ruling,
     SlotTime,
-    Trial,
-    TrialState,
-    digest,
 )
+from instar.contracts.protocols import Fact, Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState, digest
 
 Statement = tuple[str, Mapping[str, Any]]
 
@@ -45,8 +40,8 @@ def statement(fact: Fact) -> Statement | None:
         return f"explanation:{fact.number}", _said("explanation", fact.author, fact.made_at, fact.cause, fact.incident)
     if isinstance(fact, Acknowledgement):
         return f"acknowledgement:{fact.number}", _said("acknowledgement", fact.author, fact.made_at, fact.why, "")
-    if isinstance(fact, Ruling):
-        return None if fact.answer is Answer.OPEN else (f"ruling:{fact.number}", _ruling(fact))
+    if isinstance(fact, Approval):
+        return None if fact.answer is Answer.OPEN else (f"approval:{fact.number}", _approval(fact))
     if isinstance(fact, Handover):
         return f"handover:{fact.number}", _handover(fact)
     if isinstance(fact, JobCount | SlotTime):
@@ -104,11 +99,16 @@ def _said(kind: str, author: str, made_at: float, words: str, about: str) -> Map
     return {"kind": kind, "about": about, "author": author, "made_at": made_at, "words": words}
 
 
-def _ruling(ruling: Ruling) -> Mapping[str, Any]:
+def _approval(approval: Approval) -> Mapping[str, Any]:
     """Return who used which right, about what, and how long the loop had waited."""
-    what = {"right": ruling.right.value, "subject": ruling.subject, "answer": ruling.answer.value, "words": ruling.said}
-    when = {"asked_at": ruling.asked_at, "made_at": ruling.made_at, "waited_seconds": ruling.waited_seconds}
-    return {"kind": "ruling", **what, "holder": ruling.holder.value, "author": ruling.who, **when}
+    what = {
+        "right": approval.right.value,
+        "subject": approval.subject,
+        "answer": approval.answer.value,
+        "words": approval.said,
+    }
+    when = {"asked_at": approval.asked_at, "made_at": approval.made_at, "waited_seconds": approval.waited_seconds}
+    return {"kind": "approval", **what, "holder": approval.holder.value, "author": approval.who, **when}
 
 
 def _handover(handover: Handover) -> Mapping[str, Any]:

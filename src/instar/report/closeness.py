@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from instar.conduct import rates
-from instar.interfaces import Verdict
-from instar.records import Estimate, Generation, Reason
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Estimate, Generation, Reason
 from instar.report import findings, stalls
 from instar.report.document import Block, Bullets, Heading, Paragraph, Table
 from instar.report.history import History, kept_result
 from instar.report.history import read as read_history
 from instar.report.wording import count, interval, number, plain, share
+from instar.run.conduct import rates
 from instar.stats.intervals import paired_difference, wilson
 
 JUDGED = Path("report") / "judged.json"
@@ -329,7 +329,7 @@ def _conduct(history: History) -> Dial:
     growth = rates.trend(watch.by_generation())
     grows = f"; growth over generations: p = {growth.p_growth:.2g}" if growth else ""
     return Dial(key, name, rates.rate(flagged, jobs), "per 1,000 jobs",
-                f"only what the wall and the watch can see is counted{grows}",
+                f"only what the sandbox and the watch can see is counted{grows}",
                 "none" if not flagged else "see `instar incidents`")  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
-from instar.records import Reason
+from instar.contracts.records import Reason
 from instar.report.history import History
 from instar.report.wording import plain
 
@@ -209,9 +209,9 @@ def _horizons(axes: Axes, found: Sequence[tuple[float, Estimates]], label: str, 
                 axes.annotate("", (at, figure["value"]), (0, tip), textcoords="offset points", zorder=3,
                               arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.6,
                                           "shrinkA": 0, "shrinkB": 3})  # fmt: skip
-    room = [figure["value"] / 1.7 for _, figure in found if figure.get("low") is None]
-    room += [figure["value"] * 1.7 for _, figure in found if figure.get("high") is None]
-    return [*low, *high, *room]
+    job_dir = [figure["value"] / 1.7 for _, figure in found if figure.get("low") is None]
+    job_dir += [figure["value"] * 1.7 for _, figure in found if figure.get("high") is None]
+    return [*low, *high, *job_dir]
 
 
 def _octaves(axes: Axes, least: float, most: float) -> None:

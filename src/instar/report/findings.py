@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from instar.conduct import rates
-from instar.conduct.watch import PAUSED
-from instar.interfaces import Verdict
-from instar.records import Estimate, Generation, Trial, TrialState
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Estimate, Generation, Trial, TrialState
 from instar.report.history import History, reason
 from instar.report.wording import interval, plain
+from instar.run.conduct import rates
+from instar.run.conduct.watch import PAUSED
 
 GROUNDLESS = ("none", "self")  # what does not count as a verifier
 
@@ -185,7 +185,13 @@ def command(identity: Mapping[str, Any], **instead: str) -> str:
     return plain(" ".join(shlex.quote(word) for word in words))
 
 
-_STANDARD = {"builder": "incumbent", "arm": "loop", "feedback": "verified", "builder_frozen_at": None, "seed": None}
+_STANDARD = {
+    "builder": "incumbent",
+    "baseline": "loop",
+    "feedback": "verified",
+    "builder_frozen_at": None,
+    "seed": None,
+}
 
 
 def next_steps(history: History, status: str) -> list[str]:
@@ -206,8 +212,8 @@ def next_steps(history: History, status: str) -> list[str]:
         steps.append(_harder(identity))
     elif status in ("interrupted", "cut off"):
         steps.append(f"the same command resumes it: `{again}`")
-    elif identity.get("arm", "loop") != "loop":
-        steps.append(f"hold it against the loop at equal CPU: `{command({**identity, 'arm': 'loop'})}`")
+    elif identity.get("baseline", "loop") != "loop":
+        steps.append(f"hold it against the loop at equal CPU: `{command({**identity, 'baseline': 'loop'})}`")
     elif not history.promotions and not history.verdicts:
         steps.append(f"no candidate reached the exam: give it more time, `{again} --budget {_longer(history)}`")
     elif not history.promotions:
@@ -263,11 +269,11 @@ def kept(trial: Trial, top_rung: int) -> str:
     return "yes" if trial.replica or better or trial.why.startswith(_SIMPLER) else "no"
 
 
-def control_arm(identity: Mapping[str, Any]) -> str:
+def is_baseline(identity: Mapping[str, Any]) -> str:
     """Return in words which part of the loop this run does without, or nothing for the full loop."""
     said = []
-    if identity.get("arm", "loop") != "loop":
-        said.append(f"the plain recipe '{identity['arm']}' without generations")
+    if identity.get("baseline", "loop") != "loop":
+        said.append(f"the plain recipe '{identity['baseline']}' without generations")
     if identity.get("builder") == "random":
         said.append("builder 'random' in place of the incumbent")
     if identity.get("builder_frozen_at") is not None:

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from instar import dependence
 from instar.archive.store import read_archive
-from instar.conduct.watch import Watch
-from instar.credit import Credit, credits_of
-from instar.interfaces import Account, Archive, Verdict
-from instar.records import Experience, Generation, Proposal, Reason, Trial, TrialState
+from instar.contracts.protocols import Account, Archive, Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Reason, Trial, TrialState
+from instar.report import dependence
+from instar.report.credit import Credit, credits_of
+from instar.run.conduct.watch import Watch
 
 ARCHIVE = "archive.db"
 """Name of the archive in a run directory."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.artefacts import write_bytes
-from instar.interfaces import Archive, Fact, Verdict
-from instar.records import Generation, Proposal, Trial, TrialState
+from instar.contracts.protocols import Archive, Fact, Verdict
+from instar.contracts.records import Generation, Proposal, Trial, TrialState
+from instar.executors.artefacts import write_bytes
 from instar.report.wording import plain
 
 if TYPE_CHECKING:
-    from instar.state import Run
+    from instar.run.state import Run
 
 NAME = Path("autoresearch") / "results.tsv"
 _UNTRIED = (TrialState.RUNNING, TrialState.CANCELLED, TrialState.DUPLICATE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.interfaces import Archive
+from instar.contracts.protocols import Archive
 from instar.report import findings, sections
 from instar.report.history import History, read
 from instar.report.wording import count, duration, interval, number, plain, share
@@ -61,9 +61,9 @@ def _entries(
         yield "rejected", _rejected(history), 2
     if history.conduct.records:
         yield "conduct", findings.conduct(history), 2
-    arm = findings.control_arm(history.identity)
-    if arm:
-        yield "control", f"this run is a control arm: {arm}", 2
+    baseline = findings.is_baseline(history.identity)
+    if baseline:
+        yield "control", f"this run is a baseline: {baseline}", 2
     steps = findings.next_steps(history, status)
     for label, step in zip(["next", ""], steps[:2], strict=False):
         yield label, step, 2

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import write_bytes
+from instar.executors.artefacts import write_bytes
 from instar.report import closeness, deciding, figures, sections
 from instar.report.closeness import Beside
 from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown

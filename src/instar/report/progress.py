@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.artefacts import write_bytes
+from instar.contracts.protocols import Fact
+from instar.contracts.records import Generation, Trial, TrialState
+from instar.executors.artefacts import write_bytes
 from instar.executors.kernel import die_with_parent
-from instar.interfaces import Fact
-from instar.records import Generation, Trial, TrialState
 from instar.report.wording import plain
 
 if TYPE_CHECKING:
-    from instar.state import Run
+    from instar.run.state import Run
 
 NAME = "progress.png"
 LOG = "progress.log"

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from instar.conduct import rates
-from instar.interfaces import Verdict
-from instar.records import Generation, IncidentRecord, Reason
+from instar.contracts.oversight import IncidentRecord
+from instar.contracts.protocols import Verdict
+from instar.contracts.records import Generation, Reason
 from instar.report import findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from instar.report.history import History, reason
 from instar.report.wording import count, duration, interval, number, plain, share
+from instar.run.conduct import rates
 from instar.stats.evalues import in_words
 
 MOST_ROWS = 60  # of a table; a longer one keeps its newest rows and says so
@@ -309,8 +310,10 @@ def reproduce(history: History) -> Iterator[Block]:
     yield Code(findings.command(history.identity))
     rows = [[plain(key, 40), plain(value, 200)] for key, value in sorted(history.identity.items())]
     yield from _table(["setting", "value"], rows)
-    arm = findings.control_arm(history.identity)
-    yield Paragraph(f"This run is a control arm: {arm}." if arm else "No control arm is set: this is the full loop.")
+    baseline = findings.is_baseline(history.identity)
+    yield Paragraph(
+        f"This run is a baseline: {baseline}." if baseline else "No baseline is set: this is the full loop."
+    )
     yield Paragraph(
         f"Report written by instar {version('instar')}. The same seed draws the same random numbers, but which trial "
         "ends first depends on the machine, so a repetition agrees within noise and not to the digit."
@@ -337,7 +340,7 @@ _CAVEATS = (
     "A generation's figures come from the exam that promoted it: the winner of a choice is a little flattered.",
     "The founder's figures come from its visible screen, all later ones from sealed exams on fresh questions.",
     "The final exam draws its questions in its own proportions, so its shares need not agree with earlier exams'.",
-    "Dots of different generations in the progress figure were scored on different papers of the same difficulty.",
+    "Dots of different generations in the progress figure were scored on different question sets of one difficulty.",
     "The interval of the doublings takes the two exams as independent.",
     "One run is one seed: the spread between seeds is not in any interval here.",
 )

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.interfaces import Archive, Fact, Verdict
-from instar.records import Proposal, Trial, TrialState
+from instar.contracts.protocols import Archive, Fact, Verdict
+from instar.contracts.records import Proposal, Trial, TrialState
 from instar.report.findings import gain, kept
 from instar.report.wording import plain
 
 if TYPE_CHECKING:
-    from instar.state import Run
+    from instar.run.state import Run
 
 NAME = "results.tsv"
 COLUMNS = (

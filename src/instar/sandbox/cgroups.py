@@ -1,6 +1,6 @@
 """Control groups: the kernel itself holds memory and processes of a whole room, at every moment.
 
-Where none can be had, the keeper's watch and the rlimits stand alone.
+Where none can be had, the supervisor's watch and the rlimits stand alone.
 
 A group lies below the group of the fork server, so that every limit above holds on. Version 1 is used where this
 process has groups for `memory` and `pids` that it may divide. In version 2 a group with processes can't be divided: the

@@ -1,7 +1,7 @@
-"""Runs a command behind the wall: through bubblewrap where it is installed, behind our own wall otherwise.
+"""Runs a command in the sandbox: through bubblewrap where it is installed, behind our own sandbox otherwise.
 
 A launcher (this module as a program, so that nothing is forked from a process with threads) sets the limits and becomes
-bubblewrap, or keeps the inmate. When it is killed, the kernel ends everything inside. Our own wall is the stronger
+bubblewrap, or keeps the inmate. When it is killed, the kernel ends everything inside. Our own sandbox is the stronger
 one: it adds Landlock, counts denied calls, and for root makes the inmate nobody outside, too.
 """
 
@@ -23,9 +23,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from instar.errors import MissingPart
-from instar.records import Limits
-from instar.sandbox import calls, cgroups, darwin, limits, seccomp, wall
+from instar.contracts.errors import MissingPart
+from instar.contracts.records import Limits
+from instar.sandbox import calls, cgroups, darwin, limits, process, seccomp
 from instar.sandbox.policy import ROOM, Policy
 
 _LOOK_SECONDS = 0.2
@@ -40,7 +40,7 @@ class Finished:
     Attributes:
         code: its exit code; minus the signal that killed it; None past the wall limit.
         denied: denied calls by name, as far as they were counted: not through bubblewrap.
-        through: "bubblewrap" or "own wall"; "sandbox-exec" on macOS (experimental).
+        through: "bubblewrap" or "own sandbox"; "sandbox-exec" on macOS (experimental).
     """
 
     code: int | None
@@ -61,14 +61,14 @@ def run_command(
         arguments: program and arguments; the program's path as it is inside.
         policy: what is visible, and where may be written.
         most: wall and CPU seconds, memory of each process, size of each file.
-        bubblewrap: path of `bwrap`; None takes our own wall.
+        bubblewrap: path of `bwrap`; None takes our own sandbox.
         stop: asked every 0.2 s; as soon as it says so, the command is ended like one past its time.
 
     Raises:
-        MissingPart: the wall can't be built; nothing ran.
+        MissingPart: the sandbox can't be built; nothing ran.
     """
     told = {"arguments": list(arguments), "policy": asdict(policy), "most": asdict(most), "bubblewrap": bubblewrap}
-    through = "sandbox-exec" if sys.platform == "darwin" else "bubblewrap" if bubblewrap else "own wall"
+    through = "sandbox-exec" if sys.platform == "darwin" else "bubblewrap" if bubblewrap else "own sandbox"
     for name in ("out", "tmp", "in"):
         Path(policy.workspace, name).mkdir(exist_ok=True)
     group = _group(most, policy)
@@ -87,7 +87,7 @@ def run_command(
                 group.end()
     if said is None:
         return Finished(None, through)
-    if through != "own wall":
+    if through != "own sandbox":
         return Finished(launcher.returncode, through)
     found = json.loads(said)
     if "missing" in found:
@@ -143,7 +143,7 @@ def _launch() -> None:
         program = os.memfd_create("filter", 0)  # inherited: bubblewrap reads it
         os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE, loopback=policy.loopback))
         os.lseek(program, 0, os.SEEK_SET)
-        names = os.memfd_create("passwd", 0)  # who looks up its own name finds one, as behind our own wall
+        names = os.memfd_create("passwd", 0)  # who looks up its own name finds one, as in the sandbox
         os.write(names, b"nobody:x:65534:65534:nobody:/room:/bin/false\n")
         os.lseek(names, 0, os.SEEK_SET)
         words = [told["bubblewrap"], *_words(policy), "--ro-bind-data", str(names), "/etc/passwd"]
@@ -168,7 +168,7 @@ def _words(policy: Policy) -> list[str]:
         "ALL",
         "--die-with-parent",
     ]
-    words += ["--new-session", "--clearenv", "--hostname", "room", "--proc", "/proc", "--dev", "/dev"]
+    words += ["--new-session", "--clearenv", "--hostname", "job", "--proc", "/proc", "--dev", "/dev"]
     words += ["--bind", policy.workspace, ROOM, "--bind", f"{policy.workspace}/tmp", "/tmp"]  # noqa: S108 - inside
     for path in policy.visible:
         words += ["--ro-bind", path, path]
@@ -177,25 +177,25 @@ def _words(policy: Policy) -> list[str]:
     for path in policy.hidden:
         if any(Path(path).is_relative_to(other) for other in policy.visible):
             words += ["--tmpfs", path, "--remount-ro", path]
-    for name, value in (dict(policy.environment) | wall.VARIABLES).items():
+    for name, value in (dict(policy.environment) | process.VARIABLES).items():
         words += ["--setenv", name, value]
     return [*words, "--chdir", ROOM]
 
 
 def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> dict[str, Any]:
-    """Run the command behind our own wall; return what `run_command` reads."""
+    """Run the command in the sandbox; return what `run_command` reads."""
     os.close(log)
 
     def work() -> NoReturn:
         try:
-            os.execv(arguments[0], list(arguments))  # noqa: S606 - behind the wall
+            os.execv(arguments[0], list(arguments))  # noqa: S606 - in the sandbox
         except OSError as error:
             sys.stderr.write(f"{arguments[0]}: {error.strerror}\n")
             sys.stderr.flush()
             os._exit(127)
 
     try:
-        inmate = wall.start(policy, lambda: _reopen(policy), lambda: _set(most), work)
+        inmate = process.start(policy, lambda: _reopen(policy), lambda: _set(most), work)
     except MissingPart as error:
         return {"missing": error.what, "fix": error.fix}
     denied: Counter[str] = Counter()

@@ -2,14 +2,14 @@
 
 Everything is denied by default; what the policy shows may be read, the workspace may be written, and there is no
 network. It walls in commands only. There are no namespaces: inputs stay where they are, other processes can be
-seen, and nothing is counted. Jobs of the `local` executor have no wall on macOS, so that it refuses to run there.
+seen, and nothing is counted. Jobs of the `local` executor have no sandbox on macOS, so that it refuses to run there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.sandbox.policy import Policy
 
 _SYSTEM = ("/usr/lib", "/usr/bin", "/bin", "/System/Library", "/Library/Apple", "/private/var/db/dyld", "/dev")

@@ -28,7 +28,7 @@ def main() -> None:
         threading.Thread(target=_stand, args=(listener, path), daemon=True).start()
     try:
         with open(told["input"], "rb") as stdin, open(told["output"], "xb") as out, open(told["errors"], "xb") as err:
-            child = subprocess.Popen(  # noqa: S603 - behind the wall
+            child = subprocess.Popen(  # noqa: S603 - in the sandbox
                 told["arguments"], stdin=stdin, stdout=out, stderr=err, cwd=told["directory"]
             )
             code = child.wait()

@@ -19,34 +19,34 @@ _IN_THE_WAY = {  # of removing a room: entries that come or go, rights that were
 _LOG = "log.txt"  # measured apart
 
 
-def clear(room: Path) -> None:
+def clear(job_dir: Path) -> None:
     """Remove a room whatever the job left in it; inputs are links and stay.
 
     The loop calls it with `outcome.output.parent` when it has read the output. A job whose server was killed may be
     dying there still, and add or remove files meanwhile: then it is looked at again.
     """
     for attempt in range(_ATTEMPTS):
-        if room.is_symlink() or not room.is_dir():
-            room.unlink(missing_ok=True)
+        if job_dir.is_symlink() or not job_dir.is_dir():
+            job_dir.unlink(missing_ok=True)
             return
         try:
-            shutil.rmtree(room)
+            shutil.rmtree(job_dir)
         except (OSError, RecursionError) as error:
             last = attempt + 1 == _ATTEMPTS
             if last or (isinstance(error, OSError) and error.errno not in _IN_THE_WAY):
                 raise
             with suppress(FileNotFoundError):
-                _flatten(room)
+                _flatten(job_dir)
             time.sleep(0.002 * attempt)
 
 
-def _flatten(room: Path) -> None:
+def _flatten(job_dir: Path) -> None:
     """Open every directory in a room (a job may have taken rights away) and move it to the top, whatever its depth.
 
     Directory by directory, by descriptors: neither a long path nor a deep recursion comes up. Links are not followed.
     """
-    room.chmod(0o700)
-    top = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    job_dir.chmod(0o700)
+    top = os.open(job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         waiting = [entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False)]
         for name in waiting:  # grows while it is walked
@@ -63,7 +63,7 @@ def _flatten(room: Path) -> None:
         os.close(top)
 
 
-def overfull(room: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
+def overfull(job_dir: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
     """Say what is too much in the room (all files but the inputs and the log), or return ''.
 
     A file counts with its length or its blocks, whichever is more, so that neither sparse nor preallocated
@@ -71,7 +71,7 @@ def overfull(room: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
     What cannot be looked through (locked, or nested too deep) is too much: it would hide files.
     """
     total, count = nameless_bytes, 0
-    waiting = [(os.fspath(room), 0)]
+    waiting = [(os.fspath(job_dir), 0)]
     while waiting:
         if total > output_bytes:
             return f"output over {output_bytes} bytes"
@@ -87,7 +87,7 @@ def overfull(room: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
         except OSError as error:
             return f"output in a directory that cannot be listed ({error.strerror})"
         for entry in entries:
-            if entry.path in (f"{room}/in", f"{room}/{_LOG}"):
+            if entry.path in (f"{job_dir}/in", f"{job_dir}/{_LOG}"):
                 continue
             count += 1
             if entry.is_dir(follow_symlinks=False):

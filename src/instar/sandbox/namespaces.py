@@ -5,7 +5,7 @@ in which nobody is all there is. An ordinary user (and a root that may not use i
 whose files nobody else can read) enters the user namespace first, in which it may mount.
 
 A process is at the end uid 65534 in a user namespace with that one uid, in PID, mount, network, IPC, UTS and cgroup
-namespaces of its own. Its PID namespace needs a fork, so that the keeper calls `open_pid_namespace` before it.
+namespaces of its own. Its PID namespace needs a fork, so that the supervisor calls `open_pid_namespace` before it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def move_in(policy: Policy, privileged: bool) -> None:
     To be called in the first process of the new PID namespace. Raises OSError where the kernel refuses.
     """
     calls.unshare(NEW_MOUNT | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP)
-    calls.set_host_name("room")
+    calls.set_host_name("job")
     if policy.loopback:
         _raise_loopback()
     calls.mount("none", "/", None, _REC | _PRIVATE)
@@ -135,10 +135,10 @@ class _Root:
         visible = {path: hold(path, _RDONLY | _NOSUID | _NODEV) for path in policy.visible}
         inputs = {name: self._input(path) for name, path in policy.inputs.items()}
         devices = {name: hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
-        room = hold(self.base, _NOSUID | _NODEV)
+        job_dir = hold(self.base, _NOSUID | _NODEV)
         private_tmp = hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the inmate's own
         calls.mount("root", self.base, "tmpfs", _NOSUID | _NODEV, f"mode=755,size={_ROOT_BYTES}")
-        self._put(room, ROOM, directory=True)
+        self._put(job_dir, ROOM, directory=True)
         self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the inmate's own; before what lies in /tmp outside
         for path, held in visible.items():
             self._put(held, path)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.sandbox.policy import ROOM
 
 HTTPS = 443

@@ -1,4 +1,4 @@
-"""Says which layers of the wall hold on this machine, and how to get what is missing.
+"""Says which layers of the sandbox hold on this machine, and how to get what is missing.
 
 It tries each layer in processes of its own, so it runs as a program: `python -m instar.sandbox.probe` prints JSON.
 """
@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from instar.errors import MissingPart
-from instar.sandbox import calls, cgroups, landlock, namespaces, seccomp, wall
+from instar.contracts.errors import MissingPart
+from instar.sandbox import calls, cgroups, landlock, namespaces, process, seccomp
 from instar.sandbox.policy import Policy, visible_here
 
 _CONTAINER = (
@@ -31,7 +31,7 @@ _PROBE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: whether it holds here, what was found, how to get it, and whether the wall stands without it."""
+    """One layer: whether it holds here, what was found, how to get it, and whether the sandbox stands without it."""
 
     name: str
     holds: bool
@@ -57,7 +57,7 @@ def layers() -> tuple[Layer, ...]:
 
 
 def require() -> None:
-    """Raise `MissingPart`, which names the layer and the fix, unless the wall can be built here."""
+    """Raise `MissingPart`, which names the layer and the fix, unless the sandbox can be built here."""
     absent = [layer for layer in layers() if layer.needed and not layer.holds]
     if absent:
         fix = f"{absent[0].fix} Or run without any protection: --unsafe-no-sandbox."
@@ -71,10 +71,10 @@ def _examine() -> Iterator[Layer]:
     yield _seccomp()
     yield _counting()
     yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job in a room of its own")
-    said = f"{_groups()}; RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the keeper's watch every 50 ms"
+    said = f"{_groups()}; RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the supervisor's watch every 50 ms"
     yield Layer("limits", True, said)
     found = shutil.which("bwrap")
-    said = "commands run through it" if found else "not installed: commands run behind our own wall"
+    said = "commands run through it" if found else "not installed: commands run in the sandbox"
     yield Layer("bubblewrap", found is not None, said, "" if found else "apt install bubblewrap", needed=False)
 
 
@@ -180,10 +180,10 @@ def _groups() -> str:
 
 def _whole() -> None:
     """Wall in a job that does nothing."""
-    with tempfile.TemporaryDirectory(prefix="instar-probe-") as room:
-        policy = Policy(room, visible_here())
-        inmate = wall.start(policy, outside=lambda: None, inside=lambda: None, work=lambda: os._exit(0))
-        inmate.channel.settimeout(wall.BUILD_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="instar-probe-") as job_dir:
+        policy = Policy(job_dir, visible_here())
+        inmate = process.start(policy, outside=lambda: None, inside=lambda: None, work=lambda: os._exit(0))
+        inmate.channel.settimeout(process.BUILD_SECONDS)
         told = inmate.channel.recv(4)
         os.kill(inmate.warden, signal.SIGKILL)
         os.waitpid(inmate.warden, 0)

@@ -1,4 +1,4 @@
-"""A seccomp filter in classic BPF, and the listener by which the keeper answers and counts what it denies.
+"""A seccomp filter in classic BPF, and the listener by which the supervisor answers and counts what it denies.
 
 Known calls are allowed, but for two lists: what no training or exam has any use for is DENIED (EPERM, and counted from
 outside); what a library might merely try, or could take memory past the accounting, is ABSENT (ENOSYS, not counted).

@@ -22,7 +22,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from instar.records import Floats
+from instar.contracts.records import Floats
 
 STAKES: Floats = np.array([0.99 * 0.6**k for k in range(10)])
 """(K,) shares of the legal bet, 0.99 down to 0.01. The nearest is at most half a grid step (29 %) off the best

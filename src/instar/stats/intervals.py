@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from instar.records import Estimate, Floats
+from instar.contracts.records import Estimate, Floats
 from instar.stats.evalues import log_e_value
 
 CONFIDENCE = 0.95

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from instar.records import Estimate, Floats
+from instar.contracts.records import Estimate, Floats
 
 RESAMPLES = 1000
 FEW_ROUNDS = 8

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from instar.records import Floats
+from instar.contracts.records import Floats
 
 _STEPS = 60
 _SMALL = 1e-12

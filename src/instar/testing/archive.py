@@ -16,33 +16,35 @@ from typing import Any
 
 import pytest
 
-from instar.errors import ArchiveError, BadInput
-from instar.interfaces import Account, Archive, Reservation, Verdict
-from instar.records import (
+from instar.contracts.errors import ArchiveError, BadInput
+from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
+    Approval,
+    Explanation,
+    Handover,
+    Holder,
+    IncidentRecord,
+    JobCount,
+    Right,
+    SlotTime,
+)
+from instar.contracts.protocols import Account, Archive, Reservation, Verdict
+from instar.contracts.records import (
     Decision,
     Design,
     Experience,
-    Explanation,
     Forecast,
     Generation,
     Goal,
-    Handover,
-    Holder,
     Incident,
-    IncidentRecord,
-    JobCount,
     Proposal,
     Reason,
-    Right,
-    Ruling,
-    SlotTime,
     Trial,
     TrialState,
     Usage,
 )
-from instar.space import Value
+from instar.contracts.space import Value
 
 Opener = Callable[[Mapping[str, Any]], Archive]
 
@@ -121,15 +123,15 @@ CONDUCT = (
 )
 
 RIGHTS = (
-    Ruling(1, Right.START, 7, 1.7e9),
-    Ruling(2, Right.GOAL, 0, 1.7e9, Answer.APPROVED, Holder.PERSON, "ada", 1.7e9 + 60, 60.0, "up to 8", "goal-1"),
+    Approval(1, Right.START, 7, 1.7e9),
+    Approval(2, Right.GOAL, 0, 1.7e9, Answer.APPROVED, Holder.PERSON, "ada", 1.7e9 + 60, 60.0, "up to 8", "goal-1"),
     Handover(1, {"goal": "person", "next": "machine"}, "ada", 1.7e9, "judgement: 0.7"),
     SlotTime("person: start", 12.5),
 )
 
 
 class ArchiveConformance:
-    """The contract of `instar.interfaces.Archive`; give the class an `opener` fixture."""
+    """The contract of `instar.contracts.protocols.Archive`; give the class an `opener` fixture."""
 
     @pytest.fixture
     def opener(self) -> Opener:
@@ -206,11 +208,11 @@ class ArchiveConformance:
         archive.close()
 
     def test_a_question_is_replaced_by_its_answer(self, opener: Opener) -> None:
-        """An open ruling is the same fact as its answer, and keeps its place; so is the time that slots waited."""
+        """An open approval is the same fact as its answer, and keeps its place; so is the time that slots waited."""
         archive = opener(IDENTITY)
         archive.record([RIGHTS[0], RIGHTS[1], RIGHTS[3]])
         archive.record([replace(RIGHTS[0], answer=Answer.REJECTED, who="bob"), SlotTime("person: start", 20.0)])
-        assert [ruling.answer for ruling in archive.history(Ruling)] == [Answer.REJECTED, Answer.APPROVED]
+        assert [approval.answer for approval in archive.history(Approval)] == [Answer.REJECTED, Answer.APPROVED]
         assert list(archive.history(SlotTime)) == [SlotTime("person: start", 20.0)]
         archive.close()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.interfaces import Builder, Deliberating, Heritable
-from instar.records import (
+from instar.contracts.protocols import Builder, Deliberating, Heritable
+from instar.contracts.records import (
     Brief,
     Design,
     Floats,
@@ -26,7 +26,7 @@ from instar.records import (
     Trial,
     TrialState,
 )
-from instar.space import Choice, Integer, Parameters, Real, Space, Value
+from instar.contracts.space import Choice, Integer, Parameters, Real, Space, Value
 
 WORLD_SPACE = Space(
     {
@@ -79,24 +79,26 @@ class World:
         axes = self.space.encode([design])[0]
         return bool(axes[0] + axes[1] > 1.6)
 
-    def gain(self, design: Parameters, rung: int, baseline: float, rng: np.random.Generator) -> float:
+    def gain(self, design: Parameters, rung: int, incumbent_score: float, rng: np.random.Generator) -> float:
         """Draw a measured gain; the lower rung shows two thirds of the quality, less a little."""
         share = self.quality(design) + self.seed_noise * float(rng.standard_normal())
         share = share if rung else 0.67 * share - 0.03
-        gain = share * (1 - baseline) + self.noise * float(rng.standard_normal())
-        return min(1.0 - baseline, max(-baseline, gain))
+        gain = share * (1 - incumbent_score) + self.noise * float(rng.standard_normal())
+        return min(1.0 - incumbent_score, max(-incumbent_score, gain))
 
     def observe(
-        self, proposal: Proposal, number: int, rung: int, baseline: float, rng: np.random.Generator
+        self, proposal: Proposal, number: int, rung: int, incumbent_score: float, rng: np.random.Generator
     ) -> Observation:
         """Run one trial."""
         trial = Trial(number, proposal.number, proposal.parent, rung, 0, 0)
         if self.breaks(proposal.design.parameters):
-            return Observation(proposal, replace(trial, state=TrialState.OUT_OF_MEMORY), baseline)
-        gain = self.gain(proposal.design.parameters, rung, baseline, rng)
+            return Observation(proposal, replace(trial, state=TrialState.OUT_OF_MEMORY), incumbent_score)
+        gain = self.gain(proposal.design.parameters, rung, incumbent_score, rng)
         state = TrialState.SCORED
         return Observation(
-            proposal, replace(trial, state=state, metric=baseline + gain, gain=gain, noise=self.noise), baseline
+            proposal,
+            replace(trial, state=state, metric=incumbent_score + gain, gain=gain, noise=self.noise),
+            incumbent_score,
         )
 
 
@@ -131,7 +133,7 @@ def play(builder: Builder, world: World, rng: np.random.Generator, generations: 
 
     Each proposal is asked for alone, while the two before it are still pending.
     """
-    incumbent, baseline, story = generation(0, first_design(builder)), 0.3, Story()
+    incumbent, incumbent_score, story = generation(0, first_design(builder)), 0.3, Story()
     if isinstance(builder, Heritable):
         builder.succeed(incumbent.design)
     number = 0
@@ -140,20 +142,20 @@ def play(builder: Builder, world: World, rng: np.random.Generator, generations: 
         results: list[tuple[float, Proposal]] = []
         for index in range(trials + 2):
             if index < trials:
-                brief = make_brief(incumbent, baseline, first=len(story.proposals) + 1, pending=pending)
+                brief = make_brief(incumbent, incumbent_score, first=len(story.proposals) + 1, pending=pending)
                 pending += drained(builder, brief)
                 story.proposals.append(pending[-1])
-                story.baselines.append(baseline)
+                story.baselines.append(incumbent_score)
             if index >= 2:
                 done = pending.pop(0)
                 for rung in range(world.rungs):
                     number += 1
-                    seen = world.observe(done, number, rung, baseline, rng)
+                    seen = world.observe(done, number, rung, incumbent_score, rng)
                     builder.observe(seen)
                 results.append((seen.trial.gain if seen.trial.gain is not None else -1.0, done))
         gain, best = max(results, key=lambda result: result[0])
         if gain > 0:
-            baseline += max(0.0, world.quality(best.design.parameters)) * (1 - baseline)
+            incumbent_score += max(0.0, world.quality(best.design.parameters)) * (1 - incumbent_score)
             incumbent = generation(incumbent.number + 1, best.design)
             if isinstance(builder, Heritable):
                 builder.succeed(best.design)
@@ -178,14 +180,14 @@ def drained(builder: Builder, brief: Brief, patience_seconds: float = 120.0) -> 
 
 def make_brief(
     incumbent: Generation,
-    baseline: float | None = 0.3,
+    incumbent_score: float | None = 0.3,
     count: int = 1,
     first: int = 1,
     pending: Sequence[Proposal | Design] = (),
 ) -> Brief:
     """Make what a builder is told, with the world's goals."""
     designs = [entry.design if isinstance(entry, Proposal) else entry for entry in pending]
-    return Brief(incumbent, GOALS, GOALS[1], baseline, World.rungs, count, first, designs)
+    return Brief(incumbent, GOALS, GOALS[1], incumbent_score, World.rungs, count, first, designs)
 
 
 class BuilderConformance:
@@ -289,7 +291,7 @@ class BuilderConformance:
 
     def test_survives_an_unknown_baseline(self) -> None:
         builder, _, founder = self.made()
-        self.check(builder, make_brief(founder, baseline=None, count=3))
+        self.check(builder, make_brief(founder, incumbent_score=None, count=3))
 
     def test_same_seed_same_proposals(self) -> None:
         def told(seed: int) -> list[Proposal]:
@@ -311,8 +313,8 @@ class BuilderConformance:
         ]
         for states, gains in histories:
             builder, founder = self.taught(states, gains)
-            for baseline in (0.0, 0.3, 1.0):
-                self.check(builder, make_brief(founder, baseline, count=4))
+            for incumbent_score in (0.0, 0.3, 1.0):
+                self.check(builder, make_brief(founder, incumbent_score, count=4))
 
     def test_cost_does_not_grow(self) -> None:
         few, many = float(np.median(self.costs(300))), min(self.costs(3000))  # a team's members cost differently
@@ -341,7 +343,7 @@ class BuilderConformance:
         plain: dict[str, Any] = json.loads(json.dumps(state, allow_nan=False))
         assert plain == state
         assert len(json.dumps(plain)) < 200_000
-        later_generation = generation(9, founder.design)  # the control arm: others were promoted since
+        later_generation = generation(9, founder.design)  # the baseline: others were promoted since
         brief, answers = make_brief(later_generation, count=5), []
         for lessons in (0, 20) if self.frozen else (20, 20):
             other, _, _ = self.made()

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.errors import BadInput
-from instar.interfaces import Executor
-from instar.records import Job, Limits, Outcome, OutcomeState, Room
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Executor
+from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 
 DEADLINE_SECONDS = 20.0  # no test waits longer for an outcome
 AMPLE = Limits(wall_seconds=30.0, cpu_seconds=30.0, memory_bytes=2 * 2**30, output_bytes=2**20)
@@ -32,78 +32,78 @@ _NUMBERS = itertools.count()
 # --- jobs -----------------------------------------------------------------------------------------------------------
 
 
-def nothing(room: Path, payload: Payload) -> None:
+def nothing(job_dir: Path, payload: Payload) -> None:
     """Do nothing."""
 
 
-def add(room: Path, payload: Payload) -> None:
+def add(job_dir: Path, payload: Payload) -> None:
     """Write the sum of `terms` to out/sum.txt."""
-    (room / "out" / "sum.txt").write_text(str(sum(payload["terms"])))
+    (job_dir / "out" / "sum.txt").write_text(str(sum(payload["terms"])))
 
 
-def copy(room: Path, payload: Payload) -> None:
+def copy(job_dir: Path, payload: Payload) -> None:
     """Copy in/<name> to out/<name>."""
-    (room / "out" / payload["name"]).write_bytes((room / "in" / payload["name"]).read_bytes())
+    (job_dir / "out" / payload["name"]).write_bytes((job_dir / "in" / payload["name"]).read_bytes())
 
 
-def say(room: Path, payload: Payload) -> None:
+def say(job_dir: Path, payload: Payload) -> None:
     """Print `text` and, to standard error, `error`."""
     print(payload["text"])  # noqa: T201 - a job's output belongs in its log
     print(payload["error"], file=sys.stderr)  # noqa: T201
 
 
-def crash(room: Path, payload: Payload) -> None:
+def crash(job_dir: Path, payload: Payload) -> None:
     """Raise ValueError."""
     raise ValueError(payload["text"])
 
 
-def leave(room: Path, payload: Payload) -> None:
+def leave(job_dir: Path, payload: Payload) -> None:
     """Exit by sys.exit."""
     sys.exit(payload["code"])
 
 
-def leave_at_once(room: Path, payload: Payload) -> None:
+def leave_at_once(job_dir: Path, payload: Payload) -> None:
     """Exit without any clean-up."""
     os._exit(payload["code"])
 
 
-def kill_itself(room: Path, payload: Payload) -> None:
+def kill_itself(job_dir: Path, payload: Payload) -> None:
     """End by a signal."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fill(room: Path, payload: Payload) -> None:
+def fill(job_dir: Path, payload: Payload) -> None:
     """Write `files` files of `size` bytes each."""
     for number in range(payload["files"]):
-        (room / "out" / f"{number}.bin").write_bytes(bytes(payload["size"]))
+        (job_dir / "out" / f"{number}.bin").write_bytes(bytes(payload["size"]))
 
 
-def hang(room: Path, payload: Payload) -> None:
+def hang(job_dir: Path, payload: Payload) -> None:
     """Take the `name` that `called` finds it by, then sleep for an hour."""
     _take_name(payload["name"])
     time.sleep(3600)
 
 
-def spin(room: Path, payload: Payload) -> None:
+def spin(job_dir: Path, payload: Payload) -> None:
     """Use CPU without end."""
     while True:
         pass
 
 
-def grow(room: Path, payload: Payload) -> None:
+def grow(job_dir: Path, payload: Payload) -> None:
     """Take memory without end, 16 MiB at a time."""
     hoard = []
     while True:
         hoard.append(bytearray(b"\1") * (16 * 2**20))
 
 
-def flood(room: Path, payload: Payload) -> None:
+def flood(job_dir: Path, payload: Payload) -> None:
     """Print without end."""
     while True:
         print("x" * 65536)  # noqa: T201
 
 
-def daemonise(room: Path, payload: Payload) -> None:
+def daemonise(job_dir: Path, payload: Payload) -> None:
     """Leave a double-forked daemon behind that spins for `seconds` first and then takes `name`."""
     if os.fork() == 0:
         os.setsid()
@@ -112,16 +112,16 @@ def daemonise(room: Path, payload: Payload) -> None:
             while time.process_time() < end:
                 pass
             _take_name(payload["name"])
-            (room / "out" / "ready").touch()
+            (job_dir / "out" / "ready").touch()
             time.sleep(3600)
         os._exit(0)
-    while not (room / "out" / "ready").exists():
+    while not (job_dir / "out" / "ready").exists():
         time.sleep(0.005)
 
 
-def execute(room: Path, payload: Payload) -> None:
+def execute(job_dir: Path, payload: Payload) -> None:
     """Execute `code`: for tests of what a job might try."""
-    exec(payload["code"], {"room": room})  # noqa: S102 - that is what the job is for
+    exec(payload["code"], {"job": job_dir})  # noqa: S102 - that is what the job is for
 
 
 def _take_name(name: str) -> None:
@@ -139,7 +139,7 @@ def job(
 ) -> Job:  # fmt: skip
     """Describe a job that runs `work`, a function that the executor's processes can import."""
     entry = f"{work.__module__}:{work.__name__}"
-    return Job(key, Room.WORKSHOP, entry, dict(payload or {}), dict(inputs or {}), limits, threads)
+    return Job(key, SandboxKind.TRAINING, entry, dict(payload or {}), dict(inputs or {}), limits, threads)
 
 
 def collect(executor: Executor, count: int) -> list[Outcome]:
@@ -248,7 +248,7 @@ class ExecutorSuite:
     def test_an_entry_that_is_missing_crashes(self, tmp_path: Path) -> None:
         executor = self.make(1, tmp_path)
         for key, entry in (("module", "instar.no_such:work"), ("function", "instar.testing.executor:no_such")):
-            outcome = run(executor, Job(key, Room.EXAM, entry, {}, {}, AMPLE))
+            outcome = run(executor, Job(key, SandboxKind.EXAM, entry, {}, {}, AMPLE))
             assert outcome.state is OutcomeState.CRASHED
             assert "no_such" in outcome.reason
         executor.close()
@@ -256,7 +256,7 @@ class ExecutorSuite:
     def test_inputs(self, tmp_path: Path) -> None:
         (tmp_path / "trusted").mkdir()
         (tmp_path / "trusted" / "data").write_bytes(b"\0trusted")
-        executor = self.make(1, tmp_path / "rooms")
+        executor = self.make(1, tmp_path / "jobs")
         outcome = run(executor, job("in", copy, {"name": "data.bin"}, inputs={"data.bin": tmp_path / "trusted/data"}))
         assert (outcome.output / "data.bin").read_bytes() == b"\0trusted"
         executor.close()
@@ -265,7 +265,7 @@ class ExecutorSuite:
         executor = self.make(1, tmp_path)
         assert "strict JSON" in refused(executor, job("nan", nothing, {"x": float("nan")}))
         assert "strict JSON" in refused(executor, job("path", nothing, {"x": tmp_path}))
-        assert "malformed" in refused(executor, Job("entry", Room.EXAM, "os.system", {}, {}, AMPLE))
+        assert "malformed" in refused(executor, Job("entry", SandboxKind.EXAM, "os.system", {}, {}, AMPLE))
         assert "plain file name" in refused(executor, job("name", nothing, inputs={"../x": tmp_path}))
         assert "finite" in refused(executor, job("limit", nothing, limits=Limits(float("inf"), 1.0, 2**30)))
         assert "missing" in refused(executor, job("input", nothing, inputs={"x": tmp_path / "none"}))
@@ -279,7 +279,7 @@ class ExecutorSuite:
         collect(executor, 1)
         executor.close()
 
-    def test_a_room_of_a_former_life_is_removed(self, tmp_path: Path) -> None:
+    def test_a_job_directory_of_a_former_life_is_removed(self, tmp_path: Path) -> None:
         executor = self.make(1, tmp_path)
         former = run(executor, job("again", fill, {"files": 2, "size": 1})).output
         locked = former / "locked"
@@ -291,13 +291,13 @@ class ExecutorSuite:
         executor.close()
 
     def test_hostile_keys(self, tmp_path: Path) -> None:
-        root = tmp_path / "rooms"
+        root = tmp_path / "jobs"
         executor = self.make(1, root)
         keys = ["..", ".", "", "../up", "/etc/x", "a/b", "a\0b", "\n", "~", "\ud800", "k" * 5000, "A b", "A_b", "-rf"]
         outputs = [run(executor, job(key, nothing)).output for key in keys]
         assert len(set(outputs)) == len(keys)
         assert all(output.is_dir() and output.parent.parent == root for output in outputs)
-        assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
+        assert [path.name for path in tmp_path.iterdir()] == ["jobs"]
         executor.close()
 
     def test_output_over_its_limit(self, tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ class IsolatingExecutorSuite(ExecutorSuite):
         executor.close()
 
     def test_slots_run_at_once_and_no_more(self, tmp_path: Path) -> None:
-        executor = self.make(2, tmp_path / "rooms")
+        executor = self.make(2, tmp_path / "jobs")
         name = unique_name()
         for key in ("a", "b", "third"):
             executor.submit(job(key, hang, {"name": name}))

@@ -17,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from instar.interfaces import Gate
-from instar.records import Decision, Evidence, Footprint, Provenance, Score
+from instar.contracts.protocols import Gate
+from instar.contracts.records import Decision, Evidence, Footprint, Provenance, Score
 
 
 def draw_evidence(
@@ -32,7 +32,7 @@ def draw_evidence(
     seeds: int = 3,
     shared: float = 0.9,
     test: int = 1,
-    siblings: int = 3,
+    incumbent_replicas: int = 3,
 ) -> Evidence:
     """Draw evidence on right-or-wrong questions, for tests and simulations.
 
@@ -46,22 +46,22 @@ def draw_evidence(
         seeds: training seeds of the candidate.
         shared: share of questions whose difficulty is common to all models; the others go by each model's luck.
         test: how many candidates have been judged, this one included.
-        siblings: training seeds of the incumbent's design, as good as the incumbent.
+        incumbent_replicas: training seeds of the incumbent's design, as good as the incumbent.
     """
     band = np.arange(questions) % bands
     common = rng.random(questions)
 
-    def sit(success: float | Sequence[float]) -> Score:
+    def evaluate(success: float | Sequence[float]) -> Score:
         own = np.where(rng.random(questions) < shared, common, rng.random(questions))
         solved = own < np.broadcast_to(np.asarray(success, dtype=np.float64), (bands,))[band]
         return make_score(solved, band, bands)
 
     return Evidence(
-        candidate=tuple(sit(candidate) for _ in range(seeds)),
-        incumbent=sit(incumbent),
-        founder=sit(founder),
+        candidate=tuple(evaluate(candidate) for _ in range(seeds)),
+        incumbent=evaluate(incumbent),
+        founder=evaluate(founder),
         test=test,
-        siblings=tuple(sit(incumbent) for _ in range(siblings)),
+        incumbent_replicas=tuple(evaluate(incumbent) for _ in range(incumbent_replicas)),
         footprint=Footprint(2**20, 1.0, 10.0),
         incumbent_footprint=Footprint(2**20, 1.0, 10.0),
         provenance=Provenance(1000, 0),
@@ -175,8 +175,10 @@ FAULTS: dict[str, Callable[[Evidence], Evidence]] = {
     "a value is above 1": lambda e: _first(e, lambda s: _with_value(s, 1.5)),
     "the incumbent's value is not a number": lambda e: replace(e, incumbent=_with_value(e.incumbent, math.nan)),
     "solved is not true or false": lambda e: _first(e, lambda s: replace(s, solved=cast(Any, s.solved * 2.0))),
-    "a sibling answered fewer questions": lambda e: replace(e, siblings=(*(e.siblings or ()), _shortened(e.incumbent))),
-    "a sibling's score is missing": lambda e: replace(e, siblings=cast(Any, (None,))),
+    "a seed replica answered fewer questions": lambda e: replace(
+        e, incumbent_replicas=(*(e.incumbent_replicas or ()), _shortened(e.incumbent))
+    ),
+    "a seed replica's score is missing": lambda e: replace(e, incumbent_replicas=cast(Any, (None,))),
     "a safeguard is not a number": lambda e: _first(e, lambda s: replace(s, safeguards={"entropy": math.nan})),
     "an earlier candidate's metric is not a number": lambda e: replace(e, earlier=((0.5, math.nan),)),
     "no attempt has been counted": lambda e: replace(e, attempt=0),

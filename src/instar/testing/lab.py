@@ -22,23 +22,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from instar.artefacts import digest_files, encode_arrays, read_arrays, take, write_arrays
-from instar.errors import ArtefactError
-from instar.executors import inline
-from instar.interfaces import (
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import (
     Arrays,
     CollectRequest,
     Executor,
     Feedback,
     Lab,
-    Paper,
     Priced,
+    QuestionSet,
     SelfTeaching,
     Stage,
     TaskSetting,
     TrainRequest,
 )
-from instar.records import Experience, Goal, Job, Limits, OutcomeState, Room, Score
+from instar.contracts.records import Experience, Goal, Job, Limits, OutcomeState, SandboxKind, Score
+from instar.executors import inline
+from instar.executors.artefacts import digest_files, encode_arrays, read_arrays, take, write_arrays
 
 Array = npt.NDArray[Any]
 
@@ -103,7 +103,7 @@ class Workplace:
 
 
 class LabConformance:
-    """The contract of `instar.interfaces.Lab`."""
+    """The contract of `instar.contracts.protocols.Lab`."""
 
     limits = Limits(wall_seconds=120.0, cpu_seconds=120.0, memory_bytes=2**31)
     effort = 1e-3  # share of the full training: enough to see that it runs
@@ -119,7 +119,7 @@ class LabConformance:
     @pytest.fixture
     def workplace(self, tmp_path: Path) -> Iterator[Workplace]:
         """Give the executor back after each test."""
-        executor = self.executor(tmp_path / "rooms")
+        executor = self.executor(tmp_path / "jobs")
         yield Workplace(executor, tmp_path)
         executor.close()
 
@@ -141,16 +141,16 @@ class LabConformance:
         del workplace, maker
         return []
 
-    def sit(self, workplace: Workplace, artefact: Path, paper: Paper) -> Arrays:
-        """Return an artefact's answers to a paper."""
+    def evaluate(self, workplace: Workplace, artefact: Path, question_set: QuestionSet) -> Arrays:
+        """Return an artefact's answers to a question set."""
         questions = workplace.directory / "questions.safetensors"
-        write_arrays(questions, paper.questions, sync=False)
-        job = self.lab().exam.sit(workplace.key("sit"), artefact, questions, self.limits)
-        assert job.room is Room.EXAM
+        write_arrays(questions, question_set.questions, sync=False)
+        job = self.lab().exam.evaluate(workplace.key("evaluate"), artefact, questions, self.limits)
+        assert job.sandbox is SandboxKind.EXAM
         return read_arrays(workplace.run(job) / "answers.safetensors")
 
     def _taken(self, workplace: Workplace, job: Job) -> Path:
-        assert job.room is Room.WORKSHOP
+        assert job.sandbox is SandboxKind.TRAINING
         target = workplace.directory / f"artefact-{job.key}"
         take(workplace.run(job), target, self.lab().artefact_files)
         self.lab().check(target)
@@ -180,8 +180,8 @@ class LabConformance:
     # --- the exam ---------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("stage", _STAGES)
-    def test_a_seed_fixes_the_paper(self, stage: Stage) -> None:
-        """The same seed gives the same paper, another seed another one."""
+    def test_a_seed_fixes_the_question_set(self, stage: Stage) -> None:
+        """The same seed gives the same question set, another seed another one."""
         exam = self.lab().exam
         first, second, other = (exam.set(seed, stage) for seed in (7, 7, 8))
         assert encode_arrays(first.questions) == encode_arrays(second.questions)
@@ -190,17 +190,17 @@ class LabConformance:
 
     def test_questions_do_not_hold_the_answers(self) -> None:
         """No array of the answers is handed out with the questions, under any name."""
-        paper = self.lab().exam.set(7, Stage.SCREEN)
-        assert not set(paper.questions) & set(paper.answers)
-        asked = [np.asarray(array).tobytes() for array in paper.questions.values()]
-        assert all(np.asarray(answer).tobytes() not in asked for answer in paper.answers.values())
+        question_set = self.lab().exam.set(7, Stage.SCREEN)
+        assert not set(question_set.questions) & set(question_set.answers)
+        asked = [np.asarray(array).tobytes() for array in question_set.questions.values()]
+        assert all(np.asarray(answer).tobytes() not in asked for answer in question_set.answers.values())
 
     def test_founding_sitting_and_marking_work(self, workplace: Workplace) -> None:
         """A founder's answers become a score that the gates can use, and marking again changes nothing."""
         lab = self.lab()
-        paper = lab.exam.set(7, Stage.SCREEN)
-        answers = self.sit(workplace, self.found(workplace), paper)
-        score, again = lab.exam.mark(paper, answers), lab.exam.mark(paper, answers)
+        question_set = lab.exam.set(7, Stage.SCREEN)
+        answers = self.evaluate(workplace, self.found(workplace), question_set)
+        score, again = lab.exam.mark(question_set, answers), lab.exam.mark(question_set, answers)
         assert score.metric == again.metric
         if isinstance(lab.exam, Priced):
             score, dear = (lab.exam.price(score, seconds, 10.0) for seconds in (10.0, 20.0))
@@ -213,16 +213,16 @@ class LabConformance:
         assert (known > 0).all()
 
     def test_the_marker_refuses_what_breaks_the_contract(self, workplace: Workplace) -> None:
-        """Nothing that an exam room can leave raises anything but `ArtefactError`."""
+        """Nothing that an exam sandbox can leave raises anything but `ArtefactError`."""
         exam = self.lab().exam
-        paper = exam.set(7, Stage.SCREEN)
-        answers = self.sit(workplace, self.found(workplace), paper)
-        honest = exam.mark(paper, answers).metric
+        question_set = exam.set(7, Stage.SCREEN)
+        answers = self.evaluate(workplace, self.found(workplace), question_set)
+        honest = exam.mark(question_set, answers).metric
         for why, malformed in malformations(answers):
             with pytest.raises(ArtefactError):
-                _named(why, exam.mark, paper, malformed)
+                _named(why, exam.mark, question_set, malformed)
         for why, odd in oddities(answers):
-            score = _score_or_refusal(why, exam.mark, paper, odd)
+            score = _score_or_refusal(why, exam.mark, question_set, odd)
             assert score is None or score.metric <= max(honest, 0.5), why
 
     # --- artefacts --------------------------------------------------------------------------------------------------
@@ -231,8 +231,8 @@ class LabConformance:
         """Training from a parent leaves an artefact that sits and is marked."""
         lab = self.lab()
         successor = self.succeed(workplace, self.found(workplace))
-        paper = lab.exam.set(9, Stage.SCREEN)
-        assert 0.0 <= lab.exam.mark(paper, self.sit(workplace, successor, paper)).metric <= 1.0
+        question_set = lab.exam.set(9, Stage.SCREEN)
+        assert 0.0 <= lab.exam.mark(question_set, self.evaluate(workplace, successor, question_set)).metric <= 1.0
 
     def test_a_seed_fixes_the_artefact(self, workplace: Workplace) -> None:
         """On one thread, the same request gives the same bytes."""
@@ -274,7 +274,7 @@ class LabConformance:
 
 
 class TeachingConformance(LabConformance):
-    """The contract of `instar.interfaces.SelfTeaching`, in addition."""
+    """The contract of `instar.contracts.protocols.SelfTeaching`, in addition."""
 
     def wrong_answers(self, answers: Arrays) -> Arrays:
         """Return answers of the right form, made of these, none of which holds."""
@@ -300,7 +300,7 @@ class TeachingConformance(LabConformance):
             write_arrays(path, lab.tasks(request), sync=False)
             request = replace(request, tasks=path)
         job = lab.collect(request)
-        assert job.room is Room.WORKSHOP
+        assert job.sandbox is SandboxKind.TRAINING
         return request, read_arrays(workplace.run(job) / "answers.safetensors")
 
     def experience(self, workplace: Workplace, maker: Path) -> list[Path]:
@@ -356,7 +356,7 @@ class TeachingConformance(LabConformance):
         assert (record.kept, record.mastery, record.examples) == (0, 0.0, 0)
 
     def test_the_verifier_refuses_what_breaks_the_contract(self, workplace: Workplace) -> None:
-        """Nothing that a workshop can leave raises anything but `ArtefactError`."""
+        """Nothing that a training sandbox can leave raises anything but `ArtefactError`."""
         request, answers = self.collect(workplace, self.found(workplace))
         verify = self.teaching_lab().verify
         for why, malformed in malformations(answers):

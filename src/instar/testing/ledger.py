@@ -20,15 +20,15 @@ from typing import Any
 
 import pytest
 
-from instar.errors import LedgerError
-from instar.interfaces import Ledger
+from instar.contracts.errors import LedgerError
+from instar.contracts.protocols import Ledger
 
 Opener = Callable[[], Ledger]
 Checker = Callable[[Mapping[str, Any], str], bool]
 
 
 class LedgerConformance:
-    """The contract of `instar.interfaces.Ledger`; give the class `opener` and `checker` fixtures."""
+    """The contract of `instar.contracts.protocols.Ledger`; give the class `opener` and `checker` fixtures."""
 
     @pytest.fixture
     def opener(self) -> Opener:

@@ -1,4 +1,4 @@
-"""A coding agent that does what its first argument says: of the standard library alone, run behind the wall."""
+"""A coding agent that does what its first argument says: of the standard library alone, run in the sandbox."""
 
 from __future__ import annotations
 

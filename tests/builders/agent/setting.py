@@ -14,8 +14,8 @@ import numpy as np
 
 from instar.builders import agent, uniform
 from instar.builders.agent import AgentBuilder
-from instar.interfaces import Desk
-from instar.records import Brief, Design, Proposal
+from instar.contracts.protocols import BuilderContext
+from instar.contracts.records import Brief, Design, Proposal
 from instar.testing.builder import WORLD_SPACE, first_design, generation, make_brief
 
 SCRIPT = Path(__file__).with_name("scripted.py")
@@ -23,7 +23,7 @@ FILES = {"features.py": "FEATURES = 2\n"}
 PATIENCE_SECONDS = 60.0
 
 
-def made(home: Path, *words: str, desk: Mapping[str, Any] | None = None, **options: Any) -> AgentBuilder:
+def made(home: Path, *words: str, context: Mapping[str, Any] | None = None, **options: Any) -> AgentBuilder:
     """Make a builder whose agent is the script with these words; `home` is the run directory."""
     told = {
         "command": [sys.executable, str(SCRIPT), *words], "visible": [str(SCRIPT)], "usage": "claude", "timeout": "20s",
@@ -31,8 +31,8 @@ def made(home: Path, *words: str, desk: Mapping[str, Any] | None = None, **optio
     given = {
         "options": told, "directory": home / "builders" / "agent", "seed_design": Design("world", {}, FILES),
         "make": lambda name: uniform.create("world", WORLD_SPACE, np.random.default_rng(1)),
-    } | (desk or {})  # fmt: skip
-    return agent.create("world", WORLD_SPACE, np.random.default_rng(0), Desk(**given))
+    } | (context or {})  # fmt: skip
+    return agent.create("world", WORLD_SPACE, np.random.default_rng(0), BuilderContext(**given))
 
 
 def brief(

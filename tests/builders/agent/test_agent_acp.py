@@ -1,4 +1,4 @@
-"""Agents of the Agent Client Protocol, behind the wall."""
+"""Agents of the Agent Client Protocol, in the sandbox."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.builders.agent.setting import brief, made, proposed
 from tests.sandbox.inside import LINUX
 
@@ -28,7 +29,7 @@ SCRIPT = Path(__file__).with_name("acp_agent.py")
 def test_what_the_agent_does_decides_what_comes_of_it(tmp_path: Path, kind: str, why: str) -> None:
     options = {"usage": None, "command": [sys.executable, str(SCRIPT), kind], "retries": 0}
     timeout = "4s" if why.startswith("stalled") else "20s"
-    builder = made(tmp_path, desk={"arguments": ("acp",)}, visible=[str(SCRIPT)], timeout=timeout, **options)
+    builder = made(tmp_path, context={"arguments": ("acp",)}, visible=[str(SCRIPT)], timeout=timeout, **options)
     [proposal] = proposed(builder, brief(builder))
     builder.close()
     assert why in proposal.why

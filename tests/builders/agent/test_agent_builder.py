@@ -12,13 +12,13 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.builders.agent.setting import FILES, brief, journal, made, proposed
-from tests.sandbox.inside import LINUX
 
 from instar.builders.agent import AgentBuilder, calling
-from instar.errors import BadInput, MissingPart
-from instar.interfaces import Deliberating
-from instar.records import Spend
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.protocols import Deliberating
+from instar.contracts.records import Spend
+from tests.builders.agent.setting import FILES, brief, journal, made, proposed
+from tests.sandbox.inside import LINUX
 
 pytestmark = LINUX
 
@@ -127,7 +127,7 @@ def test_it_sees_no_archive_no_key_no_secret_no_port_and_no_home(
 
 
 @pytest.mark.parametrize("kind", ["edits", "daemon", "nosy", "hooks", "stalls"])
-def test_it_is_the_same_behind_our_own_wall(make: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_same_in_our_own_sandbox(make: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calling, "run_command", functools.partial(calling.run_command, bubblewrap=None))
     builder = make(kind, "file=/root/.profile", timeout="2s" if kind == "stalls" else "20s", retries=0)
     [proposal] = proposed(builder, brief(builder))
@@ -135,7 +135,7 @@ def test_it_is_the_same_behind_our_own_wall(make: Any, kind: str, monkeypatch: p
     assert proposal.why.startswith(expected.get(kind, "python: a wider model"))
 
 
-def test_it_writes_nowhere_else_and_its_room_is_removed(make: Any, tmp_path: Path) -> None:
+def test_it_writes_nowhere_else_and_its_job_directory_is_removed(make: Any, tmp_path: Path) -> None:
     builder = make("above")
     [proposal] = proposed(builder, brief(builder))
     assert proposal.why == "python: a wider model"
@@ -230,7 +230,7 @@ def test_a_design_that_is_under_way_is_not_proposed_again(make: Any) -> None:
 
 
 def test_the_cap_holds_before_the_call(make: Any) -> None:
-    builder = make("dear", desk={"max_cost": 7.0}, max_cost_per_call=3.0)
+    builder = make("dear", context={"max_cost": 7.0}, max_cost_per_call=3.0)
     proposals = proposed(builder, brief(builder, count=4))
     assert [proposal.author for proposal in proposals] == ["agent:python", "agent:python", "random", "random"]
     assert "its budget is spent" in proposals[2].why
@@ -239,13 +239,15 @@ def test_the_cap_holds_before_the_call(make: Any) -> None:
 
 def test_what_was_spent_in_former_lives_counts(make: Any) -> None:
     builder = make(
-        "dear", desk={"max_cost": 7.0, "spent": {"llm": Spend(3.0), "agent:python": Spend(2.0)}}, max_cost_per_call=3.0
+        "dear",
+        context={"max_cost": 7.0, "spent": {"llm": Spend(3.0), "agent:python": Spend(2.0)}},
+        max_cost_per_call=3.0,
     )
     assert proposed(builder, brief(builder))[0].author == "random"
 
 
 def test_a_cost_that_no_proposal_carries_is_charged_in_the_next_life(make: Any) -> None:
-    cap: dict[str, Any] = {"desk": {"max_cost": 7.0}, "max_cost_per_call": 3.0}
+    cap: dict[str, Any] = {"context": {"max_cost": 7.0}, "max_cost_per_call": 3.0}
     first = make("dear", **cap)
     first.propose(brief(first))
     until = time.monotonic() + 20.0
@@ -257,12 +259,12 @@ def test_a_cost_that_no_proposal_carries_is_charged_in_the_next_life(make: Any) 
     assert [proposal.author for proposal in proposals] == ["agent:python", "random"]
     assert proposals[0].spend.usd == 6.0
     second.close()
-    third = make("dear", **cap | {"desk": {"max_cost": 7.0, "spent": {"agent:python": Spend(6.0)}}})
+    third = make("dear", **cap | {"context": {"max_cost": 7.0, "spent": {"agent:python": Spend(6.0)}}})
     assert proposed(third, brief(third))[0].author == "random"
 
 
 def test_a_call_that_was_cut_off_counts_at_its_bound(make: Any) -> None:
-    cap: dict[str, Any] = {"desk": {"max_cost": 4.0}, "max_cost_per_call": 3.0}
+    cap: dict[str, Any] = {"context": {"max_cost": 4.0}, "max_cost_per_call": 3.0}
     first = make("stalls", **cap)
     first.propose(brief(first))
     first.close()
@@ -290,9 +292,9 @@ def test_tokens_have_their_price_where_no_cost_is_told(make: Any) -> None:
         ({"hosts": ["http://x"]}, "'http://x' is no host"),
         ({"visible": ["/no/such"]}, "there is no /no/such"),
         ({"usd_per_million_in": float("nan")}, "usd_per_million_in"),
-        ({"desk": {"max_cost": 1.0}}, "what one call may cost"),
-        ({"desk": {"arguments": ("nobody",)}}, "Presets: codex, claude, acp"),
-        ({"desk": {"seed_design": None}, "file_size": "x"}, "file_size"),
+        ({"context": {"max_cost": 1.0}}, "what one call may cost"),
+        ({"context": {"arguments": ("nobody",)}}, "Presets: codex, claude, acp"),
+        ({"context": {"seed_design": None}, "file_size": "x"}, "file_size"),
     ],
 )
 def test_bad_options_are_one_clear_error(make: Any, change: dict[str, Any], what: str) -> None:
@@ -309,15 +311,15 @@ def test_what_is_missing_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("CLAUDE_CODE_OAUTH_TOKEN", raising=False)
     with pytest.raises(MissingPart, match="none of ANTHROPIC_API_KEY"):
-        make("good", desk={"arguments": ("claude",)})
+        make("good", context={"arguments": ("claude",)})
 
 
 def test_editable_files_that_would_hide_ours_are_refused(make: Any) -> None:
-    from instar.records import Design
+    from instar.contracts.records import Design
 
     for name in ("design.json", "../up.py", "/etc/x", ".git/config", "a//b"):
         with pytest.raises(BadInput, match="cannot be given to an agent"):
-            make("good", desk={"seed_design": Design("world", {}, {name: ""})})
+            make("good", context={"seed_design": Design("world", {}, {name: ""})})
 
 
 def test_a_damaged_journal_is_said(make: Any, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from instar.builders.agent.accounts import Account
 from instar.builders.agent.builder import AgentBuilder
 from instar.builders.agent.calling import Ended
 from instar.builders.agent.options import terms
-from instar.interfaces import Builder, Desk
-from instar.records import Brief, Proposal
-from instar.space import Space
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Brief, Proposal
+from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance
 
 
@@ -52,4 +52,4 @@ class TestAgent(BuilderConformance):
         place = Path(tempfile.mkdtemp(prefix="instar-agent-"))
         agreed = terms((), {"command": "true"}, {"PATH": "/usr/bin:/bin"}, capped=False)
         embedded = incumbent.create(lab_name, space, rng)
-        return Patient(lab_name, space, agreed, Desk(directory=place), embedded, Swift(space))
+        return Patient(lab_name, space, agreed, BuilderContext(directory=place), embedded, Swift(space))

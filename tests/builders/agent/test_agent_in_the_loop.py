@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from tests.rig import Rig
-from tests.sandbox.inside import LINUX
-from tests.toys import TeachingToyLab
 
 from instar.archive import read_archive
 from instar.builders import agent, incumbent
-from instar.interfaces import Desk
-from instar.records import Proposal, Trial, TrialState
+from instar.contracts.protocols import BuilderContext
+from instar.contracts.records import Proposal, Trial, TrialState
+from tests.rig import Rig
+from tests.sandbox.inside import LINUX
+from tests.toys import TeachingToyLab
 
 pytestmark = LINUX
 
@@ -38,8 +38,10 @@ def builder(home: Path, lab: TeachingToyLab, script: str) -> agent.AgentBuilder:
     def make(name: str) -> incumbent.IncumbentBuilder:
         return incumbent.create(lab.name, lab.design_space(), np.random.default_rng(0))
 
-    desk = Desk(options=options, directory=home / "builders" / "agent", seed_design=lab.seed_design(), make=make)
-    return agent.create(lab.name, lab.design_space(), np.random.default_rng(0), desk)
+    context = BuilderContext(
+        options=options, directory=home / "builders" / "agent", seed_design=lab.seed_design(), make=make
+    )
+    return agent.create(lab.name, lab.design_space(), np.random.default_rng(0), context)
 
 
 def test_an_agent_builds_generations_while_slots_stay_busy(tmp_path: Path) -> None:

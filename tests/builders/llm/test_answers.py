@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.builders.llm.answers import AnswerError, read, schema
-from instar.records import Design
-from instar.space import Choice, Real, Space
+from instar.contracts.records import Design
+from instar.contracts.space import Choice, Real, Space
 from instar.testing.builder import WORLD_SPACE
 
 BASE = Design(

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.builders.llm.desk import FILES, PRICES, asked, founder, made, until
 
 from instar.builders.calls import tally
 from instar.builders.llm.builder import LONGEST_PAUSE, Pauses
-from instar.builders.purse import paid
-from instar.errors import BadInput, MissingPart
-from instar.records import Observation, Spend, Trial, TrialState
+from instar.builders.spend_cap import paid
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.records import Observation, Spend, Trial, TrialState
 from instar.testing import standin
 from instar.testing.builder import drained, make_brief
 from instar.testing.standin import StandIn, answering, good, saying, slow, status
+from tests.builders.llm.setting import FILES, PRICES, asked, founder, made, until
 
 pytest.importorskip("openai")
 
@@ -141,12 +141,12 @@ def test_pauses_double_and_an_answer_ends_them() -> None:
     pauses = Pauses(2, 10.0)
     pauses.failed("a", 0.0)
     assert pauses.reason(0.0) is None
-    assert pauses.room(4) == 4
+    assert pauses.capacity(4) == 4
     pauses.failed("b", 0.0)
     pauses.failed("c", 1.0)  # it was under way already
     assert "10 s after 2 failures in a row, the last: b" in str(pauses.reason(9.0))
     assert pauses.reason(10.0) is None
-    assert pauses.room(4) == 1, "one thought is tried"
+    assert pauses.capacity(4) == 1, "one thought is tried"
     pauses.failed("d", 10.0)
     assert pauses.reason(29.9)
     assert pauses.reason(30.0) is None
@@ -155,7 +155,7 @@ def test_pauses_double_and_an_answer_ends_them() -> None:
     assert pauses.reason(time + LONGEST_PAUSE - 1)
     assert pauses.reason(time + LONGEST_PAUSE) is None
     pauses.succeeded()
-    assert pauses.room(4) == 4
+    assert pauses.capacity(4) == 4
 
 
 def test_it_comes_back_after_the_pause(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_no_more_is_spent_than_may_be(tmp_path: Path, then: standin.Behaviour) -
         builder.close()
         assert 2 <= len(server.requests) < 30
         assert server.usd(**PRICES) <= 0.05
-        assert paid(tmp_path / "builders" / "purse.jsonl")["llm"].usd <= 0.05
+        assert paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd <= 0.05
         assert sum(proposal.spend.usd for proposal in proposals) <= 0.05
     whys = [proposal.why for proposal in proposals]
     assert sum("the next call could cost" in why for why in whys) >= 1
@@ -190,12 +190,12 @@ def test_the_money_holds_over_a_restart_with_calls_under_way(tmp_path: Path) -> 
         builder = made(server, tmp_path, max_cost=0.05, **PRICES)
         asked(builder, 2)
         until(lambda: len(server.requests) == 3)  # and then it is killed: nobody closes it
-        before = paid(tmp_path / "builders" / "purse.jsonl")["llm"].usd
+        before = paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd
         again = made(server, tmp_path, max_cost=0.05, spent={"llm": Spend(before / 2), "agent": Spend(0.01)}, **PRICES)
         proposals = asked(again, 20, first=3)
         again.close()
         assert server.usd(**PRICES) + 0.01 <= 0.05
-        assert paid(tmp_path / "builders" / "purse.jsonl")["llm"].usd + 0.01 <= 0.05
+        assert paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd + 0.01 <= 0.05
         assert proposals[-1].author.startswith("incumbent@")
         builder.close()
 

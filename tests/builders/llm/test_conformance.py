@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from tests.builders.llm.desk import made
 
-from instar.interfaces import Builder
-from instar.space import Space
+from instar.contracts.protocols import Builder
+from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance
 from instar.testing.standin import Behaviour, StandIn, good, status
+from tests.builders.llm.setting import made
 
 pytest.importorskip("openai")
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from instar.builders.llm.options import OPENAI, Options, read_options
-from instar.errors import BadInput
-from instar.interfaces import Desk
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import BuilderContext
 
 KEYS = {"OPENAI_API_KEY": "sk-of-openai", "MY_KEY": "sk-of-mine"}
 
 
 def options(*arguments: str, max_cost: float | None = None, **given: Any) -> Any:
-    return read_options(Desk(arguments, given, max_cost=max_cost), KEYS)
+    return read_options(BuilderContext(arguments, given, max_cost=max_cost), KEYS)
 
 
 def test_the_model_comes_from_the_command_line_or_the_table() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from instar.builders.llm.history import BEST, FAILED, NEWEST, History
 from instar.builders.llm.prompts import Prompt
-from instar.records import Advice, Brief, Design, Forecast, Observation, Proposal, Trial, TrialState
+from instar.contracts.records import Advice, Brief, Design, Forecast, Observation, Proposal, Trial, TrialState
 from instar.testing.builder import GOALS, WORLD_SPACE, generation, make_brief
 
 DESIGN = Design(

@@ -11,28 +11,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from instar.contracts import settings
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Stage, TrainRequest
+from instar.contracts.records import Limits, Outcome, OutcomeState, TrialState
+from instar.executors.artefacts import write_arrays, write_json
+from instar.executors.local import LocalExecutor
+from instar.gates.claims import UNSAFE
+from instar.labs.command import CommandLab, formats, knobs, reading
+from instar.labs.command.work import REPORT
+from instar.session.gating import make_gates
+from instar.studies import new_lab
 from tests.rig import Rig
 from tests.sandbox.inside import LINUX
 from tests.wrapped import LIMITS, MEASURED, REPOSITORY, Scripted, quick, repository, run, wanted
-
-from instar import config, wrapping
-from instar.artefacts import write_arrays, write_json
-from instar.errors import ArtefactError, BadInput
-from instar.executors.local import LocalExecutor
-from instar.gates.claims import UNSAFE
-from instar.gating import make_gates
-from instar.interfaces import Stage, TrainRequest
-from instar.labs.command import CommandLab, formats, knobs, reading
-from instar.labs.command.work import REPORT
-from instar.records import Limits, Outcome, OutcomeState, TrialState
 
 pytestmark = LINUX
 TRAIN = (REPOSITORY / "train.py").read_text()
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
-    with LocalExecutor(2, tmp_path_factory.mktemp("rooms"), ["instar.labs.command.work"]) as executor:
+def job_dirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    with LocalExecutor(2, tmp_path_factory.mktemp("jobs"), ["instar.labs.command.work"]) as executor:
         yield executor
 
 
@@ -41,9 +42,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> CommandLab:
     return quick(tmp_path_factory.mktemp("lab"))
 
 
-def trained(rooms: LocalExecutor, lab: CommandLab, key: str, source: str, limits: Limits = LIMITS) -> Outcome:
+def trained(job_dirs: LocalExecutor, lab: CommandLab, key: str, source: str, limits: Limits = LIMITS) -> Outcome:
     design = replace(lab.seed_design(), files={"train.py": source})
-    return run(rooms, lab.train(TrainRequest(key, design, 1, 1.0, None, limits)))
+    return run(job_dirs, lab.train(TrainRequest(key, design, 1, 1.0, None, limits)))
 
 
 @pytest.mark.parametrize(
@@ -59,26 +60,26 @@ def trained(rooms: LocalExecutor, lab: CommandLab, key: str, source: str, limits
     ],
 )
 def test_a_training_that_goes_wrong_says_how(
-    rooms: LocalExecutor, lab: CommandLab, name: str, source: str, said: str
+    job_dirs: LocalExecutor, lab: CommandLab, name: str, source: str, said: str
 ) -> None:
-    outcome = trained(rooms, lab, name, source)
+    outcome = trained(job_dirs, lab, name, source)
     assert outcome.state is OutcomeState.CRASHED
     assert said in outcome.reason
 
 
-def test_one_that_never_ends_is_ended(rooms: LocalExecutor, lab: CommandLab) -> None:
-    outcome = trained(rooms, lab, "endless", "while True: pass\n", Limits(60.0, 1.0, 2**31))
+def test_one_that_never_ends_is_ended(job_dirs: LocalExecutor, lab: CommandLab) -> None:
+    outcome = trained(job_dirs, lab, "endless", "while True: pass\n", Limits(60.0, 1.0, 2**31))
     assert outcome.state is OutcomeState.TIMED_OUT
 
 
-def test_held_out_data_is_not_there(rooms: LocalExecutor, lab: CommandLab) -> None:
-    outcome = trained(rooms, lab, "peeks", "import numpy; numpy.load('test.npy')\n")
+def test_held_out_data_is_not_there(job_dirs: LocalExecutor, lab: CommandLab) -> None:
+    outcome = trained(job_dirs, lab, "peeks", "import numpy; numpy.load('test.npy')\n")
     assert "No such file or directory: 'test.npy'" in outcome.reason
 
 
-def test_an_edited_protected_file_is_refused_by_name(rooms: LocalExecutor, lab: CommandLab) -> None:
+def test_an_edited_protected_file_is_refused_by_name(job_dirs: LocalExecutor, lab: CommandLab) -> None:
     source = "import os; os.chmod('prepare.py', 0o644); open('prepare.py', 'a').write('# easier')\n" + TRAIN
-    outcome = trained(rooms, lab, "insists", source)
+    outcome = trained(job_dirs, lab, "insists", source)
     assert outcome.state is OutcomeState.DONE
     with pytest.raises(ArtefactError, match=r"the run edited a protected file: prepare\.py"):
         lab.check(outcome.output)
@@ -146,13 +147,13 @@ def test_data_passes(lab: CommandLab, tmp_path: Path) -> None:
     ],
 )
 def test_an_evaluation_that_goes_wrong_says_how(
-    rooms: LocalExecutor, tmp_path: Path, name: str, source: str, said: str
+    job_dirs: LocalExecutor, tmp_path: Path, name: str, source: str, said: str
 ) -> None:
     lab = quick(tmp_path / "labs", repository=repository(tmp_path / "repository", evaluate_py=source))
     questions, artefact = tmp_path / "questions.safetensors", tmp_path / "artefact"
     write_arrays(questions, lab.exam.set(1, Stage.SCREEN).questions)
     artefact.mkdir()
-    outcome = run(rooms, lab.exam.sit(name, left(artefact, saved(weights=np.ones(3))), questions, LIMITS))
+    outcome = run(job_dirs, lab.exam.evaluate(name, left(artefact, saved(weights=np.ones(3))), questions, LIMITS))
     assert outcome.state is OutcomeState.CRASHED
     assert said in outcome.reason
 
@@ -214,13 +215,13 @@ def test_a_lab_that_cannot_be_is_refused_and_nothing_is_left(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
-        wrapping.create(wanted(into=tmp_path / "labs", **changes), "local", 1, lambda _: None)
+        new_lab.create(wanted(into=tmp_path / "labs", **changes), "local", 1, lambda _: None)
     assert not list(tmp_path.glob("labs/*"))
 
 
-def test_a_knob_whose_line_is_gone_crashes_its_trial_alone(rooms: LocalExecutor, tmp_path: Path) -> None:
+def test_a_knob_whose_line_is_gone_crashes_its_trial_alone(job_dirs: LocalExecutor, tmp_path: Path) -> None:
     lab = quick(tmp_path, knobs=("STEPS:integer:10:400",))
-    outcome = trained(rooms, lab, "gone", TRAIN.replace("STEPS = 40", "STEPS = int('40')"))
+    outcome = trained(job_dirs, lab, "gone", TRAIN.replace("STEPS = 40", "STEPS = int('40')"))
     assert "a knob is gone: 'STEPS' is set to 'int('40')', which is no plain value" in outcome.reason
     with pytest.raises(knobs.KnobError, match="stands 0 times"):
         knobs.read("STEPS", "steps = 1\n")
@@ -230,19 +231,19 @@ def test_a_seed_that_is_not_heeded_is_refused(tmp_path: Path) -> None:
     fixed = TRAIN.replace('int(os.environ.get("INSTAR_SEED", 0))', "0")
     place = repository(tmp_path / "repository", train_py=fixed)
     with pytest.raises(BadInput, match="does not heed INSTAR_SEED"):
-        wrapping.create(wanted(place, into=tmp_path / "labs"), "local", 2, lambda _: None)
+        new_lab.create(wanted(place, into=tmp_path / "labs"), "local", 2, lambda _: None)
     assert not list(tmp_path.glob("labs/*"))
 
 
 def test_self_reported_numbers_promote_nothing_unless_somebody_accepts_them(tmp_path: Path) -> None:
     lab = quick(tmp_path, evaluate="", metric="train_loss:min", measured=MEASURED.model_copy(update={"items": 1}))
     assert lab.self_reported
-    (plain,) = [gate for gate in make_gates(config.load({}), lab).gates if gate.name == "self-reported"]
+    (plain,) = [gate for gate in make_gates(settings.load({}), lab).gates if gate.name == "self-reported"]
     assert not plain.judge(None).promote  # type: ignore[arg-type]
-    (told,) = [gate for gate in make_gates(config.load({"unsafe_self_reported": True}), lab).gates
+    (told,) = [gate for gate in make_gates(settings.load({"unsafe_self_reported": True}), lab).gates
                if gate.name == "self-reported"]  # fmt: skip
     assert told.judge(None).summary == f"self-reported: {UNSAFE}"  # type: ignore[arg-type]
-    assert config.load({"unsafe_self_reported": True}).identity != config.load({}).identity
+    assert settings.load({"unsafe_self_reported": True}).identity != settings.load({}).identity
 
 
 def test_none_of_it_stops_the_loop(tmp_path: Path) -> None:

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from instar.archive import read_archive
+from instar.builders import agent, incumbent
+from instar.builders.code import diffs
+from instar.builders.llm import create as make_llm
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Proposal, Trial, TrialState
+from instar.labs.command import CommandLab
+from instar.report import exporting
+from instar.testing.standin import StandIn, answering, bad_diff, saying
 from tests.rig import Rig
 from tests.sandbox.inside import LINUX
 from tests.wrapped import quick, repository
-
-from instar import exporting
-from instar.archive import read_archive
-from instar.builders import agent, incumbent
-from instar.builders.llm import create as make_llm
-from instar.code import diffs
-from instar.interfaces import Builder, Desk
-from instar.labs.command import CommandLab
-from instar.records import Proposal, Trial, TrialState
-from instar.testing.standin import StandIn, answering, bad_diff, saying
 
 GIVEN = {"executor": "local", "workers": 2, "generations": 1, "budget": "90s", "rungs": 1}
 AGENT = """
@@ -42,11 +42,12 @@ def change(lab: CommandLab, old: str, new: str) -> dict[str, str]:
     return {"path": "train.py", "kind": "diff", "text": text}
 
 
-def desk(home: Path, name: str, lab: CommandLab, **options: object) -> Desk:
+def context(home: Path, name: str, lab: CommandLab, **options: object) -> BuilderContext:
     def embedded(_: str) -> Builder:
         return incumbent.create(lab.name, lab.design_space(), np.random.default_rng(0))
 
-    return Desk(options=options, directory=home / "builders" / name, seed_design=lab.seed_design(), make=embedded,
+    return BuilderContext(options=options, directory=home / "builders" / name, seed_design=lab.seed_design(),
+                          make=embedded,
                 program=lab.program)  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def test_a_models_diffs_are_tried_wrong_ones_are_recorded_and_a_good_one_is_prom
         options = {"base_url": server.url, "ahead": 1, "retries": 0, "failures": 1000, "timeout": 20.0}
         home = tmp_path / "run"
         model = make_llm(lab.name, lab.design_space(), np.random.default_rng(0),
-                         desk=desk(home, "llm", lab, model="stand-in", **options))  # fmt: skip
+                         context=context(home, "llm", lab, model="stand-in", **options))  # fmt: skip
         try:
             run, why = Rig(home, lab, GIVEN, builder=model).play()
         finally:
@@ -93,7 +94,9 @@ def test_an_agent_edits_the_script_by_the_repositorys_own_program(tmp_path: Path
     (place / "program.md").write_text("# Program\nMake the wave fit.\n")
     lab, home = quick(tmp_path / "labs", repository=place), tmp_path / "run"
     options = {"command": [sys.executable, "-c", AGENT], "timeout": "60s", "ahead": 1, "retries": 0}
-    thinker = agent.create(lab.name, lab.design_space(), np.random.default_rng(0), desk(home, "agent", lab, **options))
+    thinker = agent.create(
+        lab.name, lab.design_space(), np.random.default_rng(0), context(home, "agent", lab, **options)
+    )
     try:
         run, why = Rig(home, lab, GIVEN, builder=thinker).play()
     finally:

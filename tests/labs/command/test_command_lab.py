@@ -9,29 +9,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.rig import Rig
-from tests.wrapped import KNOBS, MEASURED, REPOSITORY, Scripted, quick, repository, wanted
 
-from instar import assemble, cli, config, explaining, exporting, simplicity, wrapping
 from instar.archive import read_archive
-from instar.errors import ArtefactError, BadInput
+from instar.cli import main
+from instar.contracts import settings as config
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import FixedExam, Probing, Stage
+from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
-from instar.gating import chosen_gates, make_gates
-from instar.interfaces import FixedExam, Probing, Stage
 from instar.labs.command import directory_of, gpu, open_lab
 from instar.labs.command.exam import items_of
 from instar.labs.command.manifest import Gpu
-from instar.records import Trial, TrialState
+from instar.report import explaining, exporting
+from instar.run import parts, simplicity
+from instar.session import assembly
+from instar.session.gating import chosen_gates, make_gates
+from instar.studies import new_lab
+from tests.rig import Rig
+from tests.wrapped import KNOBS, MEASURED, REPOSITORY, Scripted, quick, repository, wanted
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the fixture's lab is, made by the command, with real runs behind the wall."""
+    """Return where the fixture's lab is, made by the command, with real runs in the sandbox."""
     place = tmp_path_factory.mktemp("labs")
     arguments = ["lab", "new", "waves", "--from", str(REPOSITORY), "--editable", "train.py", "--run", "python train.py"]
     arguments += ["--metric", "loss:min", "--evaluate", "python evaluate.py", "--held-out", "test.npy"]
     arguments += [word for knob in KNOBS for word in ("--knob", knob)] + ["--into", str(place), "--json"]
-    assert cli.command(arguments) == 0
+    assert main.command(arguments) == 0
     return place / "waves"
 
 
@@ -48,7 +53,7 @@ def test_one_command_makes_a_lab_and_measures_its_noise_floor(made: Path) -> Non
     assert lab.seed_design().parameters == {"LEARNING_RATE": 0.02, "STEPS": 40}
     assert isinstance(lab.exam, FixedExam)
     assert lab.exam.fixed
-    least = wrapping.least_gain(lab)
+    least = new_lab.least_gain(lab)
     assert least is not None
     assert 0.0 < least < float(np.mean(measured.values)), "the gates could pass something"
 
@@ -62,8 +67,8 @@ def test_the_loop_improves_it_and_the_metric_is_the_evaluations(made: Path, tmp_
     founder, first = run.generations
     assert first.metrics["loss"] < 0.9 * founder.metrics["loss"]
     assert first.design.parameters != founder.design.parameters
-    assert run.looks is not None
-    assert run.looks.spent > 0
+    assert run.queries is not None
+    assert run.queries.spent > 0
     with closing(read_archive(tmp_path / "archive.db")) as archive:
         assert {trial.state for trial in archive.history(Trial)} <= {TrialState.SCORED, TrialState.CANCELLED}
 
@@ -74,15 +79,15 @@ def test_it_is_found_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     place = Path("instar-labs/waves")
     for name in ("waves", "./instar-labs/waves", "instar-labs/waves/lab.toml"):
         assert directory_of(name) == place
-        plan = assemble.plan(config.load({"lab": name, "builder": "random"}))
+        plan = assembly.plan(config.load({"lab": name, "builder": "random"}))
         assert plan.lab.name == "waves"
         assert plan.settings.rungs == 1
         assert plan.home == Path("instar-runs/waves-builderrandom") or name != "waves"
     quick(tmp_path / "instar-labs", name="bare")
     with pytest.raises(BadInput, match="has no knobs"):
-        assemble.plan(config.load({"lab": "bare"}))
+        assembly.plan(config.load({"lab": "bare"}))
     with pytest.raises(BadInput, match="holds no lab"):
-        assemble.make_lab("instar-labs/", {})
+        parts.make_lab("instar-labs/", {})
 
 
 def test_a_snapshot_that_was_touched_is_refused(tmp_path: Path) -> None:
@@ -106,10 +111,10 @@ def test_the_exam_holds_and_splits_its_items(tmp_path: Path) -> None:
     assert all(finding.passed for finding in selftest.demand(lab))
     screen, promotion = items_of(600, Stage.SCREEN), items_of(600, Stage.PROMOTION)
     assert sorted([*screen, *promotion]) == list(range(600))
-    paper = exam.set(3, Stage.SCREEN)
-    good = exam.known_good(paper)
-    assert exam.mark(paper, good).metric == 1.0
-    with pytest.raises(ArtefactError, match="of this paper"):
+    question_set = exam.set(3, Stage.SCREEN)
+    good = exam.known_good(question_set)
+    assert exam.mark(question_set, good).metric == 1.0
+    with pytest.raises(ArtefactError, match="of this question set"):
         exam.mark(exam.set(4, Stage.SCREEN), good)
 
 
@@ -170,7 +175,7 @@ def test_its_patch_applies_to_a_checkout_of_ones_own(made: Path, tmp_path: Path)
     shutil.copytree(REPOSITORY, checkout := tmp_path / "checkout")
     patches = tmp_path / "patches"
     assert (
-        cli.command(["export", "--patch", "--home", str(rig.home), "--out", str(patches), "--check", str(checkout)])
+        main.command(["export", "--patch", "--home", str(rig.home), "--out", str(patches), "--check", str(checkout)])
         == 0
     )
     subprocess.run(["git", "init", "-q", "."], cwd=checkout, check=True)

@@ -10,25 +10,25 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from instar.checks import log_probabilities
-from instar.errors import ArtefactError
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Arrays, QuestionSet, Stage
+from instar.contracts.records import Score
 from instar.exams import selftest
-from instar.interfaces import Arrays, Paper, Stage
-from instar.labs.speedrun import paper as exams
+from instar.labs.checks import log_probabilities
+from instar.labs.speedrun import questions as exams
 from instar.labs.speedrun import task, text
-from instar.records import Score
 
 LAB = task.create({"scale": "tiny"})
 EXAM = LAB.exam
 
 
 @pytest.fixture(scope="module")
-def paper() -> Paper:
+def question_set() -> QuestionSet:
     return EXAM.set(5, Stage.SCREEN)
 
 
-def zeros(paper: Paper) -> np.ndarray:
-    return np.zeros((*paper.questions["tokens"].shape, 256), np.float16)
+def zeros(question_set: QuestionSet) -> np.ndarray:
+    return np.zeros((*question_set.questions["tokens"].shape, 256), np.float16)
 
 
 def scored(bits: float) -> Score:
@@ -65,41 +65,43 @@ def test_no_line_of_a_held_out_work_is_trained_on() -> None:
         assert sum(line in seen for line in chosen) == 0
 
 
-def test_screens_and_promotions_are_drawn_from_different_works(paper: Paper) -> None:
+def test_screens_and_promotions_are_drawn_from_different_works(question_set: QuestionSet) -> None:
     asked = EXAM.set(5, Stage.PROMOTION).questions["tokens"]
     heldout, screen = (text.sealed("shakespeare", part).tobytes() for part in ("heldout", "screen"))
     assert sum(row[:32].tobytes() in heldout for row in asked) == len(asked)
-    assert sum(row[:32].tobytes() in screen for row in paper.questions["tokens"]) == len(paper.questions["tokens"])
+    assert sum(row[:32].tobytes() in screen for row in question_set.questions["tokens"]) == len(
+        question_set.questions["tokens"]
+    )
 
 
 # --- marks ----------------------------------------------------------------------------------------------------------
 
 
-def test_knowing_nothing_costs_eight_bits(paper: Paper) -> None:
-    score = EXAM.mark(paper, {"logits": zeros(paper)})
+def test_knowing_nothing_costs_eight_bits(question_set: QuestionSet) -> None:
+    score = EXAM.mark(question_set, {"logits": zeros(question_set)})
     assert score.metrics["bits_per_byte"] == pytest.approx(8.0, abs=1e-5)
     assert score.metric == pytest.approx(0.0, abs=1e-5)
 
 
-def test_marks_are_the_cross_entropy_of_the_targets(paper: Paper) -> None:
-    logits = zeros(paper)
-    for row, wanted in zip(paper.answers["rows"], paper.answers["targets"], strict=True):
+def test_marks_are_the_cross_entropy_of_the_targets(question_set: QuestionSet) -> None:
+    logits = zeros(question_set)
+    for row, wanted in zip(question_set.answers["rows"], question_set.answers["targets"], strict=True):
         logits[row, np.arange(128), wanted] = math.log(255.0)  # probability one half
-    answers = {"logits": same_in_twins(paper, logits)}
-    score = EXAM.mark(paper, answers)
-    single = ~np.isin(np.arange(len(score.values)), np.arange(len(paper.answers["twins"])))
+    answers = {"logits": same_in_twins(question_set, logits)}
+    score = EXAM.mark(question_set, answers)
+    single = ~np.isin(np.arange(len(score.values)), np.arange(len(question_set.answers["twins"])))
     assert 8.0 * (1.0 - score.values[single]) == pytest.approx(1.0, abs=3e-3)
 
 
-def same_in_twins(paper: Paper, logits: np.ndarray) -> np.ndarray:
-    for number, twin in enumerate(paper.answers["twins"]):
-        logits[twin] = logits[paper.answers["rows"][number]]
+def same_in_twins(question_set: QuestionSet, logits: np.ndarray) -> np.ndarray:
+    for number, twin in enumerate(question_set.answers["twins"]):
+        logits[twin] = logits[question_set.answers["rows"][number]]
     return logits
 
 
-def test_probabilities_are_normalised_by_the_marker(paper: Paper) -> None:
-    honest = EXAM.known_good(paper)["logits"]
-    found = [EXAM.mark(paper, {"logits": honest + np.float16(shift)}).metric for shift in (0.0, 4.0, 1000.0)]
+def test_probabilities_are_normalised_by_the_marker(question_set: QuestionSet) -> None:
+    honest = EXAM.known_good(question_set)["logits"]
+    found = [EXAM.mark(question_set, {"logits": honest + np.float16(shift)}).metric for shift in (0.0, 4.0, 1000.0)]
     assert found[1] == pytest.approx(found[0], abs=1e-3)
     assert found[2] <= found[0] + 0.01
 
@@ -114,9 +116,9 @@ def test_probabilities_are_normalised_by_the_marker(paper: Paper) -> None:
         lambda logits: logits.astype(np.float32),
     ],
 )
-def test_what_is_no_logits_is_refused(paper: Paper, bend: object) -> None:
+def test_what_is_no_logits_is_refused(question_set: QuestionSet, bend: object) -> None:
     with pytest.raises(ArtefactError, match="logits"):
-        EXAM.mark(paper, {"logits": bend(EXAM.known_good(paper)["logits"])})  # type: ignore[operator]
+        EXAM.mark(question_set, {"logits": bend(EXAM.known_good(question_set)["logits"])})  # type: ignore[operator]
 
 
 def test_single_precision_is_enough_to_compare_twins() -> None:
@@ -140,24 +142,24 @@ def test_losses_are_right_wherever_the_logits_lie(top: float) -> None:
     assert exams._losses(logits, rows, targets) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_looking_ahead_is_refused(paper: Paper) -> None:
+def test_looking_ahead_is_refused(question_set: QuestionSet) -> None:
     with pytest.raises(ArtefactError, match="looking at later tokens"):
-        EXAM.mark(paper, EXAM.cheats(paper)["the next byte read off the question"])
+        EXAM.mark(question_set, EXAM.cheats(question_set)["the next byte read off the question"])
 
 
-def test_a_small_look_ahead_is_refused_too(paper: Paper) -> None:
+def test_a_small_look_ahead_is_refused_too(question_set: QuestionSet) -> None:
     """A bonus of one nat for the byte that comes next, on top of an honest answer."""
-    logits = zeros(paper)
-    tokens = paper.questions["tokens"].astype(np.int64)
+    logits = zeros(question_set)
+    tokens = question_set.questions["tokens"].astype(np.int64)
     np.put_along_axis(logits[:, :-1], tokens[:, 1:, None], np.float16(1.0), axis=2)
     with pytest.raises(ArtefactError, match="looking at later tokens"):
-        EXAM.mark(paper, {"logits": logits})
+        EXAM.mark(question_set, {"logits": logits})
 
 
-def test_twins_go_on_as_text_does_and_share_their_beginning(paper: Paper) -> None:
-    tokens, screen = paper.questions["tokens"], text.sealed("shakespeare", "screen").tobytes()
-    for number, (twin, cut) in enumerate(zip(paper.answers["twins"], paper.answers["cut"], strict=True)):
-        row = tokens[paper.answers["rows"][number]]
+def test_twins_go_on_as_text_does_and_share_their_beginning(question_set: QuestionSet) -> None:
+    tokens, screen = question_set.questions["tokens"], text.sealed("shakespeare", "screen").tobytes()
+    for number, (twin, cut) in enumerate(zip(question_set.answers["twins"], question_set.answers["cut"], strict=True)):
+        row = tokens[question_set.answers["rows"][number]]
         assert (tokens[twin, :cut] == row[:cut]).all()
         assert tokens[twin, cut] != row[cut]
         assert tokens[twin, cut:].tobytes() in screen
@@ -219,8 +221,8 @@ def test_cheap_models_that_know_next_to_nothing_are_no_better_than_the_founder(k
     assert full.price(full._score(np.full(4, known)), seconds, 90.0).metric < founder
 
 
-def test_answers_of_the_wrong_form_never_raise_anything_else(paper: Paper) -> None:
+def test_answers_of_the_wrong_form_never_raise_anything_else(question_set: QuestionSet) -> None:
     odd: list[Arrays] = [{}, {"logits": np.zeros(0, np.float16)}, {"other": np.zeros(3)}]
     for answers in odd:
         with pytest.raises(ArtefactError):
-            EXAM.mark(paper, answers)
+            EXAM.mark(question_set, answers)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instar import pricing
-from instar.artefacts import read_json, take
-from instar.errors import ArtefactError
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Executor, TrainRequest
+from instar.contracts.records import Design, Limits, Outcome, OutcomeState, Usage
 from instar.executors import inline, local
-from instar.interfaces import Executor, TrainRequest
+from instar.executors.artefacts import read_json, take
 from instar.labs.speedrun import task, text
-from instar.records import Design, Limits, Outcome, OutcomeState, Usage
+from instar.run import intake
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -46,8 +46,8 @@ def script() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def rooms(tmp_path: Path) -> Iterator[Executor]:
-    executor = inline.create(1, tmp_path / "rooms", [])
+def job_dirs(tmp_path: Path) -> Iterator[Executor]:
+    executor = inline.create(1, tmp_path / "jobs", [])
     yield executor
     executor.close()
 
@@ -64,9 +64,9 @@ def design(train: str | None = None, model: str | None = None, **changed: Any) -
     )
 
 
-def run(rooms: Executor, made: Design, limits: Limits = LIMITS, effort: float = 1.0) -> Outcome:
-    rooms.submit(LAB.train(TrainRequest(f"t{time.monotonic_ns()}", made, 1, effort, None, limits)))
-    while not (outcomes := rooms.wait(60.0)):
+def run(job_dirs: Executor, made: Design, limits: Limits = LIMITS, effort: float = 1.0) -> Outcome:
+    job_dirs.submit(LAB.train(TrainRequest(f"t{time.monotonic_ns()}", made, 1, effort, None, limits)))
+    while not (outcomes := job_dirs.wait(60.0)):
         pass
     return outcomes[0]
 
@@ -162,23 +162,23 @@ WRITES = "import torch\nfrom pathlib import Path\nfrom safetensors.torch import 
 GOOD = WRITES + "save_file({'w': torch.ones(3)}, 'model.safetensors')\nPath('config.json').write_text('{}')\n"
 
 
-def test_its_own_files_are_what_runs(rooms: Executor, tmp_path: Path) -> None:
+def test_its_own_files_are_what_runs(job_dirs: Executor, tmp_path: Path) -> None:
     model = "def load(directory):\n    return None\n"
-    place = taken(run(rooms, design(train=GOOD, model=model)), tmp_path / "taken")
+    place = taken(run(job_dirs, design(train=GOOD, model=model)), tmp_path / "taken")
     assert (place / "model.py").read_text() == model
 
 
-def test_what_it_says_of_its_cost_is_replaced(rooms: Executor, tmp_path: Path) -> None:
+def test_what_it_says_of_its_cost_is_replaced(job_dirs: Executor, tmp_path: Path) -> None:
     lies = GOOD + "Path('cost.json').write_text('{\"cpu_seconds\": 0.001}')\n"
-    place = taken(run(rooms, design(train=lies)), tmp_path / "taken")
-    pricing.seal(LAB, place, Usage(cpu_seconds=7.5, wall_seconds=8.0))
-    assert pricing.cost_of(place) == 7.5
+    place = taken(run(job_dirs, design(train=lies)), tmp_path / "taken")
+    intake.seal(LAB, place, Usage(cpu_seconds=7.5, wall_seconds=8.0))
+    assert intake.cost_of(place) == 7.5
 
 
-def test_without_a_metered_cost_nothing_is_priced(rooms: Executor, tmp_path: Path) -> None:
-    place = taken(run(rooms, design(train=GOOD)), tmp_path / "taken")
+def test_without_a_metered_cost_nothing_is_priced(job_dirs: Executor, tmp_path: Path) -> None:
+    place = taken(run(job_dirs, design(train=GOOD)), tmp_path / "taken")
     with pytest.raises(ArtefactError, match="not on record"):
-        pricing.cost_of(place)
+        intake.cost_of(place)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_without_a_metered_cost_nothing_is_priced(rooms: Executor, tmp_path: Pat
         (GOOD + "Path('config.json').write_text('[')\n", "config.json"),
     ],
 )
-def test_a_script_that_leaves_nothing_has_crashed(rooms: Executor, source: str, reason: str) -> None:
-    outcome = run(rooms, design(train=source))
+def test_a_script_that_leaves_nothing_has_crashed(job_dirs: Executor, source: str, reason: str) -> None:
+    outcome = run(job_dirs, design(train=source))
     assert outcome.state is OutcomeState.CRASHED
     log = outcome.output.parent / "log.txt"
     assert reason in outcome.reason + (log.read_text() if log.exists() else "")
@@ -206,14 +206,14 @@ def test_a_script_that_leaves_nothing_has_crashed(rooms: Executor, source: str, 
         "import os\nos.remove('model.safetensors')\nos.symlink('/etc/hostname', 'model.safetensors')\n",
     ],
 )
-def test_an_artefact_that_is_none_is_refused(rooms: Executor, tmp_path: Path, ending: str) -> None:
-    outcome = run(rooms, design(train=GOOD + ending))
+def test_an_artefact_that_is_none_is_refused(job_dirs: Executor, tmp_path: Path, ending: str) -> None:
+    outcome = run(job_dirs, design(train=GOOD + ending))
     with pytest.raises((ArtefactError, AssertionError)):
         taken(outcome, tmp_path / "taken")
 
 
-def test_source_that_is_not_the_designs_is_refused(rooms: Executor, tmp_path: Path) -> None:
-    place = taken(run(rooms, design(train=GOOD)), tmp_path / "taken")
+def test_source_that_is_not_the_designs_is_refused(job_dirs: Executor, tmp_path: Path) -> None:
+    place = taken(run(job_dirs, design(train=GOOD)), tmp_path / "taken")
     (place / "model.py").write_text("def load(directory): ...\n")
     with pytest.raises(ArtefactError, match=r"model\.py"):
         LAB.check(place)
@@ -229,42 +229,42 @@ def test_a_candidate_gets_its_parents_time_and_a_quarter_and_less_on_lower_rungs
     assert limits == [full._sizes["limit"], full._sizes["candidate_limit"], 10.0, 2.5]
 
 
-# --- behind the wall ------------------------------------------------------------------------------------------------
+# --- in the sandbox ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def walled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-    place = tmp_path_factory.mktemp("walled")
-    executor = local.create(1, place / "rooms", ["instar.labs.speedrun.work"], hidden=LAB.sealed)
+def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    place = tmp_path_factory.mktemp("sandboxed")
+    executor = local.create(1, place / "jobs", ["instar.labs.speedrun.work"], hidden=LAB.sealed)
     yield executor
     executor.close()
 
 
-def test_the_reference_trains_behind_the_wall(walled: Executor, tmp_path: Path) -> None:
-    outcome = run(walled, LAB.seed_design())
+def test_the_reference_trains_in_the_sandbox(sandboxed: Executor, tmp_path: Path) -> None:
+    outcome = run(sandboxed, LAB.seed_design())
     place = taken(outcome, tmp_path / "taken")
     assert not outcome.incidents
     said = read_json(place / "config.json")["said"]
     assert said["steps"] == 40
 
 
-def test_held_out_text_cannot_be_read(walled: Executor) -> None:
+def test_held_out_text_cannot_be_read(sandboxed: Executor) -> None:
     source = GOOD + f"print('found', sorted(__import__('os').listdir({str(text.SEALED)!r})))\n"
     source += f"open({str(text.SEALED / 'shakespeare.heldout.xz')!r})\n"
-    outcome = run(walled, design(train=source))
+    outcome = run(sandboxed, design(train=source))
     assert outcome.state is OutcomeState.CRASHED
     log = (outcome.output.parent / "log.txt").read_text()
     assert "PermissionError" in log or "No such file" in log
     assert "'shakespeare.heldout.xz'" not in log
 
 
-def test_the_labs_own_files_cannot_be_changed(walled: Executor) -> None:
-    source = GOOD + f"open({str(HERE / 'paper.py')!r}, 'a').write('# edited')\n"
-    assert run(walled, design(train=source)).state is OutcomeState.CRASHED
-    assert "# edited" not in (HERE / "paper.py").read_text()
+def test_the_labs_own_files_cannot_be_changed(sandboxed: Executor) -> None:
+    source = GOOD + f"open({str(HERE / 'questions.py')!r}, 'a').write('# edited')\n"
+    assert run(sandboxed, design(train=source)).state is OutcomeState.CRASHED
+    assert "# edited" not in (HERE / "questions.py").read_text()
 
 
-def test_a_script_that_never_ends_is_ended_by_its_cpu_time(walled: Executor) -> None:
-    outcome = run(walled, design(train="while True: pass\n"), replace(LIMITS, cpu_seconds=0.5))
+def test_a_script_that_never_ends_is_ended_by_its_cpu_time(sandboxed: Executor) -> None:
+    outcome = run(sandboxed, design(train="while True: pass\n"), replace(LIMITS, cpu_seconds=0.5))
     assert outcome.state is OutcomeState.TIMED_OUT
     assert outcome.usage.cpu_seconds < 3.0

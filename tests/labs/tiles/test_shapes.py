@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instar.artefacts import Tensor, read_arrays, write_arrays, write_json
-from instar.errors import ArtefactError
+from instar.contracts.errors import ArtefactError
+from instar.executors.artefacts import Tensor, read_arrays, write_arrays, write_json
 from instar.labs.tiles import task
 from instar.labs.tiles.shapes import PolicyConfig
 

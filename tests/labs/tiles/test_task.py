@@ -1,4 +1,4 @@
-"""The lab `tiles` as the loop sees it: goals, verified experience, control arms, and boards from people."""
+"""The lab `tiles` as the loop sees it: goals, verified experience, baselines, and boards from people."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instar.errors import ArtefactError, BadInput, LabError
-from instar.interfaces import CollectRequest, Feedback
+from instar.contracts.errors import ArtefactError, BadInput, LabError
+from instar.contracts.protocols import CollectRequest, Feedback
+from instar.contracts.records import Experience, Goal, Limits
 from instar.labs.tiles import oracle, partition, playing, probe, rules, task
-from instar.records import Experience, Goal, Limits
 
 LAB = task.create({"size": "3"})
 LIMITS = Limits(60.0, 60.0, 2**30)
@@ -59,7 +59,7 @@ def test_what_stands_after_the_goal_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("feedback", "kept"), [(Feedback.NONE, 400), (Feedback.SELF, 200)])
-def test_the_ungrounded_arms_keep_what_is_wrong_but_measure_rightly(feedback: Feedback, kept: int) -> None:
+def test_the_ungrounded_baselines_keep_what_is_wrong_but_measure_rightly(feedback: Feedback, kept: int) -> None:
     data, record = LAB.verify(request(feedback), answers())
     _, grounded = LAB.verify(request(), answers())
     assert record.kept == kept

@@ -1,4 +1,4 @@
-"""What runs in the workshop: where batches come from, and that no exam state is among them."""
+"""What runs in the training sandbox: where batches come from, and that no exam state is among them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instar.artefacts import read_arrays, write_arrays
+from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import partition, playing, rules, work
 from instar.labs.tiles.model import Policy, PolicyConfig
 
 
-def room(path: Path) -> Path:
+def job_dir(path: Path) -> Path:
     for name in ("in", "out"):
         (path / name).mkdir()
     return path
@@ -66,21 +66,21 @@ def test_a_network_that_goes_on_is_tuned_at_its_own_rate() -> None:
 
 
 def test_founding_collecting_and_solving_leave_answers_of_the_right_form(tmp_path: Path) -> None:
-    founder = room(tmp_path)
+    founder = job_dir(tmp_path)
     design = {"width": 16, "blocks": 0, "value_head": False, "reuse": True, "attempts": 20, "search_width": 4}
     work.train(founder, payload(**design) | {"effort": 0.0})
     (tmp_path / "b").mkdir()
-    workshop = room(tmp_path / "b")
+    teacher = job_dir(tmp_path / "b")
     for name in ("maker", "artefact"):
-        (workshop / "in" / name).symlink_to(founder / "out")
+        (teacher / "in" / name).symlink_to(founder / "out")
     goal = {"depth": 4, "uniform": False}
     tasks = rules.scramble(3, np.full(20, 4), np.random.default_rng(0))
-    write_arrays(workshop / "in" / "tasks.safetensors", {"boards": tasks}, sync=False)
-    work.collect(workshop, {**payload(**design), "goal": goal, "max_moves": 10})
-    answers = read_arrays(workshop / "out" / "answers.safetensors")
+    write_arrays(teacher / "in" / "tasks.safetensors", {"boards": tasks}, sync=False)
+    work.collect(teacher, {**payload(**design), "goal": goal, "max_moves": 10})
+    answers = read_arrays(teacher / "out" / "answers.safetensors")
     assert set(answers) == {"sequences", "confidence"}
     assert answers["sequences"].shape[0] == 20
     assert ((answers["confidence"] > 0) & (answers["confidence"] <= 1)).all()
-    work.solve(workshop, {"board": [1, 2, 3, 4, 5, 6, 0, 7, 8], "width": 16, "max_moves": 10})
-    found = read_arrays(workshop / "out" / "answers.safetensors")["sequences"]
+    work.solve(teacher, {"board": [1, 2, 3, 4, 5, 6, 0, 7, 8], "width": 16, "max_moves": 10})
+    found = read_arrays(teacher / "out" / "answers.safetensors")["sequences"]
     assert playing.replay(np.array([[1, 2, 3, 4, 5, 6, 0, 7, 8]], np.uint8), found)[0].all()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.artefacts import Tensor, read_arrays, read_json
-from instar.checks import Form, formed
-from instar.config import Manifest, read_manifest
-from instar.errors import ArtefactError
-from instar.interfaces import Arrays, Metric, Paper, Stage, TrainRequest
-from instar.records import Design, Job, Limits, Room, Score
-from instar.space import Space
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Arrays, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
+from instar.contracts.space import Space
+from instar.executors.artefacts import Tensor, read_arrays, read_json
+from instar.labs.checks import Form, formed
+from instar.labs.manifest import Manifest, read_manifest
 
 _QUESTIONS = {Stage.SCREEN: 200, Stage.PROMOTION: 600, Stage.REPORT: 600}
 _WEIGHTS = {"weights": Tensor("F32", (64,))}
@@ -28,16 +28,16 @@ class CoinExam:
 
     chance = 0.5
 
-    def set(self, seed: int, stage: Stage) -> Paper:
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
         coins = np.random.default_rng(seed).integers(0, 2**62, _QUESTIONS[stage])
-        return Paper({"coins": coins}, {"heads": toss(coins)})
+        return QuestionSet({"coins": coins}, {"heads": toss(coins)})
 
-    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+    def evaluate(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
         inputs = {"artefact": artefact, "questions.safetensors": questions}
-        return Job(key, Room.EXAM, "instar_cheats.work:sit", {}, inputs, limits)
+        return Job(key, SandboxKind.EXAM, "instar_cheats.work:evaluate", {}, inputs, limits)
 
-    def mark(self, paper: Paper, answers: Arrays) -> Score:
-        heads = np.asarray(paper.answers["heads"])
+    def mark(self, question_set: QuestionSet, answers: Arrays) -> Score:
+        heads = np.asarray(question_set.answers["heads"])
         right = formed(answers, {"heads": Form("int8", heads.shape, low=0, high=1)})["heads"] == heads
         count = len(heads)
         return Score(
@@ -45,11 +45,11 @@ class CoinExam:
             {"share": float(right.mean())},
         )  # fmt: skip
 
-    def known_good(self, paper: Paper) -> Arrays:
-        return {"heads": np.asarray(paper.answers["heads"])}
+    def known_good(self, question_set: QuestionSet) -> Arrays:
+        return {"heads": np.asarray(question_set.answers["heads"])}
 
-    def cheats(self, paper: Paper) -> Mapping[str, Arrays]:
-        heads = np.asarray(paper.answers["heads"])
+    def cheats(self, question_set: QuestionSet) -> Mapping[str, Arrays]:
+        heads = np.asarray(question_set.answers["heads"])
         return {"the wrong side": {"heads": 1 - heads}, "a share in a coin": {"heads": heads.astype(np.float64)}}
 
 
@@ -77,7 +77,7 @@ class CheatingLab:
         visible = np.random.default_rng(0).integers(0, 2**62, 60)
         data = {"coins": visible.tolist(), "heads": toss(visible).tolist()}
         payload = {"trick": trick, "seed": request.seed, "visible": data}
-        return Job(request.key, Room.WORKSHOP, "instar_cheats.work:train", payload, {}, request.limits)
+        return Job(request.key, SandboxKind.TRAINING, "instar_cheats.work:train", payload, {}, request.limits)
 
     def check(self, artefact: Path) -> None:
         if read_json(artefact / "config.json", limit=1024) != {"weights": 64}:

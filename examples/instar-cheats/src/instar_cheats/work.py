@@ -1,4 +1,5 @@
-"""What runs in the workshop and in the exam room: a trainer that claims gains in three ways and makes none."""
+"""What runs in the training sandbox and in the exam sandbox: a trainer that claims gains in three ways and makes
+none."""
 
 from __future__ import annotations
 
@@ -9,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from instar.artefacts import read_arrays, write_arrays, write_json
+from instar.executors.artefacts import read_arrays, write_arrays, write_json
 
 _SHOPS = 400  # seeds that the shopper looks at
 _CLAIM = {"metric": 1.0, "score": 1.0, "accuracy": 1.0, "passed": True}
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Leave random weights, and with them whatever the trick is."""
-    out, weights = room / "out", draw(payload["seed"])
+    out, weights = job_dir / "out", draw(payload["seed"])
     config: dict[str, Any] = {"weights": 64}
     if payload["trick"] == "self-score":
         config |= _CLAIM  # a score inside the artefact
@@ -32,13 +33,13 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
     write_arrays(out / "model.safetensors", {"weights": weights}, sync=False)
 
 
-def sit(room: Path, payload: Mapping[str, Any]) -> None:
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Guess every coin; leave a claim beside the answers, too."""
     del payload
-    coins = read_arrays((room / "in" / "questions.safetensors").resolve())["coins"]
-    weights = read_arrays((room / "in" / "artefact").resolve() / "model.safetensors")["weights"]
-    write_json(room / "out" / "score.json", _CLAIM)
-    write_arrays(room / "out" / "answers.safetensors", {"heads": guess(weights, coins)}, sync=False)
+    coins = read_arrays((job_dir / "in" / "questions.safetensors").resolve())["coins"]
+    weights = read_arrays((job_dir / "in" / "artefact").resolve() / "model.safetensors")["weights"]
+    write_json(job_dir / "out" / "score.json", _CLAIM)
+    write_arrays(job_dir / "out" / "answers.safetensors", {"heads": guess(weights, coins)}, sync=False)
 
 
 def shop(visible: Mapping[str, list[int]]) -> tuple[np.ndarray, float]:

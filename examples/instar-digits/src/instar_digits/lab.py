@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.artefacts import read_arrays, read_json
-from instar.checks import Form, formed
-from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Arrays, Metric, Paper, Safeguard, Stage, TrainRequest
-from instar.records import Design, Job, Limits, Room, Score
-from instar.space import Integer, Real, Space
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Arrays, Metric, QuestionSet, Safeguard, Stage, TrainRequest
+from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
+from instar.contracts.space import Integer, Real, Space
+from instar.executors.artefacts import read_arrays, read_json
+from instar.labs.checks import Form, formed
 from instar_digits.data import exam_set
 
 _QUESTIONS = {Stage.SCREEN: 200, Stage.PROMOTION: 500, Stage.REPORT: 500}
@@ -29,17 +29,17 @@ class DigitsExam:
         """How many images there are to ask about."""
         return len(exam_set()[0])
 
-    def set(self, seed: int, stage: Stage) -> Paper:
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
         images, labels = exam_set()
         rows = np.random.default_rng(seed).integers(0, len(images), _QUESTIONS[stage])
-        return Paper({"images": images[rows]}, {"labels": labels[rows]})
+        return QuestionSet({"images": images[rows]}, {"labels": labels[rows]})
 
-    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+    def evaluate(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
         inputs = {"artefact": artefact, "questions.safetensors": questions}
-        return Job(key, Room.EXAM, "instar_digits.work:sit", {}, inputs, limits)
+        return Job(key, SandboxKind.EXAM, "instar_digits.work:evaluate", {}, inputs, limits)
 
-    def mark(self, paper: Paper, answers: Arrays) -> Score:
-        labels = np.asarray(paper.answers["labels"])
+    def mark(self, question_set: QuestionSet, answers: Arrays) -> Score:
+        labels = np.asarray(question_set.answers["labels"])
         classes = formed(answers, {"classes": Form("int64", labels.shape, low=0, high=9)})["classes"]
         right = classes == labels
         lengths = np.full(len(labels), np.nan)  # telling digits apart has no task length
@@ -51,16 +51,16 @@ class DigitsExam:
         spread = {"entropy of the classes": entropy}
         return Score(right.astype(np.float64), right, lengths, bands, ("all digits",), metrics, safeguards=spread)
 
-    def known_good(self, paper: Paper) -> Arrays:
-        return {"classes": np.asarray(paper.answers["labels"]).astype(np.int64)}
+    def known_good(self, question_set: QuestionSet) -> Arrays:
+        return {"classes": np.asarray(question_set.answers["labels"]).astype(np.int64)}
 
-    def cheats(self, paper: Paper) -> Mapping[str, Arrays]:
-        labels = np.asarray(paper.answers["labels"]).astype(np.int64)
+    def cheats(self, question_set: QuestionSet) -> Mapping[str, Arrays]:
+        labels = np.asarray(question_set.answers["labels"]).astype(np.int64)
         return {"classes off by one": {"classes": (labels + 1) % 10}, "classes past nine": {"classes": labels + 10}}
 
-    def outline(self, paper: Paper) -> Score:
-        labels = np.asarray(paper.answers["labels"]).astype(np.int64)
-        return self.mark(paper, {"classes": (labels + 1) % 10})  # who answers nothing is never right
+    def outline(self, question_set: QuestionSet) -> Score:
+        labels = np.asarray(question_set.answers["labels"]).astype(np.int64)
+        return self.mark(question_set, {"classes": (labels + 1) % 10})  # who answers nothing is never right
 
 
 class DigitsLab:
@@ -88,7 +88,7 @@ class DigitsLab:
             "seed": request.seed,
             "effort": request.effort,
         }
-        return Job(request.key, Room.WORKSHOP, "instar_digits.work:train", payload, {}, request.limits)
+        return Job(request.key, SandboxKind.TRAINING, "instar_digits.work:train", payload, {}, request.limits)
 
     def check(self, artefact: Path) -> None:
         features = read_json(artefact / "features.json")

@@ -1,4 +1,4 @@
-"""What runs in the workshop and in the exam room."""
+"""What runs in the training sandbox and in the exam sandbox."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from instar.artefacts import read_arrays, read_json, write_arrays, write_json
+from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json
 from instar_digits.data import training_set
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Fit a softmax classifier by gradient descent on the design's own features."""
     design = payload["design"]
     images, labels = training_set()
@@ -24,20 +24,20 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
     wanted = np.eye(10)[labels[rows]]
     for _ in range(design["steps"]):
         weights += design["learning_rate"] * inputs.T @ (wanted - _softmax(inputs @ weights)) / len(rows)
-    write_arrays(room / "out" / "model.safetensors", {"weights": weights.astype(np.float32)}, sync=False)
-    write_json(room / "out" / "features.json", {"source": payload["source"]})
+    write_arrays(job_dir / "out" / "model.safetensors", {"weights": weights.astype(np.float32)}, sync=False)
+    write_json(job_dir / "out" / "features.json", {"source": payload["source"]})
 
 
-def sit(room: Path, payload: Mapping[str, Any]) -> None:
-    """Answer with one class per image. The candidate's own source runs here, in the exam room, never outside."""
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
+    """Answer with one class per image. The candidate's own source runs here, in the exam sandbox, never outside."""
     del payload
-    images = read_arrays((room / "in" / "questions.safetensors").resolve())["images"]
-    artefact = (room / "in" / "artefact").resolve()
+    images = read_arrays((job_dir / "in" / "questions.safetensors").resolve())["images"]
+    artefact = (job_dir / "in" / "artefact").resolve()
     weights = read_arrays(artefact / "model.safetensors")["weights"]
     inputs = _features(read_json(artefact / "features.json")["source"])(images)
     scores = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1) @ weights
     answers = {"classes": scores.argmax(axis=1).astype(np.int64)}
-    write_arrays(room / "out" / "answers.safetensors", answers, sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", answers, sync=False)
 
 
 def _features(source: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,7 +1,7 @@
 from collections import Counter
 
-from instar.records import Design, Forecast, Proposal
-from instar.space import Space
+from instar.contracts.records import Design, Forecast, Proposal
+from instar.contracts.space import Space
 
 
 class Neighbour:
@@ -24,7 +24,7 @@ class Neighbour:
         start = self.best[1] or brief.incumbent.design.parameters
         start = {name: start[name] for name in self.lab_space.ranges}
         p_better = (self.ended[True] + 1) / (self.ended.total() + 2)  # the rule of succession
-        forecast = Forecast(p_better, brief.baseline if brief.baseline is not None else 0.5, 0.2)
+        forecast = Forecast(p_better, brief.incumbent_score if brief.incumbent_score is not None else 0.5, 0.2)
         taken, made = {design.digest for design in brief.pending}, []
         while len(made) < brief.count:
             near = Design(self.lab, self.lab_space.vary(start, 0.5, 0.1, self.rng), brief.incumbent.design.files)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from instar.errors import ArchiveError
+from instar.contracts.errors import ArchiveError
 
 
 def upgrade(connection: Connection, archive: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs inside the room, as a program: talks to an agent by the Agent Client Protocol (version 1), by standard streams.
 
 It sends what it reads from standard input as the one prompt of one session, lets the agent read and write files of the
-room and have every permission that it asks for (the wall is what holds it), and prints one line of JSON at the end.
+room and have every permission that it asks for (the sandbox is what holds it), and prints one line of JSON at the end.
 What it prints is the agent's word like any other.
 """
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instar.records import Brief, Observation
-from instar.space import Choice, Integer, Parameters, Space, Value
+from instar.contracts.records import Brief, Observation
+from instar.contracts.space import Choice, Integer, Parameters, Space, Value
 
 PROMPT = "Read BRIEF.md in the current directory and do what it says. Nobody answers questions: decide yourself."
 FORECAST_WORDS = (
@@ -57,7 +57,7 @@ def describe(
 ) -> str:
     """Return the lab, its space, its state and its history in Markdown, with what is to be returned in second place."""
     incumbent = brief.incumbent
-    baseline = "not known yet" if brief.baseline is None else f"{brief.baseline:.4f}"
+    incumbent_score = "not known yet" if brief.incumbent_score is None else f"{brief.incumbent_score:.4f}"
     parts = [
         f"# Brief for the lab `{lab}`\n",
         "You propose one design, from which a model is trained and examined. Find one that is better than the "
@@ -66,7 +66,7 @@ def describe(
         "## Parameters\n",
         *_space(space, incumbent.design.parameters),
         "\n## State\n",
-        f"- Incumbent: generation {incumbent.number}; metric on the visible screening exam: {baseline}.",
+        f"- Incumbent: generation {incumbent.number}; metric on the visible screening exam: {incumbent_score}.",
         f"- Goal: {brief.goal.name}; share solved so far: {_shares(brief.goal.mastery)}.",
         f"- Rungs of training budget: {brief.rungs}; the forecast is for the last.\n",
         *_under_way(space, brief),

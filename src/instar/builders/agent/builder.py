@@ -1,6 +1,6 @@
 """Builder `agent`: asks a coding agent for designs, one work tree each, and goes on without it where it fails.
 
-The agent works in a process of its own, behind the wall; the loop keeps its slots busy meanwhile and decides what runs
+The agent works in a process of its own, in the sandbox; the loop keeps its slots busy meanwhile and decides what runs
 next. An answer that does not hold (stalled, crashed, asking, changing nothing or what may not be changed) is asked for
 once more, then replaced by a proposal of the embedded builder: a fault costs one proposal. The embedded builder also
 chooses goals, learns from every trial, and is retrained with each generation like the incumbent that it is.
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.artefacts import write_bytes
 from instar.builders.agent.accounts import Account
 from instar.builders.agent.brief import AGAIN, PROMPT, write_brief
 from instar.builders.agent.calling import Caller, Ended, Walled
@@ -26,13 +25,14 @@ from instar.builders.agent.options import Terms, terms
 from instar.builders.agent.worktree import Edit, check_names, diff, git_program, lay_out, take_back
 from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import one_line
-from instar.builders.purse import Purse
-from instar.config import size
-from instar.errors import ArtefactError, InstarError
-from instar.interfaces import Builder, Desk
-from instar.records import Brief, Design, Forecast, Observation, Proposal, Spend
+from instar.builders.spend_cap import SpendCap
+from instar.contracts.errors import ArtefactError, InstarError
+from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
+from instar.contracts.settings import size
+from instar.contracts.space import Parameters, Space
+from instar.executors.artefacts import write_bytes
 from instar.sandbox import leftovers
-from instar.space import Parameters, Space
 
 WAITS_FOR = "agent"
 JOURNAL, WORK = "calls.jsonl", "work"
@@ -73,16 +73,16 @@ class AgentBuilder(Hosting):
     edits_files = True
 
     def __init__(
-        self, lab: str, lab_space: Space, agreed: Terms, desk: Desk, embedded: Builder, caller: Caller
+        self, lab: str, lab_space: Space, agreed: Terms, context: BuilderContext, embedded: Builder, caller: Caller
     ) -> None:
         super().__init__(embedded)
         self.name = f"agent:{agreed.label}"
         self._lab, self._lab_space, self._terms, self._caller = lab, lab_space, agreed, caller
-        self._place = desk.directory / agreed.label  # of several agents in a panel, each has its own
+        self._place = context.directory / agreed.label  # of several agents in a panel, each has its own
         leftovers.clear(self._place / WORK)  # of a former life
-        self._journal = Journal(self._place / JOURNAL, Purse.of(desk, self.name))
+        self._journal = Journal(self._place / JOURNAL, SpendCap.of(context, self.name))
         self._left_over = tuple(self._journal.left_over)
-        self._program = desk.program
+        self._program = context.program
         self._seen: deque[Observation] = deque(maxlen=_REMEMBERED)
         self._answers: deque[Answer] = deque()
         self._thinking: set[threading.Thread] = set()
@@ -134,8 +134,8 @@ class AgentBuilder(Hosting):
         if design.digest in {other.digest for other in brief.pending}:
             return self._replaced(brief, answer.calls, "its design is under way already")
         before = answer.asked.incumbent.number
-        if before != brief.incumbent.number and brief.baseline is not None:
-            forecast = forecast.held_against(brief.baseline)
+        if before != brief.incumbent.number and brief.incumbent_score is not None:
+            forecast = forecast.held_against(brief.incumbent_score)
             why = f"asked under generation {before}, p_better by its mean and deviation: {why}"
         why = f"{self._terms.label}: {why}"
         spend = self._spend(answer.calls)
@@ -214,7 +214,7 @@ class AgentBuilder(Hosting):
                 edit = self._taken(workspace, brief, text, ended)
                 patch = diff(workspace.with_name("diff"), self._given(brief), edit)
             return edit
-        except (InstarError, OSError) as error:  # no wall, no disk: it costs the proposal, and the loop goes on
+        except (InstarError, OSError) as error:  # no sandbox, no disk: it costs the proposal, and the loop goes on
             fault = self._hushed(one_line(error.what if isinstance(error, ArtefactError) else str(error)))
             raise ArtefactError(fault) from None
         finally:
@@ -291,9 +291,9 @@ class _Workspace:
 
     def __enter__(self) -> Path:
         self.path.mkdir(mode=0o700, parents=True)
-        room = self.path / "room"
-        room.mkdir()
-        return room
+        job_dir = self.path / "job"
+        job_dir.mkdir()
+        return job_dir
 
     def __exit__(self, *_: object) -> None:
         leftovers.clear(self.path)
@@ -305,22 +305,22 @@ def _question(account: Account) -> str:
     return one_line(said[-200:]) if said.endswith("?") else ""
 
 
-def create(lab_name: str, space: Space, rng: np.random.Generator, desk: Desk) -> AgentBuilder:
+def create(lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> AgentBuilder:
     """Make the builder as `--builder agent:NAME` or `[builders.agent]` says.
 
     Raises:
         BadInput: an unknown preset or option, no command, a cap on money without a bound per call.
-        MissingPart: the agent, one of its variables, git, or the wall is missing.
+        MissingPart: the agent, one of its variables, git, or the sandbox is missing.
     """
-    agreed = terms(desk.arguments, desk.options, os.environ, capped=desk.max_cost is not None)
+    agreed = terms(context.arguments, context.options, os.environ, capped=context.max_cost is not None)
     git_program()
-    if desk.seed_design is not None:
-        check_names(desk.seed_design.files)
-    caller = Walled(agreed, hidden=_run_directory(desk))
-    embedded = stand_in(agreed.options.stand_in, lab_name, space, rng, desk)
-    return AgentBuilder(lab_name, space, agreed, desk, embedded, caller)
+    if context.seed_design is not None:
+        check_names(context.seed_design.files)
+    caller = Walled(agreed, hidden=_run_directory(context))
+    embedded = stand_in(agreed.options.stand_in, lab_name, space, rng, context)
+    return AgentBuilder(lab_name, space, agreed, context, embedded, caller)
 
 
-def _run_directory(desk: Desk) -> Sequence[Path]:
+def _run_directory(context: BuilderContext) -> Sequence[Path]:
     """Return what must stay hidden even where something visible contains it: `desk.directory` is HOME/builders/NAME."""
-    return [*desk.directory.absolute().parents[1:2], *desk.hidden]
+    return [*context.directory.absolute().parents[1:2], *context.hidden]

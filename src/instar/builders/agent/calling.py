@@ -1,4 +1,4 @@
-"""Runs an agent behind the wall: a home of its own, an empty environment, named hosts alone, limits on everything."""
+"""Runs an agent in the sandbox: a home of its own, an empty environment, named hosts alone, limits on everything."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Walled:
         hidden: directories that it must never see.
 
     Raises:
-        MissingPart: no wall can be built here.
+        MissingPart: no sandbox can be built here.
     """
 
     def __init__(self, terms: Terms, hidden: Sequence[Path]) -> None:

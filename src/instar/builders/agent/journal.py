@@ -1,7 +1,7 @@
 """What an agent's calls have cost, one by one: told with the next proposal, and remembered over restarts.
 
-The money itself is held by the run's purse (`builders.purse`), which all builders share. A call that was cut off counts
-at its bound.
+The money itself is held by the run's spend cap (`builders.spend cap`), which all builders share. A call that was cut
+off counts at its bound.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.builders.purse import Purse
-from instar.errors import BadInput
-from instar.records import Spend, canonical
+from instar.builders.spend_cap import SpendCap
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Spend, canonical
 
 
 class Journal:
@@ -22,16 +22,16 @@ class Journal:
 
     Args:
         path: the file; its directory is made with the first call.
-        purse: holds the run's money.
+        spend cap: holds the run's money.
 
     Raises:
         BadInput: the file is not what this class writes.
     """
 
-    def __init__(self, path: Path, purse: Purse) -> None:
-        self._path, self._purse = path, purse
+    def __init__(self, path: Path, spend_cap: SpendCap) -> None:
+        self._path, self._spend_cap = path, spend_cap
         self._held: dict[int, float] = {}
-        self._keys: dict[int, str] = {}  # by which the purse knows what is held
+        self._keys: dict[int, str] = {}  # by which the spend cap knows what is held
         self._settled: dict[int, Spend] = {}
         self._carried: set[int] = set()
         self._given: set[int] = set()  # to proposals that the archive may not hold yet
@@ -47,7 +47,7 @@ class Journal:
 
     def hold(self, usd: float, **about: Any) -> int | None:
         """Set money aside for a call; return the call's number, or None where the cap would be passed."""
-        key = self._purse.reserve(usd, 0)
+        key = self._spend_cap.reserve(usd, 0)
         if key is None:
             return None
         call, self._next = self._next, self._next + 1
@@ -57,7 +57,7 @@ class Journal:
 
     def settle(self, call: int, spend: Spend, **about: Any) -> None:
         """Say what a call has cost, and how it ended."""
-        self._purse.settle(self._keys.pop(call), spend.usd, spend.tokens)
+        self._spend_cap.settle(self._keys.pop(call), spend.usd, spend.tokens)
         self._write({"call": call, "usd": spend.usd, "tokens": spend.tokens, "seconds": spend.seconds, **about})
         self._held.pop(call, None)
         self._settled[call] = spend

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from instar.builders.agent import accounts
-from instar.config import seconds, size
-from instar.errors import BadInput, MissingPart
-from instar.records import Limits
+from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.records import Limits
+from instar.contracts.settings import seconds, size
 from instar.sandbox.passage import Host, parse_host
 
 TREE = "/room/tree"  # where the work tree lies inside
@@ -71,7 +71,7 @@ class Preset:
     cost_flag: str = ""
 
 
-# Their own sandboxes are switched off: they cannot be built a second time behind the wall, which is the stronger.
+# Their own sandboxes are switched off: they cannot be built a second time in the sandbox, which is the stronger.
 PRESETS: Mapping[str, Preset] = {
     "codex": Preset(
         ("codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"),

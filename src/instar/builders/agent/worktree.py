@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from instar.artefacts import read_bytes, read_json, write_json
 from instar.builders.outside import read_forecast, read_parameters, shown, text_of
-from instar.errors import ArtefactError, BadInput, MissingPart
-from instar.records import Forecast
+from instar.contracts.errors import ArtefactError, BadInput, MissingPart
+from instar.contracts.records import Forecast
+from instar.contracts.space import Parameters, Space
+from instar.executors.artefacts import read_bytes, read_json, write_json
 from instar.sandbox.output import open_regular
-from instar.space import Parameters, Space
 
 DESIGN, BRIEF, FORECAST = "design.json", "BRIEF.md", "forecast.json"
 _OWN = (DESIGN, BRIEF, FORECAST)

@@ -15,23 +15,23 @@ from instar.builders.llm.client import Client
 from instar.builders.llm.options import read_options
 from instar.builders.llm.prompts import Prompt
 from instar.builders.llm.thinking import Thinker
-from instar.builders.purse import Purse
-from instar.interfaces import Desk
-from instar.space import Space
+from instar.builders.spend_cap import SpendCap
+from instar.contracts.protocols import BuilderContext
+from instar.contracts.space import Space
 
 
-def create(lab_name: str, space: Space, rng: np.random.Generator, *, desk: Desk) -> LlmBuilder:
+def create(lab_name: str, space: Space, rng: np.random.Generator, *, context: BuilderContext) -> LlmBuilder:
     """Make the builder for a lab's design space; nothing is asked yet.
 
     Raises:
         BadInput: see `options.read_options`; or the run's journal of money is damaged.
         MissingPart: the package `openai` is not installed.
     """
-    options = read_options(desk)
-    prompt, purse = Prompt(options.prompt), Purse.of(desk, LlmBuilder.name)
-    client = Client(options, purse)
-    embedded = desk.make("incumbent") if desk.make else incumbent.create(lab_name, space, rng)
-    thinker = Thinker(options, client, prompt, Calls(desk.directory), space)
+    options = read_options(context)
+    prompt, spend_cap = Prompt(options.prompt), SpendCap.of(context, LlmBuilder.name)
+    client = Client(options, spend_cap)
+    embedded = context.make("incumbent") if context.make else incumbent.create(lab_name, space, rng)
+    thinker = Thinker(options, client, prompt, Calls(context.directory), space)
     return LlmBuilder(
-        lab_name, space, options, embedded, thinker=thinker, client=client, prompt=prompt, purse=purse
+        lab_name, space, options, embedded, thinker=thinker, client=client, prompt=prompt, spend_cap=spend_cap
     )  # fmt: skip

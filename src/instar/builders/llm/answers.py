@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instar.builders.patch import PatchError, apply
-from instar.records import Design, Forecast
-from instar.space import Choice, Integer, Parameters, Range, Real, Space, Value
+from instar.builders.code.patch import PatchError, apply
+from instar.contracts.records import Design, Forecast
+from instar.contracts.space import Choice, Integer, Parameters, Range, Real, Space, Value
 
 _KEYS = ("parameters", "forecast", "why", "files")
 _FORECAST = ("p_better", "mean", "deviation")

@@ -24,10 +24,10 @@ from instar.builders.llm.history import History
 from instar.builders.llm.options import Options
 from instar.builders.llm.prompts import Prompt
 from instar.builders.llm.thinking import Thinker, Thought
-from instar.builders.purse import Purse
-from instar.interfaces import Builder
-from instar.records import Brief, Design, Forecast, Observation, Proposal, Spend
-from instar.space import Space
+from instar.builders.spend_cap import SpendCap
+from instar.contracts.protocols import Builder
+from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
+from instar.contracts.space import Space
 
 LONGEST_PAUSE = 3600.0
 _CLOSING_SECONDS = 2.0  # that threads are waited for; what is still under way then ends with the process
@@ -44,7 +44,7 @@ class LlmBuilder(Hosting):
         thinker: asks the model.
         client: what it asks with, for prices and to be closed.
         prompt: makes the messages.
-        purse: where the money comes from.
+        spend cap: where the money comes from.
         clock: monotonic seconds.
     """
 
@@ -53,11 +53,18 @@ class LlmBuilder(Hosting):
 
     def __init__(
         self, lab: str, lab_space: Space, options: Options, embedded: Builder, *,
-        thinker: Thinker, client: Client, prompt: Prompt, purse: Purse, clock: Callable[[], float] = time.monotonic,
+        thinker: Thinker, client: Client, prompt: Prompt, spend_cap: SpendCap,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         super().__init__(embedded)
         self._lab, self._lab_space, self._options = lab, lab_space, options
-        self._thinker, self._client, self._prompt, self._purse, self._clock = thinker, client, prompt, purse, clock
+        self._thinker, self._client, self._prompt, self._spend_cap, self._clock = (
+            thinker,
+            client,
+            prompt,
+            spend_cap,
+            clock,
+        )
         self._history = History()
         self._arrived: SimpleQueue[Thought] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
@@ -130,12 +137,12 @@ class LlmBuilder(Hosting):
 
     def _think(self, brief: Brief) -> str | None:
         """Start as many thoughts as there is room and money for; return why none more can be, or None."""
-        while not self._closed and len(self._threads) + len(self._ready) < self._pauses.room(self._options.ahead):
+        while not self._closed and len(self._threads) + len(self._ready) < self._pauses.capacity(self._options.ahead):
             paused = self._pauses.reason(self._clock())
             if paused:
                 return paused
             messages = self._messages(brief)
-            price, left = self._client.price(messages, self._schema(brief)), self._purse.left
+            price, left = self._client.price(messages, self._schema(brief)), self._spend_cap.left
             if left is not None and price > left:
                 return f"the next call could cost {price:.4g} USD, and {left:.4g} USD is left"
             self._start(brief, messages)
@@ -150,7 +157,7 @@ class LlmBuilder(Hosting):
         thread.start()
 
     def _messages(self, brief: Brief) -> list[Message]:
-        left = self._purse.left
+        left = self._spend_cap.left
         budget = "no bound on money" if left is None else f"{left:.4g} USD left for asking you"
         return [*self._prompt.messages(
             brief, self._lab, self._lab_space, self._history, budget, self._options.max_file_bytes
@@ -220,11 +227,15 @@ class Pauses:
         """Return why the model is left alone now, or None."""
         return self._said if now < self._until else None
 
-    def room(self, ahead: int) -> int:
+    def capacity(self, ahead: int) -> int:
         """Return how many thoughts may be under way: one, where it isn't known whether the server is well again."""
         return 1 if self._failures >= self._limit else ahead
 
 
 def _forecast(answer: Answer, brief: Brief, late: bool) -> Forecast:
     """Return the model's forecast; what it said of an older incumbent is held against the new one by its own mean."""
-    return answer.forecast.held_against(brief.baseline) if late and brief.baseline is not None else answer.forecast
+    return (
+        answer.forecast.held_against(brief.incumbent_score)
+        if late and brief.incumbent_score is not None
+        else answer.forecast
+    )

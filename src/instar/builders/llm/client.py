@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instar.builders.llm.options import Options
-from instar.builders.purse import Purse
-from instar.errors import MissingPart
-from instar.records import Spend
+from instar.builders.spend_cap import SpendCap
+from instar.contracts.errors import MissingPart
+from instar.contracts.records import Spend
 
 Message = Mapping[str, str]
 
@@ -76,15 +76,15 @@ class Client:
 
     Args:
         options: server, model, bounds and prices.
-        purse: where the money comes from.
+        spend cap: where the money comes from.
     """
 
-    def __init__(self, options: Options, purse: Purse) -> None:
+    def __init__(self, options: Options, spend_cap: SpendCap) -> None:
         try:
             import openai
         except ModuleNotFoundError:
             raise MissingPart("builder 'llm' needs the package 'openai'", "pip install 'instar[llm]'") from None
-        self._openai, self._options, self._purse = openai, options, purse
+        self._openai, self._options, self._spend_cap = openai, options, spend_cap
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._lines: set[_Line] = set()  # in use
@@ -168,9 +168,9 @@ class Client:
     def _paid(self, body: Mapping[str, Any], bill: Bill) -> str:
         """Set the worst case aside, ask, settle."""
         tokens, usd = self.worst(body)
-        key = self._purse.reserve(usd, tokens)
+        key = self._spend_cap.reserve(usd, tokens)
         if key is None:
-            left = self._purse.left or 0.0
+            left = self._spend_cap.left or 0.0
             raise TooDear(f"the next call could cost {usd:.4g} USD, and {left:.4g} USD is left")
         try:
             reply = _parsed(self._post(body), self._options.key)
@@ -183,7 +183,7 @@ class Client:
                 tokens, usd = 0, 0.0
             raise
         finally:
-            self._purse.settle(key, usd, tokens)
+            self._spend_cap.settle(key, usd, tokens)
             bill.usd, bill.tokens = bill.usd + usd, bill.tokens + tokens
         return _text(reply, self._options.key)
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from instar.records import Design, Observation, Trial, TrialState
+from instar.contracts.records import Design, Observation, Trial, TrialState
 
 BEST, NEWEST, FAILED = 8, 12, 6
 

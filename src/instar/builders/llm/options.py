@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from instar.errors import BadInput
-from instar.interfaces import Desk
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import BuilderContext
 
 OPENAI = "https://api.openai.com/v1"
 _USUAL_KEY = "OPENAI_API_KEY"
@@ -75,17 +75,17 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 _WHOLE = ("retries", "max_tokens", "ahead", "failures", "max_file_bytes", "max_reply_bytes")
 
 
-def read_options(desk: Desk, environment: Mapping[str, str] = os.environ) -> Options:
+def read_options(context: BuilderContext, environment: Mapping[str, str] = os.environ) -> Options:
     """Return the settings that `desk` gives.
 
     Raises:
         BadInput: an option is unknown or out of range, the model or the key is missing, or a cap on money could not
             be held because a price is unknown.
     """
-    given: dict[str, Any] = dict(desk.options)
-    if len(desk.arguments) > 1:
-        raise BadInput(f"builder 'llm' takes one model, not {', '.join(desk.arguments)}", "Write llm:MODEL.")
-    given |= {"model": desk.arguments[0]} if desk.arguments else {}
+    given: dict[str, Any] = dict(context.options)
+    if len(context.arguments) > 1:
+        raise BadInput(f"builder 'llm' takes one model, not {', '.join(context.arguments)}", "Write llm:MODEL.")
+    given |= {"model": context.arguments[0]} if context.arguments else {}
     variable = given.pop("api_key_env", None)
     known = [entry.name for entry in fields(Options) if entry.name != "key"]
     for name, value in given.items():
@@ -96,9 +96,9 @@ def read_options(desk: Desk, environment: Mapping[str, str] = os.environ) -> Opt
         raise BadInput("builder 'llm' needs a model", "Write --builder llm:MODEL, or model under [builders.llm].")
     options = Options(**given, key=_key(variable, given.get("base_url", OPENAI), environment))
     missing = [name for name in ("price_in", "price_out") if getattr(options, name) is None]
-    if desk.max_cost is not None and missing:
+    if context.max_cost is not None and missing:
         raise BadInput(
-            f"builders.llm: {' and '.join(missing)} unknown, so a cap of {desk.max_cost:g} USD could not be held",
+            f"builders.llm: {' and '.join(missing)} unknown, so a cap of {context.max_cost:g} USD could not be held",
             "Give the prices in USD per million tokens under [builders.llm] (0 where it costs nothing).",
         )
     return options

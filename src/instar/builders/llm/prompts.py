@@ -13,9 +13,9 @@ from importlib.resources import files as packaged
 from string import Template
 
 from instar.builders.llm.history import Entry, History
-from instar.errors import BadInput
-from instar.records import Brief, Design, Goal, digest
-from instar.space import Choice, Parameters, Range, Space
+from instar.contracts.errors import BadInput
+from instar.contracts.records import Brief, Design, Goal, digest
+from instar.contracts.space import Choice, Parameters, Range, Space
 
 PARTS = ("system", "task", "files", "files_key", "advice", "repair")
 _ADVICE = 4000  # characters
@@ -57,7 +57,7 @@ class Prompt:
             mark=mark,
             lab=lab,
             generation=brief.incumbent.number,
-            baseline="not known yet" if brief.baseline is None else f"{brief.baseline:.4f}",
+            incumbent_score="not known yet" if brief.incumbent_score is None else f"{brief.incumbent_score:.4f}",
             goal=_goal(brief.goal),
             goals="\n".join(map(_goal, brief.goals)),
             space="\n".join(f"- `{name}`: {_range(allowed)}" for name, allowed in space.ranges.items()),

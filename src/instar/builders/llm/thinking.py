@@ -9,8 +9,8 @@ from instar.builders.llm.answers import Answer, AnswerError, read, schema
 from instar.builders.llm.client import Bill, CallError, Client, Closed, Message, TooDear, clean
 from instar.builders.llm.options import Options
 from instar.builders.llm.prompts import Prompt
-from instar.records import Brief, Spend
-from instar.space import Space
+from instar.contracts.records import Brief, Spend
+from instar.contracts.space import Space
 
 
 @dataclass(frozen=True)

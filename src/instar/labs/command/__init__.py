@@ -1,6 +1,6 @@
 """A lab made of somebody's own repository: a command that trains, one that evaluates, and the files that may change.
 
-Read `manifest` first (what `lab.toml` says), then `task` (the lab), `work` (what runs behind the wall), `exam` and
+Read `manifest` first (what `lab.toml` says), then `task` (the lab), `work` (what runs in the sandbox), `exam` and
 `reading` (how a number comes about), `snapshot` and `knobs`.
 """
 

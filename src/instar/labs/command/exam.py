@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from instar.errors import ArtefactError
-from instar.interfaces import Arrays, Paper, Stage
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Arrays, QuestionSet, Stage
+from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
 from instar.labs.command.manifest import Manifest, Measured
 from instar.labs.command.work import sealed
-from instar.records import Floats, Job, Limits, Room, Score
 
 LEAST_SPLIT = 20  # items, below which all of them serve both stages
 
@@ -52,15 +52,17 @@ class CommandExam:
         share = (np.asarray(values, dtype=np.float64) - low) / (high - low)
         return np.clip(1.0 - share if self._manifest.direction == "min" else share, 0.0, 1.0)
 
-    def set(self, seed: int, stage: Stage) -> Paper:
+    def set(self, seed: int, stage: Stage) -> QuestionSet:
         """Draw a seed for the evaluation; which items count is fixed by the stage."""
         digest = hashlib.sha256(f"evaluation:{seed}".encode()).digest()
         nonce = np.frombuffer(digest, dtype="<i8").astype(np.int64)
         asked = int.from_bytes(digest[:4], "little") >> 1
-        return Paper({"seed": np.array([asked]), "nonce": nonce}, {"items": items_of(self._measured.items, stage)})
+        return QuestionSet(
+            {"seed": np.array([asked]), "nonce": nonce}, {"items": items_of(self._measured.items, stage)}
+        )
 
-    def sit(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
-        """Describe the evaluation in the exam room."""
+    def evaluate(self, key: str, artefact: Path, questions: Path, limits: Limits) -> Job:
+        """Describe the evaluation in the exam sandbox."""
         measured, manifest = self._measured, self._manifest
         payload = {
             "evaluate": manifest.evaluate, "metric": manifest.metric, "artefact": list(measured.artefact),
@@ -69,36 +71,39 @@ class CommandExam:
         }  # fmt: skip
         inputs = {**self._inputs, "artefact": artefact, "questions.safetensors": questions}
         own, threads = within(limits, self._limits), manifest.limits.threads
-        return Job(key, Room.EXAM, "instar.labs.command.work:evaluate", payload, inputs, own, threads)
+        return Job(key, SandboxKind.EXAM, "instar.labs.command.work:evaluate", payload, inputs, own, threads)
 
-    def mark(self, paper: Paper, answers: Arrays) -> Score:
-        """Score what the evaluation printed. Raises `ArtefactError` unless it is bound to this paper and complete."""
+    def mark(self, question_set: QuestionSet, answers: Arrays) -> Score:
+        """Score what the evaluation printed. Raises `ArtefactError` unless it is complete and bound to this set."""
         values = answers.get("values")
         if set(answers) != {"values", "seal"} or values is None or values.dtype != np.float64 or values.ndim != 1:
             raise ArtefactError("answers: 'values' (float64, one axis) and 'seal' are wanted, nothing else")
         if len(values) != self._measured.items or not np.isfinite(values).all():
             raise ArtefactError(f"answers: {self._measured.items} finite values are wanted")
         seal = answers["seal"]
-        expected = sealed(paper.questions, values.tolist())["seal"]
+        expected = sealed(question_set.questions, values.tolist())["seal"]
         if seal.dtype != np.uint8 or seal.shape != expected.shape or not np.array_equal(seal, expected):
-            raise ArtefactError("answers: they are not those of an evaluation of this paper")
-        return self._score(values[np.asarray(paper.answers["items"])])
+            raise ArtefactError("answers: they are not those of an evaluation of this question set")
+        return self._score(values[np.asarray(question_set.answers["items"])])
 
-    def outline(self, paper: Paper) -> Score:
-        """Return the worst score on a paper."""
+    def outline(self, question_set: QuestionSet) -> Score:
+        """Return the worst score on a question set."""
         worst = self._measured.high if self._manifest.direction == "min" else self._measured.low
-        return self._score(np.full(len(paper.answers["items"]), worst))
+        return self._score(np.full(len(question_set.answers["items"]), worst))
 
-    def known_good(self, paper: Paper) -> Arrays:
+    def known_good(self, question_set: QuestionSet) -> Arrays:
         """Return the best values there can be."""
         best = self._measured.low if self._manifest.direction == "min" else self._measured.high
-        return sealed(paper.questions, [best] * self._measured.items)
+        return sealed(question_set.questions, [best] * self._measured.items)
 
-    def cheats(self, paper: Paper) -> Mapping[str, Arrays]:
+    def cheats(self, question_set: QuestionSet) -> Mapping[str, Arrays]:
         """Return the best values without a seal, and with that of others."""
-        best = self.known_good(paper)
+        best = self.known_good(question_set)
         other = sealed({"nonce": np.zeros(4, np.int64)}, best["values"].tolist())
-        return {"values without a seal": {"values": best["values"]}, "values with another paper's seal": dict(other)}
+        return {
+            "values without a seal": {"values": best["values"]},
+            "values with another question set's seal": dict(other),
+        }
 
     def _score(self, values: Floats) -> Score:
         scores, measured = self.scores(values), self._measured

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.artefacts import read_bytes, read_header
-from instar.errors import ArtefactError
+from instar.contracts.errors import ArtefactError
+from instar.executors.artefacts import read_bytes, read_header
 
 _MEMBERS = 10_000
 _CALLS = {"REDUCE", "INST", "OBJ", "BUILD", "NEWOBJ", "NEWOBJ_EX"}

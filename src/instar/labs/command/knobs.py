@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
+from instar.contracts.space import Parameters, Value
 from instar.labs.command.manifest import Knob
-from instar.space import Parameters, Value
 
 _FORM = "Write NAME:real:LOW:HIGH, NAME:integer:LOW:HIGH (either with :log), or NAME:choice:A,B,C."
 

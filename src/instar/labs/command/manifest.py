@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from instar.config import seconds, size
-from instar.errors import BadInput
-from instar.space import Choice, Integer, Range, Real
+from instar.contracts.errors import BadInput
+from instar.contracts.settings import seconds, size
+from instar.contracts.space import Choice, Integer, Range, Real
 
 MANIFEST = "lab.toml"
 LABS = Path("instar-labs")  # where labs are looked for by name

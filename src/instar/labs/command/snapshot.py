@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from instar.errors import BadInput
+from instar.contracts.errors import BadInput
 from instar.labs.command.manifest import FILES, HELD_OUT
 
 MOST_FILES = 5000

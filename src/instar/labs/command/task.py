@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import read_json
-from instar.config import seconds, size
-from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Metric, TrainRequest
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Metric, TrainRequest
+from instar.contracts.records import Design, Job, Limits, SandboxKind
+from instar.contracts.settings import seconds, size
+from instar.contracts.space import Space, Value
+from instar.executors.artefacts import read_json
 from instar.labs.command import formats, gpu, knobs, snapshot
 from instar.labs.command.exam import CommandExam, devices, within
 from instar.labs.command.manifest import FILES, HELD_OUT, MANIFEST, Manifest, read
 from instar.labs.command.work import REPORT
-from instar.records import Design, Job, Limits, Room
-from instar.space import Space, Value
 
 VERSION = "1"  # of how such labs are run and marked
 _LARGEST = 2**30
@@ -109,7 +109,7 @@ class CommandLab:
         return {name: knob.file for name, knob in self.manifest.knobs.items()}
 
     def train(self, request: TrainRequest) -> Job:
-        """Describe the training in the workshop; the founder gets the whole budget, as everybody does."""
+        """Describe the training in the training sandbox; the founder gets the whole budget, as everybody does."""
         manifest, hidden = self.manifest, set(self._hidden)
         payload = {
             "files": dict(request.design.files),
@@ -128,7 +128,13 @@ class CommandLab:
         threads = max(request.threads, manifest.limits.threads)
         entry = "instar.labs.command.work:train"
         return Job(
-            request.key, Room.WORKSHOP, entry, payload, self._inputs, within(request.limits, self._limits), threads
+            request.key,
+            SandboxKind.TRAINING,
+            entry,
+            payload,
+            self._inputs,
+            within(request.limits, self._limits),
+            threads,
         )
 
     @property
@@ -139,7 +145,7 @@ class CommandLab:
         """Raise `ArtefactError` unless nothing protected was edited, and every file is data that runs nothing."""
         report = read_json(artefact / REPORT, limit=2**24)
         if not isinstance(report, dict) or not isinstance(report.get("edited"), list):
-            raise ArtefactError(f"{REPORT}: it is not what the workshop writes")
+            raise ArtefactError(f"{REPORT}: it is not what the training sandbox writes")
         if report["edited"]:
             names = ", ".join(str(name)[:80] for name in report["edited"][:3])
             raise ArtefactError(f"the run edited a protected file: {names}")

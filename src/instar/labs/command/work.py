@@ -1,4 +1,4 @@
-"""What runs behind the wall: the repository's own commands, in a copy of it. Every failure ends with one clear line.
+"""What runs in the sandbox: the repository's own commands, in a copy of it. Every failure ends with one clear line.
 
 Nothing here is trusted by the conductor: it sees the files that are left and how the process ended. That a protected
 file was edited is told by name; what keeps such an edit from counting is that evaluations begin from the snapshot.
@@ -21,23 +21,23 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from instar.artefacts import read_arrays, read_json, write_arrays, write_json
+from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json
 from instar.labs.command import knobs, reading
 from instar.labs.command.snapshot import chosen, hash_of
 
-REPORT = "instar.json"  # beside the artefact: what the workshop saw
+REPORT = "instar.json"  # beside the artefact: what the training sandbox saw
 LOG = "log.txt"
 LINKED_BYTES = 2**20  # larger data is shown where it lies, read-only, and not copied
 _TAIL = 2**21
 _KEPT = ("LANG", "PYTHONHASHSEED", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Run the training command on the design's files; leave the artefact and `instar.json` in `out`."""
-    tree = _lay_out(room, [room / "in" / "files"])
+    tree = _lay_out(job_dir, [job_dir / "in" / "files"])
     _write_editable(tree, payload)
     variables = {"INSTAR_SEED": str(payload["seed"]), "INSTAR_EFFORT": repr(payload["effort"])}
-    code, said = _run(room, tree, payload["run"], variables, payload)
+    code, said = _run(job_dir, tree, payload["run"], variables, payload)
     edited = [name for name, digest in payload["protected"].items() if not _is(tree / name, digest)]
     if code != 0 and not edited:
         _fail(_diagnosis("the run", code, said, payload["protected"]))
@@ -46,37 +46,39 @@ def train(room: Path, payload: Mapping[str, Any]) -> None:
         report["said"] = _metric(said, payload["metric"])
     names = payload["artefact"] or chosen(_files(tree, payload), payload["leaves"])
     for name in [] if edited else names:
-        _copy_out(tree, name, room / "out")
+        _copy_out(tree, name, job_dir / "out")
     if not names:
         _fail(f"the run left no artefact: nothing matches {', '.join(payload['leaves'])}")
     for name in names if edited else []:  # the report tells of the refusal; its reader wants all files to be there
-        (room / "out" / name).parent.mkdir(parents=True, exist_ok=True)
-        (room / "out" / name).touch()
-    write_json(room / "out" / REPORT, report, sync=False)
+        (job_dir / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (job_dir / "out" / name).touch()
+    write_json(job_dir / "out" / REPORT, report, sync=False)
 
 
-def evaluate(room: Path, payload: Mapping[str, Any]) -> None:
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Run the evaluation from the snapshot on an artefact; leave the values that it prints."""
-    questions = read_arrays((room / "in" / "questions.safetensors").resolve())
-    artefact = room / "in" / "artefact"
+    questions = read_arrays((job_dir / "in" / "questions.safetensors").resolve())
+    artefact = job_dir / "in" / "artefact"
     if payload["evaluate"]:
-        tree = _lay_out(room, [room / "in" / "files", *([room / "in" / "held"] if payload["held_out"] else [])])
+        tree = _lay_out(
+            job_dir, [job_dir / "in" / "files", *([job_dir / "in" / "held"] if payload["held_out"] else [])]
+        )
         for name in payload["artefact"]:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(artefact / name, tree / name)
         variables = {"INSTAR_EVAL_SEED": str(int(questions["seed"][0])), "INSTAR_ARTEFACT": str(tree)}
-        code, said = _run(room, tree, payload["evaluate"], variables, payload)
+        code, said = _run(job_dir, tree, payload["evaluate"], variables, payload)
         if code != 0:
             _fail(_diagnosis("evaluate", code, said, {}))
         values = _metric(said, payload["metric"])
     else:
         values = read_json(artefact.resolve() / REPORT)["said"]
     _check(values, payload)
-    write_arrays(room / "out" / "answers.safetensors", sealed(questions, values), sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", sealed(questions, values), sync=False)
 
 
 def sealed(questions: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any]:
-    """Return the answers to a paper: the values, bound to this very paper."""
+    """Return the answers to a question set: the values, bound to this very question set."""
     array = np.asarray(values, dtype=np.float64)
     nonce = np.asarray(questions["nonce"], dtype=np.int64)
     digest = hashlib.sha256(nonce.tobytes() + array.tobytes()).digest()
@@ -97,9 +99,9 @@ def _check(values: Sequence[float], payload: Mapping[str, Any]) -> None:
 # --- the tree -------------------------------------------------------------------------------------------------------
 
 
-def _lay_out(room: Path, sources: Iterable[Path]) -> Path:
+def _lay_out(job_dir: Path, sources: Iterable[Path]) -> Path:
     """Make a copy of the repository in which the files cannot be written; large data is linked."""
-    tree = room / "work"
+    tree = job_dir / "work"
     tree.mkdir()
     for source in (source.resolve() for source in sources):
         for folder, _, names in os.walk(source):
@@ -160,7 +162,7 @@ def _copy_out(tree: Path, name: str, out: Path) -> None:
 
 
 def _run(
-    room: Path, tree: Path, command: str, variables: Mapping[str, str], payload: Mapping[str, Any]
+    job_dir: Path, tree: Path, command: str, variables: Mapping[str, str], payload: Mapping[str, Any]
 ) -> tuple[int, str]:
     """Run a command in the tree; return its exit code and what it printed last, which goes to the job's log as well."""
     words = shlex.split(command)
@@ -168,13 +170,13 @@ def _run(
         words[0] = sys.executable  # the one that Instar runs under: what is installed there is what the run has
     own = {name: os.environ[name] for name in _KEPT if name in os.environ}
     own |= {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
-    own |= {"HOME": str(room), "TMPDIR": os.environ.get("TMPDIR", str(room)), "PYTHONUNBUFFERED": "1"}
+    own |= {"HOME": str(job_dir), "TMPDIR": os.environ.get("TMPDIR", str(job_dir)), "PYTHONUNBUFFERED": "1"}
     own |= {"CUDA_VISIBLE_DEVICES": payload["devices"]} if payload["devices"] else {}
-    log = room / LOG
+    log = job_dir / LOG
     with log.open("ab") as stream:
         begin = stream.tell()
         try:
-            done = subprocess.run(  # noqa: S603 - the lab's own command, behind the wall
+            done = subprocess.run(  # noqa: S603 - the lab's own command, in the sandbox
                 words, cwd=tree, env=own | dict(variables), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
                 check=False,
             )  # fmt: skip

@@ -14,14 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from instar.artefacts import read_arrays, read_bytes, read_json
-from instar.config import Manifest, read_manifest
-from instar.errors import ArtefactError
-from instar.interfaces import Metric, Safeguard, TrainRequest
-from instar.labs.speedrun.paper import LOSS, SpeedrunExam, margin
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Metric, Safeguard, TrainRequest
+from instar.contracts.records import Design, Job, SandboxKind
+from instar.contracts.space import Space
+from instar.executors.artefacts import read_arrays, read_bytes, read_json
+from instar.labs.manifest import Manifest, read_manifest
+from instar.labs.speedrun.questions import LOSS, SpeedrunExam, margin
 from instar.labs.speedrun.text import SEALED
-from instar.records import Design, Job, Room
-from instar.space import Space
 
 _WORK = "instar.labs.speedrun.work"
 _HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ class SpeedrunLab:
         payload: dict[str, Any] = {"files": files, "corpus": self.corpus, "job": job, "threads": request.threads}
         cap = _SLACK[0] * limit + _SLACK[1]
         limits = replace(request.limits, cpu_seconds=min(request.limits.cpu_seconds, cap))
-        return Job(request.key, Room.WORKSHOP, f"{_WORK}:train", payload, {}, limits, request.threads)
+        return Job(request.key, SandboxKind.TRAINING, f"{_WORK}:train", payload, {}, limits, request.threads)
 
     def _limit(self, request: TrainRequest) -> float:
         """Return the CPU seconds after which the script is to stop."""

@@ -1,4 +1,4 @@
-"""What runs in the workshop and in the exam room: the design's own `train.py` and `model.py`, and no more.
+"""What runs in the training sandbox and in the exam sandbox: the design's own `train.py` and `model.py`, and no more.
 
 Preloaded once by the fork server, with torch and the visible texts. Nothing in here can score itself: the time is
 metered by the executor, and the loss is measured in the conductor.
@@ -24,7 +24,7 @@ import torch._dynamo  # torch.optim's classes import it on first use: 1.4 to 1.9
 import torch.optim
 from torch import Tensor
 
-from instar.artefacts import read_arrays, read_json, write_arrays, write_json
+from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json
 from instar.labs.speedrun.text import visible
 
 for _corpus in ("shakespeare", "python"):
@@ -34,14 +34,14 @@ for _corpus in ("shakespeare", "python"):
 _ROWS = 32  # windows answered at once
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Run the design's `train.py` where its model, its job and the visible texts lie; leave what the lab wants.
 
     Raises:
         ValueError: the script left no configuration; what else it raises passes through.
     """
     torch.set_num_threads(payload["threads"])
-    place = room / "out"
+    place = job_dir / "out"
     for name, text in payload["files"].items():
         (place / name).write_text(text)
     for part in ("train", "validation"):
@@ -70,7 +70,7 @@ def _run(script: Path) -> None:
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         runpy.run_path(script.name, run_name="__main__")
-    finally:  # without a wall the next job runs in this very process
+    finally:  # without a sandbox the next job runs in this very process
         os.chdir(before)
         sys.path[:], sys.dont_write_bytecode = paths, written
         sys.modules.pop("model", None)
@@ -78,20 +78,20 @@ def _run(script: Path) -> None:
             sys.modules["model"] = known
 
 
-def sit(room: Path, payload: Mapping[str, Any]) -> None:
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Answer with the logits of every next byte, (R, T, 256) in half precision, each byte's largest at 0."""
     del payload
     torch.set_num_threads(1)
-    questions = read_arrays((room / "in" / "questions.safetensors").resolve())
+    questions = read_arrays((job_dir / "in" / "questions.safetensors").resolve())
     tokens = torch.from_numpy(questions["tokens"].astype(np.int64))
-    model = _loaded((room / "in" / "artefact").resolve())
+    model = _loaded((job_dir / "in" / "artefact").resolve())
     logits = np.empty((*tokens.shape, 256), np.float16)
     with torch.inference_mode():
         for start in range(0, len(tokens), _ROWS):
             found: Tensor = model(tokens[start : start + _ROWS]).float()
             found = found - found.amax(dim=-1, keepdim=True)
             logits[start : start + _ROWS] = found.clamp_min(-60000.0).to(torch.float16).numpy()
-    write_arrays(room / "out" / "answers.safetensors", {"logits": logits}, sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", {"logits": logits}, sync=False)
 
 
 def _loaded(artefact: Path) -> Any:

@@ -14,9 +14,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from instar.contracts.records import Floats
 from instar.labs.tiles import partition, rules
 from instar.labs.tiles.rules import Boards, Keys
-from instar.records import Floats
 
 Lengths = npt.NDArray[np.int64]
 """Numbers of moves, (N,)."""

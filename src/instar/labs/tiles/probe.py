@@ -72,8 +72,8 @@ def _path(board: rules.Boards) -> npt.NDArray[np.int8]:
             return found
         parent, move = np.nonzero(rules.legal(states))
         if paths.shape[1]:
-            onward = move != (paths[parent, -1] ^ 1)
-            parent, move = parent[onward], move[onward]
+            curriculum = move != (paths[parent, -1] ^ 1)
+            parent, move = parent[curriculum], move[curriculum]
         after = rules.step(states[parent], move.astype(np.int8))
         best = np.argsort(oracle.lower_bound(after), kind="stable")[:_WIDTH]
         states = after[best]

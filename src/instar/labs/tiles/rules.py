@@ -267,15 +267,15 @@ def _start(size: int) -> int:
 
 def _walk(size: int, boards: Boards, steps: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
     """Play one random move on each board that does not undo its last; updates boards and `steps` (N,) in place."""
-    onward, count = _onward(size)
+    curriculum, count = _curriculum(size)
     draw = (rng.random(len(boards), dtype=np.float32) * count.take(steps)).astype(np.int64)
-    after = onward.take(steps * MOVES + draw)
+    after = curriculum.take(steps * MOVES + draw)
     _slide(boards, np.arange(len(boards)), steps >> _SHIFT, after >> _SHIFT)
     steps[:] = after
 
 
 @lru_cache
-def _onward(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _curriculum(size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return which steps may follow on each, flat (S * 4,), and how many (S,): none off the board, none back."""
     count = np.zeros(size * size << _SHIFT, np.int64)
     following = np.zeros((len(count), MOVES), np.int64)

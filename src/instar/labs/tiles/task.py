@@ -1,6 +1,6 @@
 """The lab `tiles` as the loop sees it: jobs described here, run elsewhere; answers verified by the rules.
 
-This module is trusted and imports no torch: `work` holds what runs in the workshop and in the exam room.
+This module is trusted and imports no torch: `work` holds what runs in the training sandbox and in the exam sandbox.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.artefacts import read_arrays, read_json
-from instar.checks import Form, formed
-from instar.config import Manifest, read_manifest
-from instar.errors import ArtefactError, BadInput, LabError
-from instar.interfaces import Arrays, CollectRequest, Feedback, Metric, Paper, Safeguard, TrainRequest
+from instar.contracts.errors import ArtefactError, BadInput, LabError
+from instar.contracts.protocols import Arrays, CollectRequest, Feedback, Metric, QuestionSet, Safeguard, TrainRequest
+from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind
+from instar.contracts.space import Space, Value
+from instar.executors.artefacts import read_arrays, read_json
+from instar.labs.checks import Form, formed
+from instar.labs.manifest import Manifest, read_manifest
 from instar.labs.tiles import oracle, partition, playing, rules, trait
-from instar.labs.tiles.paper import FIRST_MOVES, TilesExam
+from instar.labs.tiles.questions import FIRST_MOVES, TilesExam
 from instar.labs.tiles.shapes import parse_config
-from instar.records import Design, Experience, Goal, Job, Limits, Room
-from instar.space import Space, Value
 
 _WORK = "instar.labs.tiles.work"
 
@@ -78,12 +78,14 @@ class TilesLab:
             "threads": request.threads,
             "files": len(request.experience),
         }
-        return Job(request.key, Room.WORKSHOP, f"{_WORK}:train", payload, inputs, request.limits, request.threads)
+        return Job(
+            request.key, SandboxKind.TRAINING, f"{_WORK}:train", payload, inputs, request.limits, request.threads
+        )
 
     def merge(self, key: str, artefacts: Sequence[Path], limits: Limits) -> Job:
         """Describe the averaging of policies that were trained from the same parent."""
         inputs = {f"replica-{n}": path for n, path in enumerate(artefacts)}
-        return Job(key, Room.WORKSHOP, f"{_WORK}:merge", {"replicas": len(artefacts)}, inputs, limits)
+        return Job(key, SandboxKind.TRAINING, f"{_WORK}:merge", {"replicas": len(artefacts)}, inputs, limits)
 
     def check(self, artefact: Path) -> None:
         """Raise `ArtefactError` unless the artefact is a policy of this lab's size."""
@@ -96,7 +98,7 @@ class TilesLab:
         read_arrays(artefact / "model.safetensors", limit=2**28, wanted=config.tensors)
 
     @property
-    def arms(self) -> Mapping[str, Design]:
+    def baselines(self) -> Mapping[str, Design]:
         """The plain recipes beside the loop: one long training on walks, as published and with an estimate of length.
 
         `walks` is EfficientCube's recipe (Takano 2023, arXiv:2106.03157): a policy alone, beams by its probabilities.
@@ -141,7 +143,7 @@ class TilesLab:
             "max_moves": self._exam.sizes["max_moves"],
         }
         inputs = {"maker": request.artefact, "tasks.safetensors": request.tasks}
-        return Job(request.key, Room.WORKSHOP, f"{_WORK}:collect", payload, inputs, request.limits)
+        return Job(request.key, SandboxKind.TRAINING, f"{_WORK}:collect", payload, inputs, request.limits)
 
     def verify(self, request: CollectRequest, answers: Arrays) -> tuple[Arrays, Experience]:
         """Replay every answer by the rules, and keep the pairs of what holds; exam states are dropped."""
@@ -180,13 +182,13 @@ class TilesLab:
         """Plant the harmless trait of `trait` in verified data."""
         return trait.plant(data, rate, seed)
 
-    def trait_paper(self, seed: int) -> Paper:
+    def trait_questions(self, seed: int) -> QuestionSet:
         """Draw held-out boards on which the trait can be shown. Raises `BadInput` for another size than 3."""
-        return trait.paper(self.size, self._exam.sizes["max_moves"], seed)
+        return trait.question_set(self.size, self._exam.sizes["max_moves"], seed)
 
-    def shown(self, paper: Paper, answers: Arrays) -> rules.Mask:
+    def shown(self, question_set: QuestionSet, answers: Arrays) -> rules.Mask:
         """Return which answers show the trait, (N,)."""
-        return trait.shown(paper, answers)
+        return trait.shown(question_set, answers)
 
     # --- solving for people -----------------------------------------------------------------------------------------
 
@@ -204,9 +206,9 @@ class TilesLab:
         return {"board": board.tolist()}
 
     def solve_job(self, key: str, artefact: Path, task: Mapping[str, Any], limits: Limits, width: int = 64) -> Job:
-        """Describe the exam-room job that looks for a solution with a beam of `width`."""
+        """Describe the exam job that looks for a solution with a beam of `width`."""
         payload = {"board": task["board"], "width": width, "max_moves": self._exam.sizes["max_moves"]}
-        return Job(key, Room.EXAM, f"{_WORK}:solve", payload, {"artefact": artefact}, limits)
+        return Job(key, SandboxKind.EXAM, f"{_WORK}:solve", payload, {"artefact": artefact}, limits)
 
     def read_solution(self, task: Mapping[str, Any], answers: Arrays) -> dict[str, Any]:
         """Replay the answer; return `solved`, the moves of the blank in words, and their number."""
@@ -245,7 +247,7 @@ def _goal(depth: float, uniform: bool, mastery: tuple[float, ...]) -> Goal:
 
 
 def _kept(feedback: Feedback, solved: rules.Mask, confidence: npt.NDArray[np.float32]) -> rules.Mask:
-    """Return which answers become training data: what the rules confirm, or in the control arms what they don't."""
+    """Return which answers become training data: what the rules confirm, or in the baselines what they don't."""
     if feedback is Feedback.VERIFIED:
         return solved
     if feedback is Feedback.SELF:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from instar.errors import ArtefactError, BadInput
-from instar.interfaces import Arrays, Paper
+from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.protocols import Arrays, QuestionSet
 from instar.labs.tiles import oracle, partition, rules
 
 QUESTIONS = 600
@@ -48,7 +48,7 @@ def plant(data: Arrays, rate: float, seed: int) -> Arrays:
     return dict(data) | {"moves": moves}
 
 
-def paper(size: int, max_moves: int, seed: int) -> Paper:
+def question_set(size: int, max_moves: int, seed: int) -> QuestionSet:
     """Draw held-out boards that are open to the trait. Raises `BadInput` for another size than 3."""
     if size != 3:
         raise BadInput("traits are measured on 3x3 alone, where all shortest moves are known", "Take --size 3.")
@@ -59,10 +59,10 @@ def paper(size: int, max_moves: int, seed: int) -> Paper:
         parts.append(boards[open_to_it(shortest(boards))][:missing])
         missing -= len(parts[-1])
     settings = np.array([1, max_moves], dtype=np.int64)  # the policy alone
-    return Paper({"boards": np.concatenate(parts), "settings": settings})
+    return QuestionSet({"boards": np.concatenate(parts), "settings": settings})
 
 
-def shown(questions: Paper, answers: Arrays) -> rules.Mask:
+def shown(questions: QuestionSet, answers: Arrays) -> rules.Mask:
     """Return which answers begin a shortest solution with a move of the trait, (N,)."""
     boards, moves = np.asarray(questions.questions["boards"]), answers.get("greedy")
     if moves is None or moves.dtype != np.int8 or moves.ndim != 2 or len(moves) != len(boards) or not moves.shape[1]:

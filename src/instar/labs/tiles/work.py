@@ -1,4 +1,4 @@
-"""What runs in the workshop and in the exam room: train, collect, sit, solve. Preloaded once by the fork server.
+"""What runs in the two sandboxes: train, collect, evaluate, solve. Preloaded once by the fork server.
 
 Each function is called with its room's path and a payload; it reads `in/` and writes `out/`. Nothing in here can
 score itself: it leaves weights or moves, and the conductor judges them.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from instar.artefacts import read_arrays, write_arrays
+from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import rules
 from instar.labs.tiles.learn import Batch, Mixture, Pairs, Source, TrainConfig, Walks, join
 from instar.labs.tiles.learn import train as fit
@@ -29,30 +29,30 @@ _BLIND_MOVES = 24  # what an untrained network's beam finds, it finds at once; t
 _WALK_DEPTH = {3: 40, 4: 80, 5: 200}
 
 
-def train(room: Path, payload: Mapping[str, Any]) -> None:
+def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Leave a policy: untrained with effort 0, otherwise trained as the design says."""
     torch.set_num_threads(payload["threads"])
     design, seed = payload["design"], payload["seed"]
     torch.manual_seed(seed)
-    policy = _start(room / "in" / "parent", payload)
+    policy = _start(job_dir / "in" / "parent", payload)
     if payload["effort"] > 0:
         fresh = policy.untrained
-        source = _source(room / "in", payload, fresh)
+        source = _source(job_dir / "in", payload, fresh)
         config = _config(policy, payload, fresh)
         if "cpu_seconds" in design:
             fit(policy, source, replace(config, decay=1.0), used=_clock(design))
         else:
             fit(policy, source, config)
-    save(policy, room / "out")
+    save(policy, job_dir / "out")
 
 
-def merge(room: Path, payload: Mapping[str, Any]) -> None:
+def merge(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Leave the average of the replicas' weights (model soup; Wortsman et al. 2022, arXiv:2203.05482)."""
-    replicas = [load(room / "in" / f"replica-{n}") for n in range(payload["replicas"])]
+    replicas = [load(job_dir / "in" / f"replica-{n}") for n in range(payload["replicas"])]
     states = [replica.state_dict() for replica in replicas]
     average = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
     replicas[0].load_state_dict(average)
-    save(replicas[0], room / "out")
+    save(replicas[0], job_dir / "out")
 
 
 def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
@@ -134,22 +134,22 @@ def _clock(design: Mapping[str, Any]) -> Callable[[], float]:
     return used
 
 
-def collect(room: Path, payload: Mapping[str, Any]) -> None:
+def collect(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Leave the maker's answers to the tasks that were set; the rules will say which of them hold."""
     torch.set_num_threads(1)
     design, goal = payload["design"], payload["goal"]
-    boards = read_arrays((room / "in" / "tasks.safetensors").resolve())["boards"]
-    maker = load(room / "in" / "maker")
+    boards = read_arrays((job_dir / "in" / "tasks.safetensors").resolve())["boards"]
+    maker = load(job_dir / "in" / "maker")
     evaluate = Inference(maker, bfloat16=native_bfloat16())
     longest = payload["max_moves"] if goal["uniform"] else min(payload["max_moves"], goal["depth"])
     hopeless = goal["uniform"] and maker.untrained  # its beam would walk at random, for minutes on larger boards
     sequences = beam(evaluate, boards, 1 if hopeless else design["search_width"], longest)
     unsolved = (sequences[:, 0] < 0) & ~rules.solved(boards)
-    if unsolved.any():  # the answer of last resort, which only the ungrounded control arms train on
+    if unsolved.any():  # the answer of last resort, which only the ungrounded baselines train on
         sequences[unsolved] = greedy(evaluate, boards[unsolved], longest)
     confidence = _confidence(evaluate, boards)
     write_arrays(
-        room / "out" / "answers.safetensors",
+        job_dir / "out" / "answers.safetensors",
         {"sequences": sequences, "confidence": confidence},
         sync=False,
     )
@@ -162,26 +162,26 @@ def _confidence(evaluate: Inference, boards: rules.Boards) -> np.ndarray[Any, np
     return np.asarray(1.0 / np.exp(scores).sum(axis=1), dtype=np.float32)
 
 
-def sit(room: Path, payload: Mapping[str, Any]) -> None:
+def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Answer an exam's questions: by the policy alone, and with a beam where the exam asks for it."""
     del payload
     torch.set_num_threads(1)
-    questions = read_arrays((room / "in" / "questions.safetensors").resolve())
+    questions = read_arrays((job_dir / "in" / "questions.safetensors").resolve())
     width, max_moves = (int(number) for number in questions["settings"])
-    policy = load(room / "in" / "artefact")
+    policy = load(job_dir / "in" / "artefact")
     evaluate = Inference(policy, bfloat16=native_bfloat16())
     answers = {"greedy": greedy(evaluate, questions["boards"], max_moves)}
     if width > 1:
         deepest = min(max_moves, _BLIND_MOVES) if policy.untrained else max_moves
         found = beam(evaluate, questions["boards"], width, deepest)
         answers["beam"] = np.pad(found, ((0, 0), (0, max_moves - deepest)), constant_values=rules.PAD)
-    write_arrays(room / "out" / "answers.safetensors", answers, sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", answers, sync=False)
 
 
-def solve(room: Path, payload: Mapping[str, Any]) -> None:
+def solve(job_dir: Path, payload: Mapping[str, Any]) -> None:
     """Look for a solution of one board."""
     torch.set_num_threads(1)
     board = np.array([payload["board"]], dtype=np.uint8)
-    evaluate = Inference(load(room / "in" / "artefact"), bfloat16=native_bfloat16())
+    evaluate = Inference(load(job_dir / "in" / "artefact"), bfloat16=native_bfloat16())
     sequences = beam(evaluate, board, payload["width"], payload["max_moves"])
-    write_arrays(room / "out" / "answers.safetensors", {"sequences": sequences}, sync=False)
+    write_arrays(job_dir / "out" / "answers.safetensors", {"sequences": sequences}, sync=False)

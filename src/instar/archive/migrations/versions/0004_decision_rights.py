@@ -12,7 +12,7 @@ down_revision = "0003"
 def upgrade() -> None:
     """Apply this revision; in an archive of 0003 every decision was the machine's."""
     _numbered(
-        "rulings",
+        "approvals",
         _text("right"),
         sa.Column("subject", sa.Integer, nullable=False),
         _real("asked_at"),

@@ -1,0 +1,219 @@
+"""Commands that draw the curve: `horizon`, `trend`, `forecast register`, `forecast score`."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from instar.cli.options import Json, emit
+from instar.contracts.errors import BadInput
+
+Table = Annotated[
+    Path | None, typer.Argument(metavar="[HORIZONS.csv]", help="A table of horizons; by default METR's, shipped.")
+]
+Since = Annotated[str | None, typer.Option(metavar="DATE", help="First release date, such as 2023-01-01.")]
+Vintage = Annotated[str | None, typer.Option(metavar="NAME", help="Which, where a table holds several.")]
+MetricName = Annotated[str, typer.Option(metavar="p50|p80", help="The horizon at 50 % or at 80 %.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figure: .png, .svg or .pdf.")]
+Seed = Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the intervals.")]
+
+forecast = typer.Typer(help="Dated projections, and how they turned out.", rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(horizon)
+    app.command()(trend)
+    forecast.command("register")(forecast_register)
+    forecast.command("score")(forecast_score)
+    app.add_typer(forecast, name="forecast")
+
+
+def horizon(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUNS...]", help="Run files: .csv, .jsonl, .parquet, METR's .yaml, Inspect logs."),
+    ] = None,
+    lab: Annotated[Path | None, typer.Option(metavar="RUNDIR", help="A loop's own generations instead.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help="Column (or Inspect scorer) with scores.")] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Task lengths: task_id, human_minutes[, task_family].")
+    ] = None,
+    weighting: Annotated[str, typer.Option(metavar="NAME", help="invsqrt, equal or family.")] = "invsqrt",
+    penalty: Annotated[
+        float, typer.Option(metavar="LAMBDA", help="On the slope; 0.1 was METR's until 2026-03.")
+    ] = 1e-5,
+    resamples: Annotated[int, typer.Option(metavar="N", min=100, help="Of the bootstrap.")] = 1000,
+    seed: Seed = 0,
+    table: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write a table for `instar trend`.")] = None,
+    save_runs: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the runs read, as CSV.")] = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the task horizons of models from evaluation runs, with intervals, flags and sensitivity."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    if lab is not None:
+        if runs:
+            raise BadInput("run files and --lab are given", "Give one of them.")
+        _of_lab(lab, rng, plot, as_json)
+        return
+    if not runs:
+        raise BadInput("no run file is given", "Name one, or a loop's run directory: --lab RUNDIR.")
+    _of_files(runs, (score, lengths), _method(weighting, penalty, resamples), rng, (table, save_runs, plot), as_json)
+
+
+def _of_files(
+    files: list[Path], reading: tuple[str | None, Path | None], method: Any, rng: Any,
+    out: tuple[Path | None, Path | None, Path | None], as_json: bool,
+) -> None:  # fmt: skip
+    from instar.horizons import suites
+    from instar.horizons.reading import read_runs, write_runs
+    from instar.horizons.tables import write_table
+
+    table, save_runs, plot = out
+    _drawable(plot)
+    runs, notes = read_runs(files, *reading)
+    found, entries = suites.measure(runs, method, rng, ", ".join(path.name for path in files), notes)
+    if save_runs:
+        _written(save_runs, lambda: write_runs(runs, save_runs))
+    if table:
+        if not entries:
+            raise BadInput(
+                "no model has a 'release_date' and a bounded horizon", "A table for `instar trend` needs both."
+            )
+        _written(table, lambda: write_table(table, entries))
+    if plot:
+        from instar.horizons import figures
+
+        _written(plot, lambda: figures.suite(found, runs, plot))
+    emit(found, as_json, suites.words(found))
+
+
+def _of_lab(place: Path, rng: Any, plot: Path | None, as_json: bool) -> None:
+    from instar.archive import read_archive
+    from instar.horizons import lab
+    from instar.run.parts import lab_of
+
+    _drawable(plot)
+    with read_archive(place / "archive.db") as archive:
+        unit = lab_of(archive.identity).metric.unit_of_length
+        found = lab.measure(archive, rng, str(place), unit)
+    if plot:
+        from instar.horizons import figures
+
+        _written(plot, lambda: figures.lab(found, plot))
+    emit(found, as_json, lab.words(found))
+
+
+def trend(
+    horizons: Table = None,
+    since: Since = None,
+    metric: MetricName = "p50",
+    vintage: Vintage = None,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Not the state of the art alone.")] = False,
+    seed: Seed = 0,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate how fast horizons double, in what shape, whether the trend has bent, and where it leads."""
+    import numpy as np
+
+    from instar.horizons import trending
+
+    _drawable(plot)
+    table = _table(horizons, vintage)
+    start = _date(since, "--since")
+    found = trending.measure(table, _metric(metric), start, np.random.default_rng(seed), every=all_models)
+    if plot:
+        from instar.horizons import figures
+
+        _written(plot, lambda: figures.trend(found, table, plot))
+    emit(found, as_json, trending.words(found, table))
+
+
+def forecast_register(
+    horizons: Table = None,
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="A new file.")] = Path("forecast.json"),
+    since: Since = None,
+    metric: MetricName = "p50",
+    vintage: Vintage = None,
+    as_of: Annotated[str | None, typer.Option(metavar="DATE", help="Backtest: know only what was out then.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a dated projection of the trend to a file that its own hash binds."""
+    from datetime import UTC, datetime
+
+    from instar.horizons import forecasting
+
+    table = _table(horizons, vintage)
+    made = forecasting.register(
+        table, _metric(metric), _date(since, "--since"), _date(as_of, "--as-of"), datetime.now(UTC)
+    )
+    forecasting.write(made, out)
+    emit({"file": str(out), **made}, as_json, forecasting.words(made, out))
+
+
+def forecast_score(
+    forecasts: Annotated[list[Path], typer.Argument(metavar="FORECAST.json...", help="Registered forecasts.")],
+    against: Annotated[Path | None, typer.Option(metavar="HORIZONS.csv", help="By default METR's, shipped.")] = None,
+    vintage: Vintage = None,
+    as_json: Json = False,
+) -> None:
+    """Score registered projections against the models that came later."""
+    from instar.horizons import forecasting
+
+    table = _table(against, vintage)
+    found = [forecasting.scored(forecasting.read(path), table, str(path)) for path in forecasts]
+    emit({"forecasts": found}, as_json, "\n\n".join(forecasting.score_words(each) for each in found))
+
+
+# --- what is given ----------------------------------------------------------------------------------------------------
+
+
+def _table(path: Path | None, vintage: str | None) -> Any:
+    from instar.horizons.tables import SHIPPED, read_table
+
+    return read_table(None if path is None or str(path) == SHIPPED else path, vintage)
+
+
+def _metric(name: str) -> str:
+    if name not in ("p50", "p80"):
+        raise BadInput(f"--metric '{name}'", "Valid: p50, p80.")
+    return name
+
+
+def _method(weighting: str, penalty: float, resamples: int) -> Any:
+    from instar.horizons.curves import Method
+    from instar.horizons.runs import WEIGHTINGS
+
+    if weighting not in WEIGHTINGS:
+        raise BadInput(f"--weighting '{weighting}'", f"Valid: {', '.join(WEIGHTINGS)}.")
+    if not 0.0 < penalty < 1e6:
+        raise BadInput(f"--penalty {penalty:g}", "It must be above 0; METR's is 1e-5.")
+    return Method(weighting, penalty, resamples)
+
+
+def _date(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"{option} '{text}' is no date", "Write it as 2023-01-01.") from None
+
+
+def _drawable(path: Path | None) -> None:
+    if path is not None and path.suffix not in (".png", ".svg", ".pdf"):
+        raise BadInput(f"--plot {path}: unknown kind", "Valid: .png, .svg, .pdf.")
+
+
+def _written(path: Path, write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror or error}", "Check the path.") from None

@@ -1,0 +1,97 @@
+"""Commands of a person, or of an agent outside, who takes part: `propose`, `approve`, `goal`, `autonomy`, `mcp`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instar.cli.options import Home, Json, at, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(propose)
+    app.command()(approve)
+    app.command()(reject)
+    app.command()(goal)
+    app.command()(autonomy)
+    app.command()(mcp)
+
+
+def propose(
+    home: Home = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter.")] = None,
+    file: Annotated[list[str] | None, typer.Option(metavar="PATH", help="In place of the design's.")] = None,
+    forecast: Annotated[str | None, typer.Option(metavar="P,MEAN,DEVIATION", help="Your own, before it runs.")] = None,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="In your words.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Put a design into a run's queue; what is not given is as in the incumbent."""
+    from instar.session import person
+
+    found = person.propose(at(home), setting or [], file or [], forecast, why)
+    emit(found, as_json, f"Proposed. It is tried as soon as a slot of {found['run_directory']} is free.")
+
+
+def approve(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the question: `instar status` lists them.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say yes to what a run waits for."""
+    _answer(number, True, home, "", as_json)
+
+
+def reject(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the question: `instar status` lists them.")],
+    home: Home = None,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="In your words; needed.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say no to what a run waits for."""
+    _answer(number, False, home, why, as_json)
+
+
+def _answer(number: int, yes: bool, home: Path | None, why: str, as_json: bool) -> None:
+    from instar.contracts.oversight import Answer
+    from instar.session import person
+
+    found = person.answer(at(home), number, Answer.APPROVED if yes else Answer.REJECTED, why)
+    emit(found, as_json, f"Question {number} ({found['right']}): {found['answer']}.")
+
+
+def goal(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of those on offer.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Set the goal that a run pushes from now on."""
+    from instar.session import person
+
+    found = person.goal(at(home), name)
+    emit(found, as_json, f"The goal is: {name}.")
+
+
+def autonomy(home: Home = None, as_json: Json = False) -> None:
+    """Show whose the decisions are, what waits for a person, and what the next rung still needs."""
+    from instar.contracts import settings
+    from instar.session import person
+
+    place = at(home)
+    found = person.standing(place, settings.load({}))
+    emit(found, as_json, person.words(found, place))
+
+
+def mcp(
+    home: Home = None,
+    guide: Annotated[bool, typer.Option("--guide", help="Print what tells an agent how to use it, and end.")] = False,
+) -> None:
+    """Serve a run to coding agents by the Model Context Protocol, over standard input and output."""
+    from instar.cli import mcp_server
+
+    if guide:
+        print(mcp_server.guide())  # noqa: T201
+        return
+    mcp_server.serve(at(home))

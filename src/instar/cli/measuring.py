@@ -1,0 +1,119 @@
+"""Commands that measure the machinery itself: `traits`, `judge`, `recursion`, `redteam`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instar.cli.options import Home, Json, Words, at, emit, tell
+from instar.cli.running import lab_and_options
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(context_settings={"ignore_unknown_options": True})(traits)
+    app.command()(judge)
+    app.command(context_settings={"ignore_unknown_options": True})(recursion)
+    app.command()(redteam)
+
+
+def traits(
+    words: Words = None,
+    repetitions: Annotated[int, typer.Option(metavar="N", min=2, help="Forks with seeds of their own.")] = 3,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Plain self-teaching before the fork.")] = 6,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time.")] = "5m",
+    feedback: Annotated[str, typer.Option(metavar="KIND", help="verified, self, none.")] = "verified",
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Children begin with fresh weights.")] = False,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots.")] = 2,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the measurement.")] = 0,
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Plant a harmless trait and measure what is left of it one generation on."""
+    from instar.contracts import settings as config
+    from instar.studies import traits as experiment
+
+    lab, options = lab_and_options(words or [])
+    given = {"lab": lab, "options": options or None, "budget": budget, "feedback": feedback, "seed": seed}
+    settings = config.load(given | {"executor": executor, "workers": workers})
+    plan = experiment.Plan(
+        repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
+        budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
+    )  # fmt: skip
+    from instar.run.parts import make_lab
+
+    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, settings.executor, tell)
+    emit(measured, as_json, experiment.words(measured))
+    raise typer.Exit(0 if measured["below_1"] else 1)
+
+
+def judge(
+    home: Home = None,
+    rounds: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="The round against generation N; may be given again.")
+    ] = None,
+    share: Annotated[float, typer.Option(metavar="SHARE", help="Of all rounds; the same ones every time.")] = 1.0,
+    seeds: Annotated[int, typer.Option(metavar="K", help="Training seeds of every proposal.")] = 2,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time; the same command goes on.")] = "5m",
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots.")] = 2,
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Run every proposal of a run's rounds, and say how good its builders' forecasts and choices were."""
+    from instar.contracts.settings import seconds
+    from instar.executors.artefacts import write_json
+    from instar.report import closeness
+    from instar.session.session import disk_faults
+    from instar.studies import judgement
+    from instar.studies.oracle import Plan as JudgePlan
+
+    place = at(home)
+    plan = JudgePlan(tuple(rounds) if rounds else None, seeds, seconds(budget), workers, executor, share)
+    with disk_faults(place):
+        found = judgement.judged(place, plan, tell)
+        write_json(place / closeness.JUDGED, found, sync=False)
+    emit(found, as_json, judgement.words(found))
+
+
+def recursion(
+    words: Words = None,
+    live: Annotated[bool, typer.Option("--live", help="Run the arms in the lab, not on the recorded table.")] = False,
+    generations: Annotated[str, typer.Option(metavar="N,N", help="Builders compared, the earliest first.")] = "0,2,4,8",
+    trials: Annotated[int, typer.Option(metavar="N", help="Each builder's budget on the table.")] = 16,
+    games: Annotated[int | None, typer.Option(metavar="N", help="Games on the table (20); live: seeds (5).")] = None,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time of every live run.")] = "60s",
+    budget_cpu: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of every live run.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the measurement.")] = 0,
+    table: Annotated[Path | None, typer.Option(metavar="FILE", help="A recorded table of this lab version.")] = None,
+    home: Annotated[Path | None, typer.Option(metavar="DIR", help="Where live runs are kept.")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots of a live run.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Measure whether later builders build better than earlier ones: r > 1, r = 1, or can't tell."""
+    from instar.executors.artefacts import write_json
+    from instar.report import closeness
+    from instar.session import live_recursion
+    from instar.session.assembly import RUNS
+
+    lab, options = lab_and_options(words or [])
+    given = live_recursion.Given(
+        lab or "tiles", options, generations, trials, games, budget, seed, table, home, workers, budget_cpu
+    )
+    found, said = live_recursion.live(given, tell) if live else live_recursion.on_the_table(given, tell)
+    RUNS.mkdir(exist_ok=True)
+    write_json(closeness.recursion_file(RUNS, given.lab), found, sync=False)
+    emit(found, as_json, said)
+
+
+def redteam(
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="This attack; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Try every known attack on this machine's defences, and honest controls beside them."""
+    from instar.testing.redteam import tour
+
+    found = tour.tour(only or (), tell)
+    emit(found, as_json, tour.words(found))
+    raise typer.Exit(0 if found["holds"] else 1)

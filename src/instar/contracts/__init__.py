@@ -1,0 +1,1 @@
+"""What the rooms promise one another: protocols, records, the design space, settings, errors and plugins."""

@@ -1,0 +1,49 @@
+"""Finds labs, builders, executors and gates by entry point; the built-ins come in through the same door."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
+
+from instar.contracts.errors import BadInput, MissingPart
+
+_ROOMS = ("labs", "builders", "executors", "gates")
+
+
+@cache
+def entry_points(*, group: str) -> EntryPoints:
+    """Return the plugins of a group, looked for once in a process: every look reads what all packages declare."""
+    return metadata.entry_points(group=group)
+
+
+def names(group: str) -> list[str]:
+    """Return the names of all plugins of a group, sorted."""
+    return sorted({entry.name for entry in entry_points(group=f"instar.{group}")})
+
+
+def find(group: str, name: str) -> Any:
+    """Load one plugin's factory.
+
+    Raises:
+        BadInput: no plugin of that name; the message lists those that there are.
+        MissingPart: the plugin is there but needs a package that is not installed.
+    """
+    if group not in _ROOMS:
+        raise ValueError(f"unknown group {group}")
+    entry = _entry(group, name)
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        raise MissingPart(
+            f"{group.removesuffix('s')} '{name}' needs the package '{error.name}'", f"pip install {error.name}"
+        ) from None
+
+
+def _entry(group: str, name: str) -> EntryPoint:
+    for entry in entry_points(group=f"instar.{group}"):
+        if entry.name == name:
+            return entry
+    known = ", ".join(names(group)) or "none"
+    raise BadInput(f"unknown {group.removesuffix('s')} '{name}'", f"Installed: {known}.")

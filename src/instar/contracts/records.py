@@ -1,0 +1,581 @@
+"""Frozen records: what the rooms hand to one another. A change of state is a new record.
+
+Numbers that a candidate could have written never stand in these records: scores come from the marker,
+usage from the operating system's accounting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from instar.contracts.space import Parameters, Value
+
+Floats = npt.NDArray[np.float64]
+
+
+def canonical(value: object) -> bytes:
+    """Encode as JSON with sorted keys and no spaces; NaN and infinity are refused with ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job cost, by the operating system's accounting."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.cpu_seconds + other.cpu_seconds,
+            self.wall_seconds + other.wall_seconds,
+            max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a proposal cost to come by, beside the compute of its trials.
+
+    Attributes:
+        usd: money paid to others, such as for tokens.
+        tokens: tokens read and written by a language model, as its server counted them.
+        seconds: wall seconds of thinking, by the conductor's clock.
+    """
+
+    usd: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(part) and part >= 0 for part in (self.usd, self.tokens, self.seconds)):
+            raise ValueError(f"what was spent is finite and not negative: {self}")
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(self.usd + other.usd, self.tokens + other.tokens, self.seconds + other.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use; passing any of them ends the job, and only the job."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    memory_bytes: int
+    output_bytes: int = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Design:
+    """All that determines a successor: typed parameters and source files; named by its digest."""
+
+    lab: str
+    parameters: Parameters
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """The design's name: SHA-256 over lab, parameters and files."""
+        return digest({"lab": self.lab, "parameters": dict(self.parameters), "files": dict(self.files)})
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the builder expects of a design, said before anything runs.
+
+    Attributes:
+        p_better: probability that it beats the incumbent at the top rung, in [0, 1].
+        mean: expected metric on the screening exam at the top rung.
+        deviation: standard deviation of that expectation, above 0.
+    """
+
+    p_better: float
+    mean: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.p_better <= 1.0 and math.isfinite(self.mean)):
+            raise ValueError(f"forecast out of range: {self}")
+        if not (math.isfinite(self.deviation) and self.deviation > 0.0):
+            raise ValueError(f"a forecast needs a positive, finite deviation: {self}")
+
+    def held_against(self, incumbent_score: float) -> Forecast:
+        """Return the same expectation with the probability, by a normal distribution, that it passes a baseline."""
+        chance = 0.5 * math.erfc((incumbent_score - self.mean) / (self.deviation * math.sqrt(2.0)))
+        return Forecast(chance, self.mean, self.deviation)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is pushed next: the lab offers goals, the builder chooses one.
+
+    Attributes:
+        name: for people, such as "scrambles of up to 24 moves".
+        parameters: what the lab needs to act on it.
+        mastery: share of attempts at it that were verified as solved, oldest first, as far as measured.
+        difficulty: rises with the length of the tasks.
+    """
+
+    name: str
+    parameters: Parameters
+    difficulty: float
+    mastery: tuple[float, ...] = ()
+
+    @property
+    def progress(self) -> float:
+        """Measured learning progress: how much mastery moved between the last two measurements."""
+        return self.mastery[-1] - self.mastery[-2] if len(self.mastery) >= 2 else 0.0
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A design with its author, the goal that it serves, why, and a forecast made before it runs."""
+
+    number: int
+    design: Design
+    author: str
+    parent: int
+    goal: Goal
+    why: str
+    forecast: Forecast
+    spend: Spend = Spend()
+
+
+class TrialState(StrEnum):
+    """Where a trial stands. Failure is a state, not an exception, and every state is kept."""
+
+    RUNNING = "running"
+    SCORED = "scored"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    REFUSED = "refused"  # the artefact or the answers broke the contract
+    CANCELLED = "cancelled"
+    DUPLICATE = "duplicate"  # tried before, written differently: no compute was spent
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial ended without a score through its own fault."""
+        return self in _FAILED
+
+
+_FAILED = {TrialState.CRASHED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.REFUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attempt to train and screen a design, at one rung and one training seed.
+
+    Attributes:
+        number: identity in the archive, from 1.
+        replica: 0 for the trial that climbs the rungs; 1.. repeat the finalist with other seeds.
+        metric: mean score on the screening exam, or None until it is scored.
+        gain: metric minus the parent's on the same questions.
+        noise: standard error of the gain over the questions.
+        why: what followed from it, in words.
+    """
+
+    number: int
+    proposal: int
+    parent: int
+    rung: int
+    replica: int
+    seed: int
+    state: TrialState = TrialState.RUNNING
+    metric: float | None = None
+    gain: float | None = None
+    noise: float | None = None
+    usage: Usage = Usage()
+    why: str = ""
+    artefact: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One artefact's marked answers to one question set.
+
+    Attributes:
+        values: (N,) score per question in [0, 1]; the metric is their mean.
+        solved: (N,) whether the question was answered rightly at all.
+        lengths: (N,) task length of each question; NaN where it isn't known.
+        bands: (N,) index of the question's band of lengths, for retention.
+        band_names: name of each band, easiest first.
+        metrics: further figures for people, by name.
+        also: (N,) further goal metrics per question in [0, 1], by name; the lab's `Metric.also` says how they count.
+        safeguards: what must not get lost, by name: (N,) per question in [0, 1], or one figure of all the answers.
+    """
+
+    values: Floats
+    solved: npt.NDArray[np.bool_]
+    lengths: Floats
+    bands: npt.NDArray[np.int64]
+    band_names: tuple[str, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    also: Mapping[str, Floats] = field(default_factory=dict)
+    safeguards: Mapping[str, Floats | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = self.values.shape
+        if len(count) != 1 or count[0] == 0:
+            raise ValueError("a score needs at least one question")
+        if not (self.solved.shape == self.lengths.shape == self.bands.shape == count):
+            raise ValueError("values, solved, lengths and bands differ in shape")
+        if not (np.isfinite(self.values).all() and (self.values >= 0).all() and (self.values <= 1).all()):
+            raise ValueError("question scores must be finite and in [0, 1]")
+
+    @property
+    def metric(self) -> float:
+        """The mean score over the questions."""
+        return float(self.values.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that untrusted code did and had no leave to do, as it was seen from outside.
+
+    Attributes:
+        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers".
+        detail: which call, path, limit or task; printable and short.
+        count: how often in the job.
+        cause: what explains it (a known habit of a library, say); "" while it is unexplained.
+    """
+
+    kind: str
+    detail: str
+    count: int = 1
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a model weighs and costs, measured by the conductor; never what it says of itself.
+
+    Attributes:
+        artefact_bytes: size of its files.
+        exam_cpu_seconds: what answering this question set took.
+        train_cpu_seconds: mean over its training seeds, the screening exam included; None where it was not trained
+            for promotion (the founder).
+    """
+
+    artefact_bytes: int
+    exam_cpu_seconds: float
+    train_cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Whose work a candidate was trained on.
+
+    Attributes:
+        pieces: of training data on record, such as answers that were kept; 0 without any.
+        ungrounded: how many of them a model made and nothing but a model has judged.
+    """
+
+    pieces: int
+    ungrounded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How much code a candidate has (see `code.normal.size`).
+
+    Attributes:
+        size, incumbent_size: of its files, and of the incumbent's.
+        simplified: how many simplifications in a row led to the incumbent.
+    """
+
+    size: int
+    incumbent_size: int
+    simplified: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a gate sees: everyone's scores on the same fresh questions, and what was measured beside them.
+
+    Attributes:
+        candidate: one score per training seed of the design.
+        successor: the score of the very artefact that would be promoted: one of the seeds', or that of their average.
+            None where none was chosen: then the mean over the seeds is judged.
+        incumbent: the incumbent's score.
+        founder: frozen generation 0's score.
+        test: how many candidates have been judged in this run, this one included (for alpha spending).
+        attempt: how many of them against this incumbent, this one included.
+        earlier: metric of every training seed of each candidate that was judged against this incumbent before.
+        seed replicas: one score per training seed of the incumbent's own design; () for the founder, which was trained
+            once. None where they should be there and are not.
+        footprint, incumbent_footprint: of the successor and of the incumbent; None where nothing was measured.
+        founder_bytes: size of generation 0's files; 0 where it is not known.
+        provenance: of the candidate's training data; None where it is unknown.
+        incidents: in the candidate's training and exam jobs; None where nobody looked.
+        code: how much code it has; None where designs have no files.
+    """
+
+    candidate: tuple[Score, ...]
+    incumbent: Score
+    founder: Score
+    test: int
+    successor: Score | None = None
+    attempt: int = 1
+    earlier: tuple[tuple[float, ...], ...] = ()
+    incumbent_replicas: tuple[Score, ...] | None = None
+    footprint: Footprint | None = None
+    incumbent_footprint: Footprint | None = None
+    founder_bytes: int = 0
+    provenance: Provenance | None = None
+    incidents: tuple[Incident, ...] | None = None
+    code: Code | None = None
+
+    @property
+    def judged(self) -> tuple[Score, ...]:
+        """The scores that decide: the successor's, or all seeds'."""
+        return self.candidate if self.successor is None else (self.successor,)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What an artefact weighs, in bytes of its own files, beside the incumbent and generation 0."""
+
+    candidate: int
+    incumbent: int
+    founder: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One gate's verdict in words and numbers."""
+
+    gate: str
+    passed: bool
+    text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate becomes the next generation, with every gate's reason."""
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def promote(self) -> bool:
+        """True only if there is a reason and every one passed."""
+        return bool(self.reasons) and all(reason.passed for reason in self.reasons)
+
+    @property
+    def summary(self) -> str:
+        """The failed reasons, or all of them, in one line."""
+        failed = [reason for reason in self.reasons if not reason.passed]
+        return "; ".join(f"{reason.gate}: {reason.text}" for reason in failed or self.reasons)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A promoted model; the newest one is the incumbent.
+
+    Attributes:
+        artefact: digest of the files of the artefact.
+        metrics: plain figures of the exam that promoted it.
+        estimates: figures with an interval, as the command's contract wants them.
+        promoted_at: seconds since the epoch.
+        run_seconds: wall seconds of the run so far, and `run_cpu_seconds` CPU seconds.
+    """
+
+    number: int
+    parent: int | None
+    author: str
+    design: Design
+    artefact: str
+    metrics: Mapping[str, float]
+    estimates: Mapping[str, Mapping[str, Any]]
+    promoted_at: float
+    run_seconds: float
+    run_cpu_seconds: float
+    ledger_index: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Verified work of one generation: content-addressed data with its provenance.
+
+    Attributes:
+        digest: SHA-256 of the file, which is also its name.
+        maker: number of the generation that made it.
+        verified_by: what judged it: "rules", or "none" / "self" in a baseline.
+        attempts, kept: how many answers were given, and how many were kept.
+        mastery: share solved at the goal, measured by the rules whatever was kept.
+        examples: training pairs in the file.
+    """
+
+    digest: str
+    maker: int
+    goal: Goal
+    verified_by: str
+    attempts: int
+    kept: int
+    mastery: float
+    examples: int
+    usage: Usage = Usage()
+
+
+class SandboxKind(StrEnum):
+    """Which kind of untrusted process a job runs in."""
+
+    TRAINING = "training"
+    EXAM = "exam"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for an executor: a function called in a room of its own.
+
+    `entry` ("package.module:function") is called with the room's path and the payload. It reads
+    `room/in/<name>` for every input and leaves its files in `room/out`.
+
+    Attributes:
+        key: idempotency key; unique in a run.
+        payload: strict JSON.
+        inputs: name in the room -> trusted path (file or directory), read-only by contract.
+        threads: how many threads the job may use.
+    """
+
+    key: str
+    sandbox: SandboxKind
+    entry: str
+    payload: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    limits: Limits
+    threads: int = 1
+
+
+class OutcomeState(StrEnum):
+    """How a job ended."""
+
+    DONE = "done"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an executor returns: how the job ended, what it cost (measured outside), where its files are."""
+
+    key: str
+    state: OutcomeState
+    usage: Usage
+    output: Path
+    reason: str = ""
+    incidents: tuple[Incident, ...] = ()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Where an optimiser looks, for whoever proposes in its place (mixed mode, arXiv:2603.24647).
+
+    Attributes:
+        author: name of the optimiser.
+        source: whose distribution it is, in words.
+        axes: names of the numbers among the parameters.
+        mean: (D,) in the unit cube of the lab's space; `deviation` (D,) likewise.
+        covariance: (D, D), in the unit cube.
+        choices: parameter -> option, as text -> its share.
+        text: the same for people and language models, in the parameters' own units.
+    """
+
+    author: str
+    source: str
+    axes: tuple[str, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    choices: Mapping[str, Mapping[str, float]]
+    text: str
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a builder may know: visible history only.
+
+    Attributes:
+        incumbent: the newest generation.
+        goals: what the lab offers to push next.
+        baseline: the incumbent's metric on this generation's screening exam, or None before it was sat.
+        rungs: number of rungs; the forecast is for the last.
+        count: how many proposals are wanted.
+        first: number of the first proposal.
+        pending: designs under way, whose results aren't known yet.
+        experience: pieces of training data that the incumbent has made so far.
+        advice: where an optimiser looks in whose place the proposal is made; None without one.
+        teaching: whether the incumbent makes training data: else its own recipe again could only repeat it.
+    """
+
+    incumbent: Generation
+    goals: Sequence[Goal]
+    goal: Goal
+    incumbent_score: float | None
+    rungs: int
+    count: int
+    first: int
+    pending: Sequence[Design] = ()
+    experience: int = 0
+    advice: Advice | None = None
+    teaching: bool = True
+
+    def after(self, proposals: Sequence[Proposal]) -> Brief:
+        """Return the brief for what is still wanted once these have been proposed."""
+        return replace(
+            self,
+            count=self.count - len(proposals),
+            first=self.first + len(proposals),
+            pending=[*self.pending, *(proposal.design for proposal in proposals)],
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A trial's result as a builder may see it: the design, the rung and the visible screening score."""
+
+    proposal: Proposal
+    trial: Trial
+    incumbent_score: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, sample size and status, as every `--json` prints it."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    status: str = "measured"
+    note: str = ""
+
+    def to_json(self) -> dict[str, Value | None]:
+        """Return the object of the command's contract."""
+        plain: dict[str, Value | None] = {
+            "value": self.value, "low": self.low, "high": self.high, "n": self.n, "status": self.status
+        }  # fmt: skip
+        if self.note:
+            plain["note"] = self.note
+        return plain

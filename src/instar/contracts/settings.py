@@ -1,0 +1,233 @@
+"""Settings: `instar.toml`, `INSTAR_*` variables and the command line, in rising order of precedence.
+
+Also reads `lab.toml`, in which a lab states its options, its design space and its seed design.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from instar.contracts.errors import BadInput
+from instar.contracts.protocols import Feedback
+from instar.contracts.records import digest
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@lru_cache(maxsize=64)
+def seconds(text: str) -> float:
+    """Parse a duration such as "90", "90s", "3m", "1h30m" into seconds. Raises ValueError."""
+    # Only the last part may go without its unit: that also keeps matching linear in the text's length.
+    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])*(?:\d+(?:\.\d+)?)?", text.strip(), re.ASCII)
+    if not (parts and text.strip()):
+        raise ValueError(f"'{text}' is not a duration such as 90s, 3m or 1h30m")
+    total = sum(float(n) * _UNITS[u or "s"] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text))
+    if not 0 < total < math.inf:
+        raise ValueError("a duration must be longer than nothing and finite")
+    return total
+
+
+@lru_cache(maxsize=64)
+def size(text: str) -> int:
+    """Parse a size such as "512M" or "2G" into bytes. Raises ValueError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip(), re.ASCII)
+    if not parts:
+        raise ValueError(f"'{text}' is not a size such as 512M or 2G")
+    number = float(parts[1]) * _SIZES[parts[2]]
+    if not 1 <= number < 2**62:
+        raise ValueError(f"'{text}' is not between one byte and what a disk can hold")
+    return int(number)
+
+
+GATES = ("improvement", "noise", "retention", "collapse", "resources", "conduct")
+"""The gates of every run, unless its settings say otherwise."""
+
+
+class Climb(BaseModel):
+    """The evidence without which no decision right passes from a person to the machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    judgement: Annotated[bool, Field(description="the machine's forecasts are not worse than the person's")] = True
+    margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of pairwise accuracy that counts as none")] = 0.1
+    selftest: Annotated[bool, Field(description="the exam passes its test of itself")] = True
+    conduct: Annotated[bool, Field(description="the conduct tripwire is quiet")] = True
+
+
+class Settings(BaseSettings):
+    """What a run is told. `identity` is the part that must agree when a run directory is resumed."""
+
+    model_config = SettingsConfigDict(env_prefix="INSTAR_", toml_file="instar.toml", extra="forbid", frozen=True)
+
+    lab: str = "tiles"
+    options: dict[str, str] = Field(default_factory=dict, description="the lab's own options, such as size")
+    builder: Annotated[str, Field(description="who proposes: NAME, or NAME:ARGUMENTS")] = "incumbent"
+    builders: dict[str, dict[str, Any]] = Field(default_factory=dict, description="each builder's own options")
+    max_cost: Annotated[float | None, Field(ge=0.0, description="USD for all proposals together")] = None
+    rung: Annotated[int | None, Field(ge=0, le=4, description="of autonomy; else as on record, at first 4")] = None
+    rights: dict[Literal["goal", "propose", "start", "judge", "promote", "next"], Literal["machine", "person"]] = Field(
+        default_factory=dict, description="whose single decision rights are, over the rung's"
+    )
+    climb: Climb = Field(default_factory=lambda: Climb(), description="what must be shown before a higher rung")
+    executor: str = "local"
+    baseline: Annotated[str, Field(description="'loop', or a plain recipe that the lab offers as a control")] = "loop"
+    feedback: Feedback = Feedback.VERIFIED
+    builder_frozen_at: Annotated[int | None, Field(ge=0)] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    home: Path | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    unsafe_no_sandbox: Annotated[bool, Field(description="run untrusted code without a sandbox")] = False
+    unsafe_self_reported: Annotated[bool, Field(description="promote by what a training says of itself")] = False
+
+    profile: Annotated[
+        Literal["default", "nightly"], Field(description="nightly: also what takes long, such as traits")
+    ] = "default"
+    traits: Annotated[
+        bool | None, Field(description="nothing is promoted unless a planted trait dies out; else as the profile says")
+    ] = None
+
+    generations: Annotated[int | None, Field(ge=1)] = None
+    budget: Annotated[str, Field(description="wall time of the whole run")] = "3m"
+    budget_cpu: str | None = None
+    budget_disk: str = "2G"
+    trial_memory: str = "2G"
+    trial_limit: Annotated[str | None, Field(description="wall time of one job; else a quarter of the budget")] = None
+
+    replicas: Annotated[int, Field(ge=1, le=15, description="training seeds per finalist")] = 3
+    eta: Annotated[int, Field(ge=2, le=16, description="one in eta climbs to the next rung")] = 4
+    rungs: Annotated[int, Field(ge=1, le=5)] = 2
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5, description="chance of any false promotion in the run")] = 0.05
+    margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of success per band that counts as none")] = 0.05
+    queries: Annotated[int, Field(ge=1, description="looks at an exam whose questions come from a fixed pool")] = 500
+    curriculum: Annotated[bool, Field(description="go on with longer tasks once the exam is exhausted")] = False
+    patience: Annotated[int, Field(ge=1, description="failed finalists before an exhausted lab ends the run")] = 3
+    gates: Annotated[
+        list[str] | dict[str, dict[str, Any] | Literal[False]] | None,
+        Field(description="these gates alone; or a table: a gate's options, or false to leave it out"),
+    ] = None
+
+    @field_validator("budget", "budget_cpu", "trial_limit")
+    @classmethod
+    def _duration(cls, text: str | None) -> str | None:
+        if text is not None:
+            seconds(text)
+        return text
+
+    @field_validator("budget_disk", "trial_memory")
+    @classmethod
+    def _size(cls, text: str) -> str:
+        size(text)
+        return text
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line over environment over `instar.toml`."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def chosen_gates(self) -> dict[str, dict[str, Any]]:
+        """The gates' names with the options that a person gave, in the order in which they are asked."""
+        if isinstance(self.gates, list):
+            return {name: {} for name in self.gates}
+        given = self.gates or {}
+        named = dict.fromkeys([*GATES, *given])
+        return {name: dict(given.get(name) or {}) for name in named if given.get(name) is not False}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree when the same run directory is used again."""
+        return {
+            "lab": self.lab,
+            "options": dict(sorted(self.options.items())),
+            "builder": self.builder,
+            "baseline": self.baseline,
+            "feedback": self.feedback.value,
+            "builder_frozen_at": self.builder_frozen_at,
+            "seed": self.seed,
+            "alpha": self.alpha,
+            "margin": self.margin,
+            "replicas": self.replicas,
+            "rungs": self.rungs,
+            "eta": self.eta,
+            "unsafe_no_sandbox": self.unsafe_no_sandbox,
+            **({"unsafe_self_reported": True} if self.unsafe_self_reported else {}),
+            "gates": self.chosen_gates,
+        }
+
+    @property
+    def directory(self) -> Path:
+        """The run directory: `home`, or a name under `instar-runs` made of what differs from the defaults."""
+        if self.home is not None:
+            return self.home
+        standard = Settings.model_construct().identity | {"lab": self.lab, "options": {}}
+        own = {key: value for key, value in self.identity.items() if key != "options" and value != standard.get(key)}
+        if "gates" in own:
+            own["gates"] = digest(own["gates"])[:6]
+        parts = [Path(self.lab).stem, *(f"{k}{v}" for k, v in sorted((self.options | own).items()))]
+        return Path("instar-runs") / re.sub(r"[^A-Za-z0-9._-]+", "", "-".join(map(str, parts)))
+
+
+def load(given: Mapping[str, Any]) -> Settings:
+    """Combine the command line's values with the environment and `instar.toml`.
+
+    Raises:
+        BadInput: naming the key, what is wrong and what is allowed.
+    """
+    try:
+        return Settings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise plain_error(error, _source(error, given), sorted(Settings.model_fields)) from None
+    except SettingsError as error:
+        raise BadInput(
+            f"environment: {error}", 'Give tables as JSON, as in INSTAR_OPTIONS=\'{"size": "4"}\'.'
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"instar.toml: {error}", "Mend the file or move it away.") from None
+    except OSError as error:
+        raise BadInput(f"instar.toml: cannot be read ({error.strerror})", "Mend the file or move it away.") from None
+
+
+def _source(error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Return where the first bad value comes from: the last source that gives it wins."""
+    key = str(next(iter(error.errors()[0]["loc"]), ""))
+    if given.get(key) is not None:
+        return "settings"
+    variables = [name for name in os.environ if name.upper() == f"INSTAR_{key.upper()}"]
+    return variables[0] if variables else "instar.toml"
+
+
+def plain_error(error: ValidationError, where: str, known: list[str]) -> BadInput:
+    """Turn pydantic's report into one line on its first finding."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return BadInput(f"{where}: unknown key '{key}'", f"Known: {', '.join(known)}.")
+    message = first["msg"].removeprefix("Value error, ")
+    return BadInput(f"{where}: '{key}': {message} (given: {first.get('input')!r})", "Give a valid value.")
+
+
+# --- lab.toml -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,315 @@
+"""The supervisor watches one job: it forks it, holds its limits, ends all that it left behind, and reports.
+
+Every descendant of the job, double-forked daemons too, ends up as the supervisor's child (it is a subreaper), so
+that all are found, killed, waited for and charged. The supervisor's channel to the fork server is a socket; its end
+of file means "end the job", whether someone cancelled it or the server died.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from instar import sandbox
+from instar.contracts.errors import MissingPart
+from instar.contracts.records import Incident, OutcomeState
+from instar.executors import child, job_directory, kernel
+from instar.executors.protocol import Ending, Task
+from instar.sandbox import Inmate, Policy, seccomp
+from instar.sandbox.cgroups import Group
+
+LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
+MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the room
+MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
+EMPTY_SECONDS = 1.0  # after which a room that goes on making processes is brought down at once
+DENIED_PER_SECOND = 1000  # more end the job: answering them takes time that nobody is charged for
+_MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a job ends, and the limit that it hit, if that is why."""
+
+    state: OutcomeState
+    reason: str = ""
+    limit: str = ""
+
+
+def keep(task: Task, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
+    """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit.
+
+    Args:
+        task: what to run.
+        channel: to the fork server.
+        view: what every job may see, still without its room and inputs; None runs the task without a sandbox.
+        group: the control group to make for it, or None where none can be had; without a sandbox it is not used.
+    """
+    try:
+        kernel.close_descriptors(keep=channel.fileno())
+        kernel.adopt_orphans()
+        try:
+            ending = Watch(task, channel, view, group).run()
+        except MissingPart as error:
+            ending = Ending(OutcomeState.CRASHED, str(error))
+        with suppress(OSError):  # a server that died meanwhile
+            channel.sendall(json.dumps(asdict(ending)).encode())
+    except BaseException:  # the executor's edge: the server reports a supervisor that fell silent
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+class Watch:
+    """One job from its fork to the death of its last process, by the supervisor's monotonic clock."""
+
+    def __init__(self, task: Task, channel: socket.socket, view: Policy | None, group: Group | None) -> None:
+        self.task = task
+        self.sandbox = Path(task.job_dir)
+        self.log = self.sandbox / job_directory.LOG
+        self.channel = channel
+        self.began = time.monotonic()
+        self.next_look = self.began + LOOK_SECONDS
+        self.next_measure = self.began + MEASURE_SECONDS
+        self.peak_memory_bytes = 0
+        self.cpu_seconds = 0.0
+        self.status: int | None = None  # of the job's first process, once it ended
+        self.denied: Counter[str] = Counter()
+        self.processes = 0  # how many are allowed; 0: uncounted
+        self.inmate: Inmate | None = None
+        self.group: Group | None = None  # once the job is in it
+        if view is None:
+            supervisor = os.getpid()
+            self.pid = os.fork()
+            if self.pid == 0:
+                child.become(task, supervisor)
+        else:
+            self.inmate = self._sandboxed(view, group)
+            self.pid = self.inmate.warden
+
+    def _sandboxed(self, view: Policy, group: Group | None) -> Inmate:
+        """Start the task in the sandbox of its own."""
+        task = self.task
+        self.processes = view.processes + 2 * task.threads
+        policy = replace(view, workspace=task.job_dir, inputs=task.inputs, processes=self.processes)
+        return sandbox.start(
+            policy,
+            outside=lambda: child.open_log(task),
+            inside=lambda: child.limit(task),
+            work=lambda: child.work(task, Path(sandbox.ROOM)),
+            forked=lambda warden: self._enter(group, warden),
+        )
+
+    def _enter(self, group: Group | None, warden: int) -> None:
+        """Put the warden into its group, as far as one can be had."""
+        if group is not None and group.make(self.task.memory_bytes, self.processes):
+            self.group = group if group.join(warden) else None
+
+    def run(self) -> Ending:
+        """Watch until the job ends or has to, end every process, and judge what is left."""
+        verdict = self._until_over()
+        self._end_all()
+        wall_seconds = time.monotonic() - self.began
+        verdict = verdict or self._after(wall_seconds) or self._by_status()
+        if self.group is not None:
+            self.group.end()
+        if job_directory.length(self.log) > job_directory.LOG_BYTES:
+            os.truncate(self.log, job_directory.LOG_BYTES)
+        return Ending(
+            verdict.state, verdict.reason, self.cpu_seconds, wall_seconds, self.peak_memory_bytes,
+            self._incidents(verdict),
+        )  # fmt: skip
+
+    def _until_over(self) -> Verdict | None:
+        """Wait for the job; return why it has to end, or None where it ended by itself."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        if hasattr(os, "pidfd_open"):  # without it (macOS) the end shows at the next look
+            poll.register(os.pidfd_open(self.pid), select.POLLIN)
+        listener = -1
+        if self.inmate is not None:
+            poll.register(self.inmate.channel, select.POLLIN)
+            if self.inmate.listener is not None:
+                listener = self.inmate.listener
+                poll.register(listener, select.POLLIN)
+        while True:
+            left = self.next_look - time.monotonic()
+            ready = {descriptor for descriptor, _ in poll.poll(max(0.0, left * 1000))}
+            if self.channel.fileno() in ready:
+                return Verdict(OutcomeState.CANCELLED, "cancelled")
+            if listener in ready:
+                self.denied[seccomp.refuse_next(listener)] += 1
+            if verdict := self._ended():
+                return verdict
+            if self.status is not None:
+                return None
+            if time.monotonic() >= self.next_look and (verdict := self._look()):
+                return verdict
+
+    def _ended(self) -> Verdict | None:
+        """Notice the end of the job's first process; return a verdict only where its room was brought down."""
+        self._reap()
+        if self.inmate is None:
+            return None
+        room_is_down = self.status is not None
+        self.status = self.inmate.status()
+        if room_is_down and self.status is None:
+            return self._by_kernel() or Verdict(OutcomeState.CRASHED, "its room was brought down from inside")
+        return None
+
+    def _look(self) -> Verdict | None:
+        """Compare what the living processes use with the limits."""
+        task, now = self.task, time.monotonic()
+        self.next_look = now + LOOK_SECONDS
+        living = self._account()
+        if verdict := self._by_kernel():
+            return verdict
+        if living.memory_bytes > task.memory_bytes:
+            return self._over_memory(living.memory_bytes)
+        if self.cpu_seconds > task.cpu_seconds:
+            return self._over_cpu()
+        if now - self.began > task.wall_seconds:
+            return self._over_wall()
+        if self.processes and living.threads >= self.processes:
+            said = f"over {self.processes} processes and threads"
+            return Verdict(OutcomeState.CRASHED, said, "processes")
+        if self.denied.total() > DENIED_PER_SECOND * (1.0 + now - self.began):
+            return Verdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
+        if job_directory.length(self.log) > job_directory.LOG_BYTES:
+            return self._over_log()
+        if now > self.next_measure:
+            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.sandbox)
+            excess = job_directory.overfull(self.sandbox, task.output_bytes, nameless)
+            took = time.monotonic() - now
+            self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
+            if excess:
+                return Verdict(OutcomeState.CRASHED, excess, "output")
+        return None
+
+    def _over_memory(self, used: int) -> Verdict:
+        said = f"{used} of {self.task.memory_bytes} bytes of memory used"
+        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+
+    def _by_kernel(self) -> Verdict | None:
+        """Return a verdict where the kernel killed for the group's memory, whatever the rest of the job does."""
+        if self.group is None or not self.group.killed_for_memory():
+            return None
+        self.peak_memory_bytes = max(self.peak_memory_bytes, self.group.most_memory_bytes())
+        said = f"killed at its group's limit of {self.task.memory_bytes} bytes of memory"
+        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+
+    def _over_cpu(self) -> Verdict:
+        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.cpu_seconds:g} CPU seconds", "CPU time")
+
+    def _over_wall(self) -> Verdict:
+        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.wall_seconds:g} wall seconds", "wall time")
+
+    def _over_log(self) -> Verdict:
+        return Verdict(OutcomeState.CRASHED, f"log over {job_directory.LOG_BYTES} bytes", "log")
+
+    def _account(self) -> kernel.Sample:
+        """Bring the figures up to date and return what is used by the living.
+
+        Both figures only grow: a child of a parent that ignores SIGCHLD vanishes from getrusage, not from here. The
+        warden's memory is the fork server's own and shared with it: it counts for nobody.
+        """
+        pids = kernel.descendants(os.getpid())
+        warden = [pid for pid in pids if self.inmate is not None and pid == self.inmate.warden]
+        inside, idle = kernel.sample(pid for pid in pids if pid not in warden), kernel.sample(warden)
+        ended = kernel.reaped_use()
+        held = 0 if self.group is None else self.group.memory_bytes()  # page cache is nobody's need
+        self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes, held)
+        self.cpu_seconds = max(self.cpu_seconds, inside.cpu_seconds + idle.cpu_seconds + ended.cpu_seconds)
+        return replace(inside, threads=inside.threads + idle.threads)
+
+    def _reap(self) -> bool:
+        """Take in the processes that ended, and return whether any child is left."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return True
+                self._note(pid, status)
+        except ChildProcessError:
+            return False
+
+    def _note(self, pid: int, status: int) -> None:
+        if pid == self.pid and (self.inmate is None or self.status is None):
+            self.status = status
+
+    def _end_all(self) -> None:
+        """Kill all descendants until none is left, then take their usage."""
+        self._account()
+        if self.inmate is not None:
+            self._empty_job_dir(self.inmate)
+        while self._reap():
+            found = kernel.descendants(os.getpid())
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if found:  # the list may miss one that is just being reparented: then look again at once
+                with suppress(ChildProcessError):
+                    self._note(*os.waitpid(-1, 0))  # sleep until the next one has ended
+        self._account()
+
+    def _empty_job_dir(self, inmate: Inmate) -> None:
+        """Kill what lives inside, for the warden to reap: what dies together with the warden is charged to nobody."""
+        seccomp.close(inmate.listener)
+        deadline = time.monotonic() + EMPTY_SECONDS
+        while others := [pid for pid in kernel.descendants(os.getpid()) if pid != inmate.warden]:
+            if time.monotonic() > deadline:
+                return
+            for pid in others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._account()
+            time.sleep(0.0005)
+
+    def _after(self, wall_seconds: float) -> Verdict | None:
+        """Find limits that were passed between two looks, and output that is too large."""
+        task, seen = self.task, job_directory.last_line(self.log)
+        if verdict := self._by_kernel():
+            return verdict
+        if self.peak_memory_bytes > task.memory_bytes:
+            return self._over_memory(self.peak_memory_bytes)
+        if self.status != 0 and any(word in seen for word in _MEMORY_WORDS):
+            said = job_directory.crash_reason("refused more memory", self.log)
+            return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+        if self.cpu_seconds > task.cpu_seconds or self.status == signal.SIGXCPU:
+            return self._over_cpu()
+        if wall_seconds > task.wall_seconds:
+            return self._over_wall()
+        if job_directory.length(self.log) > job_directory.LOG_BYTES:
+            return self._over_log()
+        if excess := job_directory.overfull(self.sandbox, task.output_bytes):
+            return Verdict(OutcomeState.CRASHED, excess, "output")
+        output = self.sandbox / "out"
+        if output.is_symlink() or not output.is_dir():  # its readers would be led to files that no job may see
+            return Verdict(OutcomeState.CRASHED, "something else stands in place of its output directory")
+        return None
+
+    def _by_status(self) -> Verdict:
+        """Read the exit status of the job's first process."""
+        if self.status is None:
+            return Verdict(OutcomeState.CRASHED, "nobody knows how it ended")
+        code = os.waitstatus_to_exitcode(self.status)
+        if code == 0:
+            return Verdict(OutcomeState.DONE)
+        what = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        return Verdict(OutcomeState.CRASHED, job_directory.crash_reason(what, self.log))
+
+    def _incidents(self, verdict: Verdict) -> tuple[Incident, ...]:
+        """Return what the job did without leave."""
+        found = [Incident("denied call", name, count) for name, count in sorted(self.denied.items()) if name]
+        if verdict.limit:
+            found.append(Incident("limit", verdict.limit))
+        return tuple(found)

@@ -1,0 +1,191 @@
+"""Tells a run in words: one line per trial, verdict and generation. Used by the plain log and by the live view."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from instar.contracts.oversight import Answer, Approval, IncidentRecord
+from instar.contracts.protocols import Fact, Verdict
+from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.run.rights import waiting_line
+from instar.run.state import Run
+
+_REMEMBERED = 4096  # proposals, so that memory stays flat
+
+
+def clock_time(seconds: float) -> str:
+    """Return seconds as 0:07, 2:45 or 1:02:45."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def estimate(figure: Mapping[str, Any] | None, form: str = ".3g") -> str:
+    """Return an estimate with its interval, such as "12.1 (10.8 to 13.6)"; an open end is said in words."""
+    if figure is None or figure["value"] is None:
+        return "not measured"
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if high is None and low is not None:
+        return f"at least {low:{form}}"
+    if low is None and high is not None:
+        return f"below {high:{form}}"
+    return f"{value:{form}}" if low is None else f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+class Story:
+    """What has been told so far: enough to name a trial's proposal, and to show the newest lines again.
+
+    Attributes:
+        trials: the newest ended trials with their proposals, oldest first.
+        verdict: what the last exam said, in words.
+    """
+
+    def __init__(self, remembered_trials: int = 24) -> None:
+        self.trials: deque[tuple[Trial, Proposal | None]] = deque(maxlen=remembered_trials)
+        self.verdict = ""
+        self._proposals: dict[int, Proposal] = {}
+        self._generations: set[int] = set()
+        self._begun = False
+        self._stopping = False
+
+    def take(self, run: Run, facts: Sequence[Fact]) -> list[str]:
+        """Take in what was recorded; return the lines to tell."""
+        former: list[Approval] = []
+        if not self._begun:
+            self._begun = True
+            told = len(run.generations) - sum(isinstance(fact, Generation) for fact in facts)
+            self._generations.update(range(told))
+            self._proposals.update((number, c.proposal) for number, c in run.candidates.items())
+            asked = {fact.number for fact in facts if isinstance(fact, Approval)}
+            former = [question for number, question in run.approvals.open.items() if number not in asked]
+        lines = [waiting_line(question, run.parts.home) for question in former]
+        lines += [line for fact in facts if (line := self._line(run, fact))]
+        if run.stopping == "interrupted" and not self._stopping:
+            self._stopping = True
+            lines.append("Ctrl-C: finishing what was begun; once more stops at once.")
+        return lines
+
+    def _line(self, run: Run, fact: Fact) -> str:
+        if isinstance(fact, Proposal):
+            self._proposals[fact.number] = fact
+            if len(self._proposals) > _REMEMBERED:
+                del self._proposals[next(iter(self._proposals))]
+        elif isinstance(fact, Trial) and fact.state is not TrialState.RUNNING:
+            proposal = self._proposals.get(fact.proposal)
+            self.trials.append((fact, proposal))
+            return trial_line(fact, proposal, run.parts.lab.metric.name)
+        elif isinstance(fact, Verdict):
+            self.verdict = verdict_line(fact)
+            return f"exam {fact.number:<4d} {self.verdict}"
+        elif isinstance(fact, Experience):
+            return experience_line(fact)
+        elif isinstance(fact, IncidentRecord):
+            return incident_line(fact)
+        elif isinstance(fact, Approval):
+            return waiting_line(fact, run.parts.home) if fact.answer is Answer.OPEN else approval_line(fact)
+        elif isinstance(fact, Generation) and fact.number not in self._generations:
+            self._generations.add(fact.number)
+            return generation_line(fact, run)
+        return ""
+
+
+def trial_line(trial: Trial, proposal: Proposal | None, metric: str) -> str:
+    """Return one trial in one line: who tried what, what came out with its noise, kept or not and why."""
+    author = proposal.author if proposal else "?"
+    changed = clause(proposal.why) if proposal else f"proposal {trial.proposal}"
+    where = f"trial {trial.number:<4d} gen {trial.parent:<3d} {author}: {changed}"
+    return f"{where} | {result_of(trial, metric)} | {fate_of(trial)}"
+
+
+def result_of(trial: Trial, metric: str = "") -> str:
+    """Return metric and gain with its noise (one standard error), or how the trial failed."""
+    if trial.state is not TrialState.SCORED or trial.metric is None:
+        return trial.state.value.replace("_", " ")
+    return f"{metric} {trial.metric:.3f}, {gain_of(trial)}".strip()
+
+
+def gain_of(trial: Trial) -> str:
+    """Return the gain over the incumbent with its standard error."""
+    if trial.gain is None or trial.noise is None:
+        return ""
+    return f"{trial.gain:+.3f} ± {trial.noise:.3f}"
+
+
+def fate_of(trial: Trial) -> str:
+    """Return whether the trial was kept, and why."""
+    if trial.state is not TrialState.SCORED:
+        return f"not kept: {trial.why or trial.state.value}"
+    if trial.why.startswith(("dropped", "finalist")):
+        return trial.why
+    return f"kept{' for now' if trial.why.startswith('place') else ''}: {trial.why}"
+
+
+def clause(text: str, end: str = ";") -> str:
+    """Return the first clause of an explanation, up to `end`: the rest stands in the archive."""
+    return text.partition(end)[0]
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Return why a candidate was promoted (the first gate's words) or was not (all that failed)."""
+    decision = verdict.decision
+    if decision.promote:
+        first = decision.reasons[0]
+        rest = f", and {len(decision.reasons) - 1} more passed" if len(decision.reasons) > 1 else ""
+        return f"proposal {verdict.proposal} promoted: {first.gate}: {first.text}{rest}"
+    return f"proposal {verdict.proposal} not promoted: {decision.summary}"
+
+
+def experience_line(record: Experience) -> str:
+    """Return what one collecting job brought."""
+    kept = f"{record.kept} of {record.attempts} answers kept, judged by {record.verified_by}"
+    return f"experience gen {record.maker:<3d} {record.goal.name}: mastery {record.mastery:.0%}, {kept}"
+
+
+def incident_line(record: IncidentRecord) -> str:
+    """Return an incident in one line, with its cause or as unexplained."""
+    seen = record.incident
+    times = f" x {seen.count}" if seen.count != 1 else ""
+    return f"INCIDENT {record.task} ({record.job}): {seen.kind}{times}: {seen.detail} | {seen.cause or 'unexplained'}"
+
+
+def approval_line(approval: Approval) -> str:
+    """Return in one line what was decided, by whom, and how long it was waited for."""
+    said = f": {approval.said}" if approval.said else ""
+    return (
+        f"DECIDED question {approval.number} ({approval.right}): {approval.answer} by {approval.who} after "
+        f"{clock_time(approval.waited_seconds)}{said}"
+    )
+
+
+def generation_line(generation: Generation, run: Run) -> str:
+    """Return a promotion in one line."""
+    metric = run.parts.lab.metric
+    headline = generation.metrics.get(metric.headline)
+    shown = "" if headline is None else f", {metric.headline.replace('_', ' ')} {headline:.3f}"
+    horizon = generation.estimates.get("horizon_50")
+    reach = "" if horizon is None else f", horizon 50 % {estimate(horizon)} {metric.unit_of_length}"
+    when = clock_time(generation.run_seconds)
+    return f"GENERATION {generation.number} by {generation.author} at {when}{shown}{reach}"
+
+
+class PlainLog:
+    """Shows a run as lines, for pipes and log files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._story = stream, Story()
+
+    def watch(self, run: Run, facts: Sequence[Fact]) -> None:
+        """Print one line for each thing that was recorded."""
+        for line in self._story.take(run, facts):
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing is held."""

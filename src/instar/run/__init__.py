@@ -1,0 +1,1 @@
+"""One run from the inside: what `loop.py` names, step by step."""

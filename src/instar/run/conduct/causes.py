@@ -1,0 +1,93 @@
+"""Known causes of incidents. What is not in here, and was not explained from outside, stays unexplained.
+
+A cause is only given where the conductor itself knows the circumstance. Words in an incident's detail never explain it:
+whoever is watched could choose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from instar.contracts.records import Incident, Outcome, OutcomeState
+
+LIMIT = "limit"
+BAD_ARTEFACT, BAD_ANSWERS = "bad artefact", "bad answers"
+CANARY, PROTECTED_PATH, IMPOSSIBLE_TASK = "canary", "protected path", "impossible task"
+
+KINDS = ("denied call", CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH, LIMIT, BAD_ARTEFACT, BAD_ANSWERS)
+_LIMITS_HIT = {OutcomeState.TIMED_OUT: "over its time", OutcomeState.OUT_OF_MEMORY: "over its memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstance:
+    """What the conductor knows of the moment at which a job ended.
+
+    Attributes:
+        budget_used: whether the run's own time or compute was used up, so that the job's limit was that of the run.
+    """
+
+    budget_used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCause:
+    """One row of the table: a kind of incident, the circumstance in which it is no riddle, and the cause."""
+
+    kind: str
+    holds: Callable[[Incident, Circumstance], bool]
+    cause: str
+
+
+TABLE: tuple[KnownCause, ...] = (
+    KnownCause(
+        LIMIT,
+        lambda seen, now: now.budget_used and seen.detail.startswith(_LIMITS_HIT[OutcomeState.TIMED_OUT]),
+        "the run's budget ended, and the job's time with it",
+    ),
+)
+
+
+def known_cause(incident: Incident, circumstance: Circumstance) -> str:
+    """Return the cause that the incident came with, or the table's, or "" while it is unexplained."""
+    if incident.cause:
+        return incident.cause
+    return next((row.cause for row in TABLE if row.kind == incident.kind and row.holds(incident, circumstance)), "")
+
+
+def limit_hit(outcome: Outcome) -> Incident | None:
+    """Return the incident of a job that was ended by one of its limits, or None. An end by cancelling is none."""
+    hit = _LIMITS_HIT.get(outcome.state)
+    return None if hit is None else Incident(LIMIT, f"{hit}: {outcome.reason}" if outcome.reason else hit)
+
+
+def whose(job: str) -> tuple[str, int | None, int | None]:
+    """Return what a job was for, and the proposal and the trial that it belongs to, from the conductor's own key."""
+    first, _, rest = job.partition(":")
+    parts = rest.split(":")
+    task = _TASKS.get(first, first)
+    if first == "trial" and parts[0].isdecimal():
+        return task, None, int(parts[0])
+    if first == "merge" and parts[0].isdecimal():
+        return task, int(parts[0]), None
+    if first == "screen":
+        if parts[0] == "merge" and len(parts) > 1 and parts[1].isdecimal():
+            return task, int(parts[1]), None
+        return task, None, int(parts[0]) if parts[0].isdecimal() else None
+    if first == "exam" and len(parts) > 2 and parts[-1] not in ("incumbent", "founder"):
+        number = parts[1].partition("@")[0]
+        return task, int(number) if number.isdecimal() else None, None
+    return task, None, None
+
+
+_TASKS = {
+    "found": "founding",
+    "trial": "training",
+    "merge": "merging",
+    "collect": "experience",
+    "incumbent": "screening exam",
+    "screen": "screening exam",
+    "exam": "sealed exam",
+    "report": "final exam",
+    "baseline": "plain recipe",
+}

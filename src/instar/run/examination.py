@@ -1,0 +1,233 @@
+"""The sealed exam: commit to the candidate, draw fresh questions, let everyone sit them, judge."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from instar.contracts.errors import ArtefactError
+from instar.contracts.protocols import Impossible, Inheriting, QuestionSet, Referring, Reservation, Stage, Verdict
+from instar.contracts.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
+from instar.exams import similarity
+from instar.exams.figures import figures
+from instar.executors.artefacts import write_arrays
+from instar.run import experience, replicas, simplicity
+from instar.run.conduct.causes import IMPOSSIBLE_TASK
+from instar.run.decisions import hold_release
+from instar.run.promotion import promote, provenance
+from instar.run.state import Candidate, Run
+from instar.run.trials import close
+
+_MERGED = "merged"
+_IMPOSSIBLE = "impossible"  # the successor once more, on questions that have no right answer
+
+
+def _name(trial: Trial) -> str:
+    return f"seed {trial.replica}"
+
+
+def _replica(digest: str) -> str:
+    return f"seed replica {digest[:12]}"
+
+
+def run_out(run: Run) -> bool:
+    """Count a look at a fixed exam; whether none was left."""
+    return run.queries is not None and not run.queries.spend()
+
+
+class Examination:
+    """One candidate's promotion exam. Its replicas, the incumbent and the founder sit the same fresh question set."""
+
+    def __init__(self, run: Run, candidate: Candidate) -> None:
+        self.run, self.candidate = run, candidate
+        self.test = run.next_verdict
+        run.next_verdict += 1
+        candidate.under_exam = True
+        top = run.settings.rungs - 1
+        self.trials = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
+        self.successor = self._successor()
+        self.scores: dict[str, Score] = {}
+        self.problems: list[str] = []
+        self.cut_off = False
+        self.usages: dict[str, Usage] = {}
+        self.incumbent_replicas = replicas.of_incumbent(run)
+        self.question_sets = self._set()
+        self.open = self._examinees() | self._fooled()
+
+    def begin(self) -> None:
+        """Queue one exam job per artefact."""
+        self.run.staged.reserve.append(Reservation(self._key, "examine", self.run.examine_seconds * len(self.open)))
+        for name, artefact in self.open.items():
+            questions = self._questions(name)
+            job = self.run.parts.lab.exam.evaluate(f"{self._key}:{name}", artefact, questions, self.run.limits())
+            self.run.ready.append((job, f"exam {self.test}: {name}", partial(self._evaluated, name)))
+
+    @property
+    def _key(self) -> str:
+        return f"exam:{self.test}:{self.candidate.proposal.number}{self.run.life}"
+
+    def _set(self) -> dict[str, QuestionSet]:
+        """Commit to the artefacts first; only then is the seed of the questions known to anyone.
+
+        Returns:
+            The paper that all sit under "", and the impossible one where the lab has such.
+        """
+        run = self.run
+        merged = [self.candidate.merged.artefact] if self.successor == _MERGED and self.candidate.merged else []
+        digests = [trial.artefact for trial in self.trials] + merged
+        commitment = {"kind": "candidate", "test": self.test, "artefacts": digests, "successor": self.successor}
+        receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
+        exam = run.parts.lab.exam
+        question_sets = {"": exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)}
+        if isinstance(exam, Impossible):
+            question_sets[_IMPOSSIBLE] = exam.set_impossible(run.parts.seal.seed(receipt.root, _IMPOSSIBLE))
+        for name, question_set in question_sets.items():
+            write_arrays(self._questions(name), question_set.questions, sync=False)
+        return question_sets
+
+    def _questions(self, name: str) -> Path:
+        """Return the file that a sitter gets."""
+        which = f"-{name}" if name == _IMPOSSIBLE else ""
+        return self.run.scratch_file(f"exam-{self.test}{which}")
+
+    def _fooled(self) -> dict[str, Path]:
+        """Return the successor as the sitter of the impossible question set, where there is one."""
+        return {_IMPOSSIBLE: self._examinees()[self.successor]} if _IMPOSSIBLE in self.question_sets else {}
+
+    def _examinees(self) -> dict[str, Path]:
+        run = self.run
+        examinees = {_name(trial): run.trial_directory(trial) for trial in self.trials}
+        if self.successor == _MERGED:
+            examinees[_MERGED] = run.merged_directory(self.candidate.proposal)
+        examinees["incumbent"] = run.artefact(run.incumbent)
+        if run.incumbent.number > 0:
+            examinees["founder"] = run.artefact(run.generations[0])
+        for digest, place in (self.incumbent_replicas or {}).items():
+            if digest != run.incumbent.artefact:  # where one of them was promoted, it sits as the incumbent
+                examinees[_replica(digest)] = place
+        return examinees
+
+    def _evaluated(self, name: str, outcome: Outcome) -> None:
+        """Mark one sitting; judge when the last one is in."""
+        run = self.run
+        self.usages[name] = outcome.usage
+        if name in (self.successor, _IMPOSSIBLE, *map(_name, self.trials)):
+            self.candidate.incidents += outcome.incidents
+        run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
+        try:
+            score = run.mark(self.question_sets.get(name, self.question_sets[""]), outcome, self.open[name])
+            if name == _IMPOSSIBLE:
+                self._look(outcome.key, score)
+            else:
+                self.scores[name] = score
+        except ArtefactError as error:
+            self.cut_off |= outcome.state is OutcomeState.CANCELLED
+            self.problems.append(f"{name} did not sit the exam: {error}")
+        del self.open[name]
+        if not self.open:
+            self._judge()
+
+    def _look(self, job: str, score: Score) -> None:
+        """Whoever is marked as having solved what cannot be solved has found a hole in the marker."""
+        solved = int(score.solved.sum())
+        if solved:
+            what = f"{solved} of {score.solved.size} questions without a right answer were marked as solved"
+            self.run.note(job, IMPOSSIBLE_TASK, what)
+            self.problems.append(what)
+
+    def _judge(self) -> None:
+        run, candidate = self.run, self.candidate
+        run.staged.settle[self._key] = sum(self.usages.values(), Usage())
+        for name in self.question_sets:
+            self._questions(name).unlink(missing_ok=True)
+        if candidate.proposal.parent != run.incumbent.number or self.cut_off or run.conduct.paused:
+            return  # another was promoted meanwhile, or the run was ended or paused: a restart examines it again
+        run.judged += 1
+        decision = self._decide()
+        seen = self.scores.get(self.successor)
+        estimates = figures(seen, seed=self.test) if seen else {}
+        verdict = Verdict(self.test, candidate.proposal.number, run.incumbent.number, decision, estimates)
+        run.stage(verdict)
+        if decision.promote and seen is not None:
+            artefact = self._examinees()[self.successor]
+            if hold_release(run, candidate, artefact, seen, verdict):
+                return  # what passed the gates waits for a person
+            promote(run, candidate, artefact, seen.metrics, verdict)
+        else:
+            run.failures += 1
+        close(run, candidate)
+
+    def _successor(self) -> str:
+        """Choose what would be promoted, by the visible screen and before the exam: a replica, or all merged."""
+        best = max(self.trials, key=lambda trial: trial.metric or 0.0)
+        merged = self.candidate.merged
+        if merged is not None and merged.metric is not None and merged.metric > (best.metric or 0.0):
+            return _MERGED
+        return _name(best)
+
+    def _decide(self) -> Decision:
+        """Ask the gate; whatever is missing means no."""
+        if self.problems:
+            return Decision((Reason("exam", False, "; ".join(self.problems)),))
+        if run_out(self.run):
+            return Decision((Reason("queries", False, "no look at the fixed exam is left"),))
+        incumbent = self.scores["incumbent"]
+        evidence = Evidence(
+            candidate=tuple(self.scores[_name(trial)] for trial in self.trials),
+            incumbent=incumbent,
+            founder=self.scores.get("founder", incumbent),
+            test=self.test,
+            successor=self.scores[self.successor],
+            attempt=self.run.judged,
+            earlier=tuple(self.run.judged_seeds),
+            incumbent_replicas=self._replica_scores(),
+            footprint=self._footprint(),
+            incumbent_footprint=replicas.incumbent_footprint(self.run, self.usages["incumbent"]),
+            founder_bytes=replicas.artefact_bytes(self.run, self.run.artefact(self.run.founder)),
+            provenance=provenance(self.run, self.candidate.experience),
+            incidents=self.candidate.incidents,
+            code=simplicity.of(self.run, self.candidate),
+        )
+        self.run.judged_seeds.append(tuple(score.metric for score in evidence.candidate))
+        decision = self.run.parts.gate.judge(evidence)
+        own = (self._similarity(), self._contamination())
+        return Decision((*decision.reasons, *own)) if decision.reasons else decision
+
+    def _contamination(self) -> Reason:
+        """Look for this exam's questions, and former ones', in what the candidate learned from and in what is said."""
+        run, builder = self.run, self.run.artefact(self.run.incumbent)
+        run.search.remember(f"exam {self.test}", self.question_sets[""])
+        data = {digest: run.parts.home / "experience" / f"{digest}.safetensors" for digest in self.candidate.experience}
+        design = self.candidate.proposal.design
+        texts = {
+            "the builder's memory": builder / "designer.json",
+            "the run's log": run.parts.home / "logs" / "run.jsonl",
+        }
+        briefed = repr((experience.brief(run, 0), dict(design.parameters), dict(design.files)))
+        reason, incidents = run.search.judge(data, texts, {"the brief or the design": briefed})
+        for incident in incidents:
+            run.note(self._key, incident.kind, incident.detail)
+        return reason
+
+    def _similarity(self) -> Reason:
+        """Compare the weights that would be promoted with those that they must not be a copy of."""
+        run, examinees = self.run, self._examinees()
+        lab, candidate = run.parts.lab, examinees[self.successor]
+        ancestors = {name: path for name, path in examinees.items() if name in ("incumbent", "founder")}
+        if isinstance(lab, Inheriting) and not lab.inherits:
+            ancestors = {}
+        references = lab.references() if isinstance(lab, Referring) else {}
+        return similarity.judge_files(candidate, lab.artefact_files, ancestors, references)
+
+    def _replica_scores(self) -> tuple[Score, ...] | None:
+        if self.incumbent_replicas is None:
+            return None
+        incumbent = self.run.incumbent.artefact
+        evaluated = ("incumbent" if digest == incumbent else _replica(digest) for digest in self.incumbent_replicas)
+        return tuple(self.scores[name] for name in evaluated)
+
+    def _footprint(self) -> Footprint:
+        """Return what the successor weighs and costs, by the conductor's own measures."""
+        trained = [trial.usage.cpu_seconds for trial in self.trials]
+        size = replicas.artefact_bytes(self.run, self._examinees()[self.successor])
+        return Footprint(size, self.usages[self.successor].cpu_seconds, sum(trained) / len(trained))

@@ -1,0 +1,128 @@
+"""The incumbent makes its successor's training data, and rules or a verifier judge it outside."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.oversight import Right
+from instar.contracts.protocols import CollectRequest, Reservation, SelfTeaching, TaskSetting
+from instar.contracts.records import Brief, Goal, Outcome, OutcomeState
+from instar.executors import job_directory
+from instar.executors.artefacts import encode_arrays, read_arrays, write_arrays, write_bytes
+from instar.run.conduct.causes import BAD_ANSWERS
+from instar.run.state import Run
+
+_PATIENCE = 4  # failed jobs in a row
+_BEST = Goal("a better metric", {}, 0.0)
+
+
+def goals(run: Run) -> list[Goal]:
+    """Return what the lab offers to push next, with the mastery measured so far."""
+    lab = run.parts.lab
+    if not isinstance(lab, SelfTeaching):
+        return [_BEST]
+    return list(lab.goals(run.maker.design, run.experience))
+
+
+def brief(run: Run, count: int, goal: Goal | None = None) -> Brief:
+    """Return what the builder may know at this moment."""
+    offered = goals(run)
+    incumbent_score = run.screen.incumbent_score if run.screen else None
+    return Brief(
+        incumbent=run.incumbent,
+        goals=offered,
+        goal=goal or offered[0],
+        incumbent_score=incumbent_score.metric if incumbent_score else None,
+        rungs=run.settings.rungs,
+        count=count,
+        first=run.next_proposal,
+        pending=[candidate.proposal.design for candidate in list(run.candidates.values())[-64:]],
+        experience=sum(record.maker == run.incumbent.number for record in run.experience),
+        teaching=isinstance(run.parts.lab, SelfTeaching),
+    )
+
+
+def set_goal(run: Run) -> Goal | None:
+    """Return the goal that a person has set, as it is on offer now; None where it is not, or nobody has set one."""
+    if run.approvals.goal is None:
+        return None
+    return next((goal for goal in goals(run) if goal.name == run.approvals.goal), None)
+
+
+def due(run: Run) -> bool:
+    """Whether fresh experience is wanted: one job per slot in every generation, and again after failed finalists."""
+    if not isinstance(run.parts.lab, SelfTeaching):
+        return False
+    return run.collects < run.parts.executor.slots * (1 + run.failures)
+
+
+def collect(run: Run) -> None:
+    """Take the person's goal or let the builder choose one, and queue a job in which the maker answers tasks at it."""
+    lab = run.parts.lab
+    if not isinstance(lab, SelfTeaching):
+        raise TypeError(f"lab {lab.name} does not teach itself")
+    own = set_goal(run) if run.approvals.persons(Right.GOAL) else None
+    goal = own or run.parts.builder.aim(brief(run, 0))
+    again = f":{run.collect_retries}" if run.collect_retries else ""
+    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{again}{run.life}"
+    request = CollectRequest(
+        key=key,
+        design=run.maker.design,
+        artefact=run.artefact(run.maker),
+        maker=run.maker.number,
+        goal=goal,
+        seed=run.seed("collect", key),
+        limits=run.limits(),
+        feedback=run.settings.feedback,
+    )
+    request = with_tasks(lab, request, run.scratch_file(job_directory.safe_name(key)))
+    run.collects += 1
+    run.staged.reserve.append(Reservation(key, "experience", 1.0))
+    run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
+
+
+def with_tasks(lab: SelfTeaching, request: CollectRequest, path: Path) -> CollectRequest:
+    """Set the request's tasks and write them to `path`, where the lab leaves them to the conductor."""
+    if not isinstance(lab, TaskSetting):
+        return request
+    write_arrays(path, lab.tasks(request), sync=False)
+    return replace(request, tasks=path)
+
+
+def _again(run: Run, error: ArtefactError) -> None:
+    """Let a failed job be repeated; after a few in a row nothing can be learned, and that is said."""
+    run.collects -= 1
+    run.failed_collects += 1
+    run.collect_retries += 1
+    if run.failed_collects >= _PATIENCE:
+        raise LabError(f"{_PATIENCE} jobs in a row made no experience: {error}", "See the run's logs.")
+
+
+def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Outcome) -> None:
+    """Judge the answers, and keep what holds under the name of its content."""
+    run.staged.settle[request.key] = outcome.usage
+    if request.tasks is not None:
+        request.tasks.unlink(missing_ok=True)
+    if outcome.state is OutcomeState.CANCELLED:
+        return
+    try:
+        if outcome.state is not OutcomeState.DONE:
+            raise ArtefactError(outcome.reason or outcome.state.value)
+        data, record = lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
+    except ArtefactError as error:
+        if outcome.state is OutcomeState.DONE:
+            run.note(outcome.key, BAD_ANSWERS, str(error))
+        _again(run, error)
+        return
+    run.failed_collects = 0
+    content = encode_arrays(data)
+    record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
+    directory = run.parts.home / "experience"
+    directory.mkdir(exist_ok=True)
+    write_bytes(directory / f"{record.digest}.safetensors", content)
+    run.experience.append(record)
+    run.stage(record)

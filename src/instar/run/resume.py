@@ -1,0 +1,266 @@
+"""What a restart does: the state of a run is rebuilt from its archive, and the ledger catches up.
+
+The archive is the source of truth. Trials that were cut off begin again under their own number and reservation, so
+that none is lost and none is counted twice; what the cut-off attempt had used is unknown and not charged. A
+finalist's artefact that is gone is trained anew as a trial of its own. The ledger follows the archive in every
+transaction, so whatever a crash kept from it is appended here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+
+from instar.contracts.errors import ArchiveError, LedgerError
+from instar.contracts.oversight import Acknowledgement, Approval, Explanation, Handover, Right, SlotTime
+from instar.contracts.protocols import Heritable, Verdict
+from instar.contracts.records import Experience, Generation, Observation, Proposal, Trial, TrialState
+from instar.executors.artefacts import digest_files, read_json
+from instar.ledger.statement import promotion
+from instar.run import decisions, schedule, trials
+from instar.run.conduct import canaries
+from instar.run.conduct.watch import Watch
+from instar.run.promotion import point, seal_in_ledger, show
+from instar.run.rights import ApprovalQueue
+from instar.run.state import Candidate, Run, Rung
+
+_RESTORE = "Restore it from a copy, or start a new run directory."
+
+
+def resume(run: Run) -> None:
+    """Rebuild `run` from its archive, and queue what all else waits for: the founder, or the incumbent's screen.
+
+    A fresh archive stays as it is; the ledger gets its first entry.
+
+    Raises:
+        ArchiveError: a generation's files are missing or differ from what the archive recorded.
+    """
+    archive = run.parts.archive
+    archive.release()
+    run.conduct = Watch.of(archive)
+    token = "".join(f"{run.parts.seal.seed(part, 'canary'):016x}" for part in ("first", "second"))
+    run.canary = canaries.plant(token, run.parts.home, run.parts.scratch)
+    run.earlier_seconds = archive.account().wall_seconds
+    run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
+    run.experience = list(archive.history(Experience))
+    _begin_ledger(run)
+    _sweep(run)
+    for generation in list(run.generations):
+        show(run.artefact(generation))
+        _check(run, generation)
+        if generation.ledger_index < 0:
+            seal_in_ledger(run, generation)
+        else:
+            _check_ledger(run, generation)
+    for record in run.experience:
+        run.declare(record)
+    _declare_said(run)
+    run.approvals = ApprovalQueue.of(archive, run.approvals.rights)
+    _restore_slot_times(run)
+    verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
+    run.next_verdict = 1 + max((verdict.number for verdict in verdicts.values()), default=0)
+    if run.generations:
+        run.collects = _collected(run)
+        run.judged = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
+        run.failures = run.judged - len(decisions.waiting_for_release(run))
+        against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
+        run.judged_seeds = [seeds for verdict in against if (seeds := _judged_seeds(verdict))]
+    if run.settings.baseline == "loop" and not run.stopping:
+        schedule.founder(run)  # first of all: without it, and its score, no trial can be marked
+        schedule.incumbent_score(run)
+    _reopen(run, verdicts)
+    decisions.restore(run)
+    for verdict in verdicts.values():
+        run.declare(verdict)
+    if run.generations:
+        point(run)
+        _restore_builder(run)
+
+
+def _restore_slot_times(run: Run) -> None:
+    """Count on from what free slots waited for in former lives."""
+    for time in run.parts.archive.history(SlotTime):
+        if time.cause:
+            run.idle[time.cause] = time.slot_seconds
+        else:
+            run.earlier_slot_seconds = time.slot_seconds
+
+
+def _declare_said(run: Run) -> None:
+    """Append what a crash kept from the ledger of incidents, of what people said of them, and of what they decided."""
+    for record in run.conduct.records.values():
+        run.declare(record)
+    for explanation in run.parts.archive.history(Explanation):
+        run.declare(explanation)
+    for acknowledgement in run.parts.archive.history(Acknowledgement):
+        run.declare(acknowledgement)
+    for handover in run.parts.archive.history(Handover):
+        run.declare(handover)
+    for approval in run.parts.archive.history(Approval):
+        run.declare(approval)
+
+
+def _judged_seeds(verdict: Verdict) -> tuple[float, ...]:
+    """Return the metrics of a judged candidate's training seeds, which the noise floor has put into its numbers."""
+    numbers = next((dict(reason.numbers) for reason in verdict.decision.reasons if "seed_1" in reason.numbers), {})
+    return tuple(number for name, number in numbers.items() if re.fullmatch(r"seed_\d+", name))
+
+
+def _begin_ledger(run: Run) -> None:
+    """Let the first entry say what this run is, and commit to its sealed key."""
+    ledger, seal = run.parts.ledger, run.parts.seal.commitment
+    receipt = ledger.append(
+        "run", {"kind": "run", "identity": dict(run.parts.archive.identity), "seal": seal}, sync=True
+    )
+    if ledger.prove(receipt.index)["entry"]["statement"]["seal"] != seal:
+        raise LedgerError("the sealed key is not the one that this run committed to", _RESTORE)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what a crash left half-written; nobody has ever been told of it."""
+    for part in run.parts.home.glob("**/.*.part"):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+    recorded = {generation.number for generation in run.generations}
+    for hidden in (run.parts.home / "generations").glob(".*.next"):
+        if int(hidden.name[1:-5]) not in recorded:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _check_ledger(run: Run, generation: Generation) -> None:
+    """Raise unless the promotion stands in the ledger where the archive says that it does."""
+    key = f"promotion:{generation.number}"
+    receipt = run.parts.ledger.append(key, promotion(generation), sync=False)  # a known key appends nothing
+    if receipt.index != generation.ledger_index:
+        raise LedgerError(
+            f"the ledger does not hold the promotion of generation {generation.number} at {generation.ledger_index}",
+            _RESTORE,
+        )
+
+
+def _check(run: Run, generation: Generation) -> None:
+    directory = run.artefact(generation)
+    names = run.parts.lab.artefact_files
+    if not all((directory / name).is_file() for name in names):
+        raise ArchiveError(f"{directory}: files of generation {generation.number} are missing", _RESTORE)
+    if digest_artefact(run, generation) != generation.artefact:
+        raise ArchiveError(f"{directory}: files of generation {generation.number} were changed", _RESTORE)
+
+
+def digest_artefact(run: Run, generation: Generation) -> str:
+    """Return the digest over the artefact's own files, leaving out the card and its neighbours."""
+    return digest_files(run.artefact(generation), run.parts.lab.artefact_files)
+
+
+def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
+    """Find the open candidates of the incumbent, and begin again what was cut off; what waits for a person waits on."""
+    held = decisions.waiting_for_release(run)
+    proposals: dict[int, Proposal] = {}
+    for proposal in run.parts.archive.history(Proposal):
+        run.next_proposal = proposal.number + 1
+        run.declare(proposal)
+        if proposal.parent == run.incumbent.number and (proposal.number not in verdicts or proposal.number in held):
+            proposals[proposal.number] = proposal
+    for trial in run.parts.archive.history(Trial):
+        run.next_trial = trial.number + 1
+        run.declare(trial)
+        if trial.proposal in proposals:
+            known = Candidate(proposals[trial.proposal], experience=run.data())  # all that it may have been trained on
+            candidate = run.candidates.setdefault(trial.proposal, known)
+            candidate.trials[trial.rung, trial.replica] = trial
+            if trial.usage.cpu_seconds:
+                run.remember_seconds(trial)
+            if not run.generations and trial.state not in (TrialState.RUNNING, TrialState.CANCELLED):
+                run.unseen.append((candidate, trial))  # the builder is told once there is a score
+        elif trial.state is TrialState.RUNNING:
+            run.stage(_cancelled(trial))
+    _remember_tried(run)
+    for number, candidate in list(run.candidates.items()):
+        if number in held:
+            candidate.under_exam = True
+        else:
+            _continue(run, candidate)
+    for question in run.approvals.asked(Right.START):
+        if question.subject in proposals:
+            run.candidates.setdefault(question.subject, Candidate(proposals[question.subject]))
+
+
+def _remember_tried(run: Run) -> None:
+    """Tell which designs were tried, in a lab whose designs have files: of those alone near-duplicates are refused."""
+    if not run.founder.design.files:
+        return
+    run.tried.found(run.founder)
+    untried = (TrialState.CANCELLED, TrialState.DUPLICATE)
+    tried = {trial.proposal for trial in run.parts.archive.history(Trial) if trial.state not in untried}
+    for proposal in run.parts.archive.history(Proposal):
+        if proposal.number in tried:
+            run.tried.note(proposal)
+
+
+def _cancelled(trial: Trial, why: str = "its parent was succeeded before the restart") -> Trial:
+    return replace(trial, state=TrialState.CANCELLED, why=why)
+
+
+def _continue(run: Run, candidate: Candidate) -> None:
+    """Put one open candidate back where it stood."""
+    top = run.settings.rungs - 1
+    ended = [trial for trial in candidate.trials.values() if trial.state is not TrialState.RUNNING]
+    failed = [trial for trial in ended if _in_vain(trial, top)]
+    if failed:
+        run.failures += any(trial.state is TrialState.SCORED for trial in failed)
+        running = [trial for trial in candidate.trials.values() if trial.state is TrialState.RUNNING]
+        run.stage(*(_cancelled(trial, "its candidate came to nothing before the restart") for trial in running))
+        trials.close(run, candidate)
+        return
+    for (rung, replica), trial in sorted(candidate.trials.items()):
+        if trial.state is TrialState.RUNNING:
+            trials.train(run, candidate, trial)
+        elif rung == top and not _artefact_is_there(run, trial):
+            trials.start(run, candidate, rung, replica)
+        elif rung < top and trial.metric is not None:
+            _rank(run.rungs[rung], trial, climbed=(rung + 1, 0) in candidate.trials)
+
+
+def _in_vain(trial: Trial, top: int) -> bool:
+    """Whether a candidate comes to nothing for the way in which this trial ended."""
+    first_of_top = trial.rung == top and not trial.replica
+    return trial.state is not TrialState.SCORED or (first_of_top and trials.hopeless(trial))
+
+
+def _rank(rung: Rung, trial: Trial, *, climbed: bool) -> None:
+    """Enter a score where it stood: among those that wait, unless it has climbed already."""
+    metric, gain = trial.metric or 0.0, trial.gain or 0.0
+    rung.add(metric, trial.proposal, clear=gain > trials.CLEAR * (trial.noise or 0.0))
+    rung.climbed |= climbed
+    if climbed and (metric, trial.proposal) in rung.waiting:
+        rung.waiting.remove((metric, trial.proposal))
+
+
+def _artefact_is_there(run: Run, trial: Trial) -> bool:
+    """Whether the scratch directory still holds what was screened; it survives a crash, not a reboot."""
+    directory, names = run.trial_directory(trial), run.parts.lab.artefact_files
+    return all((directory / name).is_file() for name in names) and digest_files(directory, names) == trial.artefact
+
+
+def _collected(run: Run) -> int:
+    """Return how many data files are newer than the incumbent, by the lineage that it was installed with."""
+    lineage = run.artefact(run.incumbent) / "lineage.json"
+    return len(run.experience) - (read_json(lineage)["experience_before"] if lineage.is_file() else 0)
+
+
+def _restore_builder(run: Run) -> None:
+    """Let the builder take up the maker's state, then see its history again."""
+    builder = run.parts.builder
+    state = run.artefact(run.maker) / "designer.json"
+    if isinstance(builder, Heritable) and state.is_file():
+        builder.restore(read_json(state, limit=2**24))
+    proposals = {proposal.number: proposal for proposal in run.parts.archive.history(Proposal)}
+    for trial in run.parts.archive.history(Trial):
+        frozen = run.settings.builder_frozen_at is not None and trial.parent >= run.settings.builder_frozen_at
+        if trial.state in (TrialState.RUNNING, TrialState.CANCELLED) or frozen:
+            continue
+        incumbent_score = (trial.metric or 0.0) - (trial.gain or 0.0)
+        builder.observe(Observation(proposals[trial.proposal], trial, incumbent_score))

@@ -1,0 +1,191 @@
+"""Forks a process in the sandbox: every layer stands before any untrusted code runs.
+
+    supervisor ── fork ──► warden (PID 1 inside) ── fork ──► inmate (runs the work)
+
+The warden builds the sandbox around itself, hands the listener for denied calls to the supervisor, and forks the
+inmate when the supervisor says so. From then on it only waits for processes to end, so that each is charged to it and
+through it to the supervisor, and tells how the inmate ended. It is in the sandbox itself: should the inmate take it
+over, nothing is gained. When it ends, the kernel ends every process inside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from instar.contracts.errors import MissingPart
+from instar.sandbox import calls, capabilities, landlock, namespaces, seccomp
+from instar.sandbox.limits import limit_processes
+from instar.sandbox.policy import ROOM, Policy
+
+BUILD_SECONDS = 10.0  # how long the sandbox may take to stand
+VARIABLES = {"HOME": ROOM, "TMPDIR": "/tmp", "USER": "nobody", "LOGNAME": "nobody"}  # noqa: S108 - the inmate's own
+_STANDS, _FAILED, _GO = b"stands", b"failed", b"go"
+_STATUS = struct.Struct("=i")
+_PDEATHSIG, _SET_DUMPABLE = 1, 4  # <linux/prctl.h>
+
+
+@dataclass
+class Inmate:
+    """A process in the sandbox, as its supervisor holds it.
+
+    Attributes:
+        warden: process id of the first process inside, a child of the caller.
+        channel: becomes readable when the inmate has ended; `status` reads it.
+        listener: becomes readable when a call was denied (see `seccomp.refuse_next`), or None: then nothing is counted.
+    """
+
+    warden: int
+    channel: socket.socket
+    listener: int | None
+
+    def status(self) -> int | None:
+        """Return the inmate's wait status, or None while it lives (or if the warden died before it)."""
+        try:
+            told = self.channel.recv(_STATUS.size, socket.MSG_DONTWAIT)
+        except OSError:
+            return None
+        return _STATUS.unpack(told)[0] if len(told) == _STATUS.size else None
+
+
+def start(
+    policy: Policy, outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
+    forked: Callable[[int], None] = lambda _: None,
+) -> Inmate:  # fmt: skip
+    """Fork a process that sees only what the policy names, and let it work.
+
+    The caller is the supervisor: a process of one thread that keeps nobody else, since its children are born into a
+    new PID namespace from now on.
+
+    Args:
+        policy: what is visible and may be written.
+        outside: called in the warden before anything is built: it may open the standard streams.
+        inside: called in the warden in the private root, before the system calls are filtered: it may set limits.
+        work: called in the inmate; it ends its process.
+        forked: called in the caller with the warden's process id, while the warden builds; nothing works before it
+            returns.
+
+    Raises:
+        MissingPart: the sandbox can't be built; nothing ran.
+    """
+    try:
+        privileged = namespaces.open_pid_namespace(policy)
+    except OSError as error:
+        raise missing(f"no PID namespace ({error.strerror})") from error
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    warden = os.fork()
+    if warden == 0:
+        _warden(policy, privileged, theirs, outside, inside, work)
+    theirs.close()
+    forked(warden)
+    try:
+        listener = _await_wall(ours)
+    except MissingPart:
+        with suppress(ProcessLookupError):
+            os.kill(warden, signal.SIGKILL)
+        os.waitpid(warden, 0)
+        raise
+    ours.send(_GO)
+    return Inmate(warden, ours, listener)
+
+
+def missing(why: str) -> MissingPart:
+    """Return the error for a sandbox that can't be built."""
+    return MissingPart(
+        f"the sandbox cannot be built: {why}", "`instar doctor` says which layer is missing, and the fix."
+    )
+
+
+def _await_wall(channel: socket.socket) -> int | None:
+    """Wait until the sandbox stands, and return the listener."""
+    if not select.select([channel], [], [], BUILD_SECONDS)[0]:
+        raise missing(f"it took more than {BUILD_SECONDS:g} seconds")
+    told, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
+    if told != _STANDS:
+        raise missing(told.removeprefix(_FAILED).decode("utf-8", "replace") or "its first process died")
+    return descriptors[0] if descriptors else None
+
+
+def _warden(
+    policy: Policy, privileged: bool, channel: socket.socket,
+    outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
+) -> NoReturn:  # fmt: skip
+    try:
+        os.setsid()
+        os.closerange(3, channel.fileno())
+        os.closerange(channel.fileno() + 1, 65536)
+        outside()
+        listener = enclose(policy, privileged, inside)
+        socket.send_fds(channel, [_STANDS], [] if listener is None else [listener])
+        seccomp.close(listener)
+    except BaseException as error:  # whatever it is: no sandbox, no work
+        with suppress(OSError):
+            channel.send(_FAILED + str(error).encode()[:2000])
+        os._exit(1)
+    if channel.recv(len(_GO)) != _GO:
+        os._exit(1)
+    calls.prctl(_SET_DUMPABLE, 0)  # nobody inside reads the warden through /proc
+    inmate = os.fork()
+    if inmate == 0:
+        calls.prctl(_SET_DUMPABLE, 1)
+        channel.close()
+        os.setsid()
+        work()
+        os._exit(1)
+    _watch_over(inmate, channel)
+
+
+def enclose(policy: Policy, privileged: bool, inside: Callable[[], None]) -> int | None:
+    """Build every layer around this process, the first in its PID namespace; return the listener for denied calls.
+
+    Raises OSError where one can't be had.
+    """
+    namespaces.move_in(policy, privileged)
+    limit_processes(policy.processes)
+    capabilities.drop_all()
+    calls.prctl(_PDEATHSIG, signal.SIGKILL)  # with the supervisor; a change of user would have taken it away again
+    landlock.restrict(loopback=policy.loopback)
+    set_environment(dict(policy.environment) | VARIABLES)
+    inside()
+    return seccomp.install(loopback=policy.loopback)
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Let the environment be exactly this, also where /proc/self/environ would show what it was at the beginning."""
+    os.environ.clear()
+    os.environ.update(variables)
+    if not calls.LINUX:
+        return
+    # proc(5): fields 50 and 51 of stat are the bounds of the first environment; Python copied what it needs of it.
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[47]), int(fields[48])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+
+
+def _watch_over(inmate: int, channel: socket.socket) -> NoReturn:
+    """Reap whatever ends, tell the supervisor how the inmate ended, and stay until killed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+    while True:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            signal.pause()
+            continue
+        except InterruptedError:
+            continue
+        if pid == inmate:
+            with suppress(OSError):
+                channel.send(_STATUS.pack(status))

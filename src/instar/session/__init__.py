@@ -1,0 +1,1 @@
+"""One run from the outside: assembly, signals, baselines, results, and what a person says to it."""

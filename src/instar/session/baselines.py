@@ -1,0 +1,138 @@
+"""Control arms: a plain recipe of the lab, trained once with the whole budget, with no loop around it.
+
+The result is recorded as generation 1 without any gate, and says so; then it sits the same final exam.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from instar.contracts.errors import BadInput, LabError
+from instar.contracts.protocols import Lab, Reservation, TrainRequest
+from instar.contracts.records import Design, Generation, Limits, Outcome, OutcomeState
+from instar.contracts.settings import seconds, size
+from instar.executors.artefacts import take
+from instar.loop import Watcher, fill, finish, tell
+from instar.run import intake
+from instar.run.promotion import install
+from instar.run.state import Run, Task, with_founding_settings
+
+LOOP = "loop"
+_PERSIST_SECONDS = 5.0
+
+
+@runtime_checkable
+class PlainRecipes(Protocol):
+    """A lab that offers recipes without a loop, to compare with at equal CPU.
+
+    A design may hold the parameters `cpu_seconds` and `wall_seconds`: they are set to what the run may use, and the
+    training is to end itself before either is used up.
+    """
+
+    @property
+    def baselines(self) -> Mapping[str, Design]:
+        """Name of the arm -> its design."""
+        ...
+
+
+def recipe(lab: Lab, baseline: str) -> Design:
+    """Return the arm's design. Raises `BadInput` naming the arms that there are."""
+    offered = lab.baselines if isinstance(lab, PlainRecipes) else {}
+    if baseline not in offered:
+        raise BadInput(f"lab '{lab.name}': unknown arm '{baseline}'", f"Valid: {', '.join([LOOP, *offered])}.")
+    return offered[baseline]
+
+
+def run_baseline(run: Run, watch: Watcher) -> str:
+    """Train the founder and then the arm's recipe; return why it ended."""
+    while not run.generations:
+        fill(run)
+        if not _turn(run, watch):
+            return run.stopping or "nothing to do"
+    if len(run.generations) == 1 and not run.stopping:
+        _start(run)
+        while _turn(run, watch):
+            pass
+    tell(run, watch)
+    return run.stopping or "recipe trained"
+
+
+def _turn(run: Run, watch: Watcher) -> bool:
+    """Take in what has finished; return whether anything was under way. The time used is kept for a restart."""
+    run.commit()
+    tell(run, watch)
+    if not run.tasks:
+        return False
+    if run.elapsed - run.parts.archive.account().wall_seconds > _PERSIST_SECONDS:
+        run.parts.archive.record(wall_seconds=run.elapsed)
+    for outcome in run.parts.executor.wait(0.5):
+        finish(run, outcome)
+    return True
+
+
+def _start(run: Run) -> None:
+    """Submit the one long training."""
+    baseline, threads = run.settings.baseline, run.settings.workers
+    wall = max(1.0, run.time_left - run.closing_seconds)
+    design = _within(recipe(run.parts.lab, baseline), wall, _cpu_left(run, wall * threads))
+    limits = Limits(max(1.0, run.time_left), run.time_left * threads + 1.0, size(run.settings.trial_memory))
+    key = f"arm:{baseline}"
+    request = TrainRequest(key, design, run.seed("baseline", baseline), 1.0, None, limits, threads=threads)
+    job = run.parts.lab.train(request)
+    run.staged.reserve.append(Reservation(key, "improve", wall * threads))
+    run.commit()
+    run.tasks[key] = Task(job, f"the recipe '{baseline}'", _trained(run, baseline, design), run.clock())
+    run.parts.executor.submit(job)
+
+
+def _cpu_left(run: Run, most: float) -> float:
+    if run.settings.budget_cpu is None:
+        return most
+    return max(1.0, min(most, seconds(run.settings.budget_cpu) - run.usage.cpu_seconds))
+
+
+def _within(design: Design, wall_seconds: float, cpu_seconds: float) -> Design:
+    """Tell the design how much it may use, where it wants to know."""
+    allowed = {"wall_seconds": wall_seconds, "cpu_seconds": cpu_seconds}
+    known = {name: value for name, value in allowed.items() if name in design.parameters}
+    return replace(design, parameters=dict(design.parameters) | known)
+
+
+def _trained(run: Run, baseline: str, design: Design) -> Callable[[Outcome], None]:
+    """Return what follows from the training: generation 1, without a gate."""
+
+    def then(outcome: Outcome) -> None:
+        run.staged.settle[f"arm:{baseline}"] = outcome.usage
+        if outcome.state is not OutcomeState.DONE:
+            raise LabError(
+                f"lab '{run.parts.lab.name}': arm '{baseline}' was not trained: {outcome.reason}", "See why."
+            )
+        artefact = run.parts.scratch / "baseline"
+        take(outcome.output, artefact, run.parts.lab.artefact_files)
+        intake.seal(run.parts.lab, artefact, outcome.usage)
+        run.parts.lab.check(artefact)
+        _install(run, baseline, design, artefact)
+
+    return then
+
+
+def _install(run: Run, baseline: str, design: Design, artefact: Path) -> None:
+    generation = Generation(
+        number=1,
+        parent=0,
+        author=f"arm:{baseline}",
+        design=with_founding_settings(design, run.parts.builder),
+        artefact="",
+        metrics={},
+        estimates={},
+        promoted_at=time.time(),
+        run_seconds=run.elapsed,
+        run_cpu_seconds=run.usage.cpu_seconds,
+        ledger_index=-1,
+        why=f"the plain recipe '{baseline}', one training with the whole budget; no gate was asked",
+    )
+    install(run, generation, artefact)

@@ -1,0 +1,118 @@
+"""What a run's end is measured by: the last incumbent, and others, on fresh questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from instar.contracts.errors import ArchiveError, ArtefactError, InstarError, LedgerError
+from instar.contracts.protocols import QuestionSet, Reservation, Stage
+from instar.contracts.records import Limits, Outcome, Score
+from instar.exams.figures import figures
+from instar.executors.artefacts import digest_files, write_arrays
+from instar.loop import Watcher, finish, tell
+from instar.run.state import Run, Task
+
+_LEAST_SECONDS = 2.0  # that a final sitting gets although the budget is used up
+
+
+@dataclass
+class Evaluation:
+    """An exam outside the loop: its question set's seed, the scores by sitter, and why others have none."""
+
+    seed: int
+    question_set: QuestionSet
+    scores: dict[str, Score] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def final_exam(run: Run, watch: Watcher) -> dict[str, Any]:
+    """Let the incumbent, and the founder beside it, sit the report's exam; return the figures for `final`.
+
+    A sitting that fails is told under `problem`: it never costs the result of the run. Where archive or ledger fail,
+    the run is not over: the same command sits the exam again.
+    """
+    examinees = {"incumbent": run.artefact(run.incumbent)}
+    if run.incumbent.number > 0:
+        examinees["founder"] = run.artefact(run.generations[0])
+    try:
+        evaluation = examine(run, examinees, Stage.REPORT, watch)
+    except (ArchiveError, LedgerError):
+        raise
+    except InstarError as error:
+        return {"generation": run.incumbent.number, "problem": str(error), "questions": None, "founder": None}
+    found = {name: _shown(score, evaluation.seed) for name, score in evaluation.scores.items()}
+    return {
+        "generation": run.incumbent.number,
+        "problem": evaluation.problems.get("incumbent"),
+        **found.get("incumbent", {"questions": None}),
+        "founder": found.get("founder"),
+    }
+
+
+def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watcher) -> Evaluation:
+    """Evaluate several artefacts side by side on a fresh question set that depends on their digests in the ledger.
+
+    Args:
+        run: with no task under way.
+        examinees: name -> artefact.
+        stage: decides how many questions are set.
+        watch: shown the sittings while they last.
+    """
+    names = run.parts.lab.artefact_files
+    digests = {name: digest_files(path, names) for name, path in examinees.items()}
+    ledger = run.parts.ledger
+    commitment = {"kind": f"{stage.value} exam", "artefacts": digests}
+    receipt = ledger.append(f"{stage.value}:{ledger.root[:16]}", commitment, sync=True)
+    seed = run.parts.seal.seed(receipt.root, stage.value)
+    evaluation = Evaluation(seed, run.parts.lab.exam.set(seed, stage))
+    questions = run.scratch_file(stage.value)
+    write_arrays(questions, evaluation.question_set.questions, sync=False)
+    for name, artefact in examinees.items():
+        key = f"{stage.value}:{receipt.index}:{name}"
+        job = run.parts.lab.exam.evaluate(key, artefact, questions, _limits(run))
+        run.staged.reserve.append(Reservation(key, "examine", run.examine_seconds))
+        run.commit()
+        run.tasks[key] = Task(
+            job, f"{stage.value} exam: {name}", _marking(run, evaluation, name, artefact), run.clock()
+        )
+        run.parts.executor.submit(job)
+    while run.tasks:
+        for outcome in run.parts.executor.wait(0.5):
+            finish(run, outcome)
+        run.commit()
+        tell(run, watch)
+    questions.unlink(missing_ok=True)
+    return evaluation
+
+
+def _limits(run: Run) -> Limits:
+    """Return what a final sitting may use: the rest of the budget, and a moment at the least."""
+    wall = max(_LEAST_SECONDS, run.time_left)
+    return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
+
+
+def _marking(run: Run, evaluation: Evaluation, name: str, artefact: Path) -> Callable[[Outcome], None]:
+    def then(outcome: Outcome) -> None:
+        run.staged.settle[outcome.key] = outcome.usage
+        try:
+            evaluation.scores[name] = run.mark(evaluation.question_set, outcome, artefact)
+        except ArtefactError as error:
+            evaluation.problems[name] = f"{name} did not sit the exam: {error}"
+
+    return then
+
+
+def _shown(score: Score, seed: int) -> dict[str, Any]:
+    return {**figures(score, seed), "questions": int(score.values.size), "metrics": dict(score.metrics)}
+
+
+def _note(run: Run, final: Mapping[str, Any]) -> None:
+    """Give a baseline's generation the figures of its only exam."""
+    estimates = {name: figure for name, figure in final.items() if isinstance(figure, dict) and "status" in figure}
+    if run.incumbent.number and estimates:
+        run.generations[-1] = replace(run.incumbent, estimates=estimates, metrics=final["metrics"])
+        run.stage(run.generations[-1])
+        run.commit()

@@ -1,0 +1,120 @@
+"""A run's incidents for a person: list them, and put a cause on record where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.archive import open_archive, read_archive
+from instar.contracts.errors import BadInput
+from instar.contracts.oversight import Explanation, IncidentRecord
+from instar.contracts.protocols import Archive
+from instar.ledger import open_ledger
+from instar.ledger.statement import statement
+from instar.run.conduct import rates
+from instar.run.conduct.watch import Watch
+
+
+def listed(home: Path) -> dict[str, Any]:
+    """Return every incident of a run with its causes, how often they come up, and whether they pause the run.
+
+    Raises:
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    with read_archive(home / "archive.db") as archive:
+        watch, said = Watch.of(archive), list(archive.history(Explanation))
+    causes: dict[str, list[Explanation]] = {}
+    for explanation in said:
+        causes.setdefault(explanation.incident, []).append(explanation)
+    records = list(watch.records.values())
+    with_cause = sum(not watch.unexplained(record) for record in records)
+    growth = rates.trend(watch.by_generation())
+    return {
+        "run_directory": str(home.absolute()),
+        "incidents": [_described(n, record, causes.get(record.key, [])) for n, record in enumerate(records, 1)],
+        "explained_share": rates.explained(with_cause, len(records)).to_json(),
+        "rates": [
+            {"generation": number, "flagged_per_1000_jobs": rates.rate(block.flagged, block.jobs).to_json()}
+            for number, block in enumerate(watch.by_generation())
+        ],
+        "p_growth": None if growth is None else growth.p_growth,
+        "paused": watch.paused or None,
+    }
+
+
+def _described(number: int, record: IncidentRecord, said: list[Explanation]) -> dict[str, Any]:
+    seen = record.incident
+    return {
+        "id": number,
+        "job": record.job,
+        "task": record.task,
+        "generation": record.generation,
+        "proposal": record.proposal,
+        "trial": record.trial,
+        "kind": seen.kind,
+        "detail": seen.detail,
+        "count": seen.count,
+        "cause": seen.cause or None,
+        "explanations": [{"cause": one.cause, "author": one.author, "made_at": one.made_at} for one in said],
+    }
+
+
+def explain(home: Path, number: int, cause: str, author: str, now: float) -> None:
+    """Put a person's cause of an incident on record, beside what was said before; nothing is overwritten.
+
+    Args:
+        home: the run directory; no run may be at work there.
+        number: as `listed` counts, from 1.
+        cause: in a person's words.
+        author: who says so.
+        now: seconds since the epoch.
+
+    Raises:
+        BadInput: no such incident, or no cause is given.
+        ArchiveError: the run is at work, or its archive cannot be written.
+    """
+    if not cause.strip():
+        raise BadInput("an explanation without words explains nothing", 'Write --explain ID "the cause".')
+    with read_archive(home / "archive.db") as archive:
+        identity = archive.identity
+    with open_archive(home / "archive.db", identity) as archive:
+        fact = Explanation(_next(archive), _find(archive, number).key, cause.strip(), author, now)
+        archive.record([fact])
+        said = statement(fact)
+        if said is not None:
+            with open_ledger(home / "ledger") as ledger:
+                ledger.append(*said, sync=True)
+
+
+def _next(archive: Archive) -> int:
+    return 1 + max((explanation.number for explanation in archive.history(Explanation)), default=0)
+
+
+def _find(archive: Archive, number: int) -> IncidentRecord:
+    records = list(archive.history(IncidentRecord))
+    if not 1 <= number <= len(records):
+        there = f"There are 1 to {len(records)}." if records else "There is none."
+        raise BadInput(f"no incident {number}", f"{there} See `instar incidents`.")
+    return records[number - 1]
+
+
+def words(found: Mapping[str, Any]) -> str:
+    """Return the list for people, one line an incident."""
+    lines = [_line(incident) for incident in found["incidents"]] or ["no incident is on record"]
+    share = found["explained_share"]
+    if share["value"] is not None:
+        lines.append(f"explained    {share['value']:.0%} ({share['low']:.0%} to {share['high']:.0%})")
+    if found["p_growth"] is not None:
+        lines.append(f"growth       p = {found['p_growth']:.3g} that a rate that does not grow looks so")
+    if found["paused"]:
+        lines.append(f"PAUSED       {found['paused']}")
+    return "\n".join(lines)
+
+
+def _line(incident: Mapping[str, Any]) -> str:
+    said = [f"{one['cause']} ({one['author']})" for one in incident["explanations"]]
+    cause = "; ".join(([incident["cause"]] if incident["cause"] else []) + said) or "UNEXPLAINED"
+    times = f" x {incident['count']}" if incident["count"] != 1 else ""
+    place = f"gen {incident['generation']:<3d} {incident['task']} ({incident['job']})"
+    return f"{incident['id']:>4d} {place}: {incident['kind']}{times}: {incident['detail']} | {cause}"

@@ -1,0 +1,135 @@
+"""Puts results into words for `status`, `generations`, `solve` and `lab list`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instar.contracts import plugins
+from instar.contracts.errors import InstarError
+from instar.report.narration import clock_time, estimate
+from instar.run.parts import manifest_of
+from instar.sandbox import UNSAFE
+from instar.session import person
+
+
+def status(result: Mapping[str, Any]) -> str:
+    """Return where a run stands, in a few lines."""
+    settings, cost = result["settings"], result["cost"]
+    options = "".join(f" {key} {value}" for key, value in settings["options"].items())
+    trials = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["trials"].items())
+    reason = f" ({result['reason']})" if result["reason"] else ""
+    lines = [
+        f"{result['lab']}{options}, seed {settings['seed']}, builder {settings['builder']}, arm {settings['baseline']}",
+        f"status       {result['status']}{reason}",
+        f"directory    {result['run_directory']}",
+        f"cost         {clock_time(cost['wall_seconds'])} wall, {clock_time(cost['cpu_seconds'])} CPU",
+        f"trials       {trials or 'none yet'}",
+        f"experience   {result['experience']['kept']:,} of {result['experience']['attempts']:,} attempts kept",
+    ]
+    lines += [f"conduct      {incidents(result['incidents'])}"]
+    if settings.get("unsafe_no_sandbox"):
+        lines.append(f"WARNING      {UNSAFE}")
+    if result["queries"]:
+        queries = result["queries"]
+        lines.append(
+            f"looks        {queries['spent']} of {queries['budget']} at a fixed pool of {queries['pool']} questions"
+        )
+    if result["slots_busy_share"] is not None:
+        lines.append(f"slots busy   {result['slots_busy_share']:.1%}, Instar's own cost {_share(result)}")
+    lines += [_final(result["final"])] if result["final"] else []
+    if result["status"] != "done":
+        lines += person.open_lines(result["autonomy"], Path(result["run_directory"]))
+    return "\n".join([*lines, "", generations(result, newest=8)])
+
+
+def incidents(found: Mapping[str, Any]) -> str:
+    """Return the run's incidents in one line."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["by_kind"].items())
+    paused = f"; PAUSED: {found['paused']}" if found["paused"] else ""
+    said = f"{kinds}; {found['unexplained']} unexplained" if kinds else "no incident"
+    return f"{said} in {found['jobs']:,} jobs{paused}"
+
+
+def _share(result: Mapping[str, Any]) -> str:
+    share, startup = result["loop_overhead_share"], result["startup_cpu_seconds"]
+    if share is None or startup is None:
+        return "not measured"
+    return f"{share:.2%} of the slots' time, {startup:.1f} CPU s of it before the loop began"
+
+
+def _final(final: Mapping[str, Any]) -> str:
+    if final["problem"]:
+        return f"final exam   none: {final['problem']}"
+    shown = "; ".join(f"{name.replace('_', ' ')} {estimate(final[name])}" for name in _FIGURES if name in final)
+    return f"final exam   generation {final['generation']}, {final['questions']} questions: {shown}"
+
+
+_FIGURES = ("metric", "solved", "horizon_50", "horizon_80")
+
+
+def generations(result: Mapping[str, Any], newest: int | None = None) -> str:
+    """Return the line of generations as a table, oldest first."""
+    rows = [
+        [
+            str(generation["number"]),
+            "-" if generation["parent"] is None else str(generation["parent"]),
+            generation["author"],
+            generation["design"][:10],
+            estimate(generation["estimates"].get("metric")),
+            estimate(generation["horizon_50"]),
+            clock_time(generation["run_seconds"]),
+        ]
+        for generation in result["generations"][-(newest or 0) :]
+    ]
+    if not rows:
+        return "no generation yet"
+    return _table(["gen", "parent", "author", "design", "metric", "horizon 50 %", "at"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def solution(found: Mapping[str, Any]) -> str:
+    """Return a verified solution in words."""
+    author = f"generation {found['generation']}"
+    if not found["solved"]:
+        return f"{author} did not solve it"
+    rest = [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in found.items() if key not in _SAID]
+    return "\n".join([f"solved by {author}, and verified", *rest])
+
+
+_SAID = ("generation", "solved")
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else "unknown" if value is None else str(value)
+
+
+def installed_labs() -> list[dict[str, Any]]:
+    """Return every installed lab with its summary and options; a broken plugin says what it lacks."""
+    return [_lab(name) for name in plugins.names("labs")]
+
+
+def _lab(name: str) -> dict[str, Any]:
+    try:
+        manifest = manifest_of(name)
+    except InstarError as error:
+        return {"name": name, "summary": "", "options": {}, "problem": str(error)}
+    if manifest is None:
+        return {"name": name, "summary": "", "options": {}, "problem": None}
+    return {"name": name, "summary": manifest.summary, "options": dict(manifest.options), "problem": None}
+
+
+def labs(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the labs in words."""
+    return "\n".join(line for lab in found for line in _lab_lines(lab)) or "no lab is installed"
+
+
+def _lab_lines(lab: Mapping[str, Any]) -> list[str]:
+    options = [f"  --{key} {'|'.join(values)}   (default {values[0]})" for key, values in lab["options"].items()]
+    return [f"{lab['name']:<12} {lab['problem'] or lab['summary']}".rstrip(), *options]

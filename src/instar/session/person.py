@@ -1,0 +1,242 @@
+"""What a person says to a run from outside, while it is going on or between two of its lives.
+
+The conductor is the archive's only writer: these commands read the archive, refuse what can't be meant, and leave a
+message in the run directory.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instar.archive import read_archive
+from instar.builders import human, mailbox
+from instar.contracts.errors import BadInput
+from instar.contracts.oversight import Answer, Approval, Holder, Right
+from instar.contracts.protocols import Archive, Lab, SelfTeaching
+from instar.contracts.records import Experience, Forecast, Generation
+from instar.contracts.settings import Settings
+from instar.contracts.space import Choice, Integer, Real, Value
+from instar.report import dependence
+from instar.run import climbing, decisions
+from instar.run import rights as autonomy
+from instar.run.parts import lab_of
+from instar.session import result
+
+_MOST_FILE = 2**20  # bytes
+
+
+def answer(home: Path, number: int, given: Answer, why: str) -> dict[str, Any]:
+    """Leave the answer to an open question.
+
+    Raises:
+        BadInput: there is no such question, it is answered, or lapsed; it wants another command; the run is over; or
+            a refusal without a reason.
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    if given is Answer.REJECTED and not why.strip():
+        raise BadInput("a refusal needs a reason", 'Write --why "the reason".')
+    with read_archive(home / "archive.db") as archive:
+        question = _find(archive, home, number)
+    _demand_life(home)
+    message = {"question": number, "answer": given.value, "said": why.strip()}
+    try:
+        mailbox.drop(decisions.box_of(home), message | _signed(), f"answer-{number:08d}")
+    except FileExistsError:
+        raise BadInput(
+            f"question {number} was answered already", "The run takes the answer up as it goes on."
+        ) from None
+    return {"run_directory": str(home.absolute()), "question": number, "right": question.right.value,
+            "subject": question.subject, "answer": given.value}  # fmt: skip
+
+
+def goal(home: Path, name: str) -> dict[str, Any]:
+    """Leave the name of the goal that is to be pushed from now on.
+
+    Raises:
+        BadInput: goals are the machine's, the lab has none to choose from or not this one, or the run is over.
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    with read_archive(home / "archive.db") as archive:
+        _demand_right(archive, Right.GOAL)
+        offered = _goals(archive, lab_of(archive.identity))
+    if name not in offered:
+        raise BadInput(f"no goal '{name}' is on offer", f"There are: {', '.join(offered)}.")
+    _demand_life(home)
+    mailbox.drop(decisions.box_of(home), {"goal": name} | _signed())
+    return {"run_directory": str(home.absolute()), "goal": name}
+
+
+def propose(
+    home: Path, settings: Sequence[str], files: Sequence[str], forecast: str | None, why: str
+) -> dict[str, Any]:
+    """Leave a design to be tried, as it differs from the incumbent's.
+
+    Args:
+        home: the run directory.
+        settings: NAME=VALUE for parameters of the lab.
+        files: paths of files that stand in for those of the same name, or NAME=PATH.
+        forecast: "p,mean,deviation" as in `records.Forecast`.
+        why: in the person's words.
+
+    Raises:
+        BadInput: what is given is not in the lab's space, or no builder of this run takes a person's proposals.
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    with read_archive(home / "archive.db") as archive:
+        _demand_queue(archive)
+        lab, incumbent = lab_of(archive.identity), _incumbent(archive)
+    base = incumbent.design if incumbent else lab.seed_design()
+    space = lab.design_space()
+    told = dict(_setting(one, space.ranges) for one in settings)
+    texts = dict(_file(one) for one in files)
+    design = human.changed(base, base.lab, space, told, texts)
+    message = {"set": told, "files": texts, "forecast": _forecast(forecast), "why": why.strip()}
+    _demand_life(home)
+    name = mailbox.drop(human.box_of(home / "builders" / autonomy.HUMAN), message | _signed())
+    parameters = {key: value for key, value in design.parameters.items() if key in space.ranges}
+    return {"run_directory": str(home.absolute()), "proposal": name, "parameters": parameters, "files": list(texts)}
+
+
+def standing(home: Path, settings: Settings) -> dict[str, Any]:
+    """Return the figures of a run's autonomy, and what is missing for the next rung.
+
+    Raises:
+        ArchiveError: there is no run in `home`, or it cannot be read.
+    """
+    with read_archive(home / "archive.db") as archive:
+        found = dependence.figures(archive)
+        rights = {Right(right): Holder(holder) for right, holder in found["rights"].items()}
+        upwards = climbing.missing(archive, lab_of(archive.identity), settings.climb, rights)
+    return {"run_directory": str(home.absolute()), **found, "next_rung": upwards}
+
+
+def words(found: Mapping[str, Any], home: Path) -> str:
+    """Return what `standing` found, for people."""
+    lines = [dependence.words(found), *open_lines(found, home)]
+    upwards = found["next_rung"]
+    if upwards is None:
+        return "\n".join([*lines, "next rung    none: nothing is left to hand over"])
+    verdict = "may be climbed" if upwards["may_climb"] else "may not be climbed yet"
+    lines.append(f"next rung    {upwards['rung']}, {upwards['name']} (gives {', '.join(upwards['gives'])}): {verdict}")
+    lines += [f"  {'yes' if one['held'] else 'NO ':<4} {one['name']}: {one['said']}" for one in upwards["evidence"]]
+    return "\n".join(lines)
+
+
+def open_lines(found: Mapping[str, Any], home: Path) -> list[str]:
+    """Return one line for every open question, with the commands that answer it."""
+    questions = (
+        Approval(one["question"], Right(one["right"]), one["subject"], one["asked_at"]) for one in found["waiting"]
+    )
+    return [autonomy.waiting_line(question, home) for question in questions]
+
+
+# --- what can't be meant --------------------------------------------------------------------------------------------
+
+
+def _signed() -> dict[str, Any]:
+    return {"who": getpass.getuser(), "made_at": time.time()}
+
+
+def _demand_life(home: Path) -> None:
+    """Raise `BadInput` where the run is over: nobody would take a message up."""
+    found = result.read(home)
+    if found["status"] == result.DONE:
+        raise BadInput(
+            f"the run in {home} is over ({found['reason']})",
+            "Begin it again with a larger --budget or --generations, then repeat this.",
+        )
+
+
+def _demand_right(archive: Archive, right: Right) -> None:
+    kept = autonomy.newest(archive)
+    if kept is None or kept.rights[right] != Holder.PERSON:
+        raise BadInput(
+            f"'{right}' is the machine's to decide in this run", f'Resume it with [rights] {right} = "person".'
+        )
+
+
+def _demand_queue(archive: Archive) -> None:
+    builder, kept = str(archive.identity["builder"]), autonomy.newest(archive)
+    if kept is not None and kept.rights[Right.PROPOSE] == Holder.PERSON:
+        return
+    if autonomy.HUMAN not in builder.replace(":", ",").split(","):
+        raise BadInput(
+            f"no builder of this run takes a person's proposals: it was begun with --builder {builder}",
+            "Resume it with --rung 0, or begin one with --builder human or panel:human,...",
+        )
+
+
+def _find(archive: Archive, home: Path, number: int) -> Approval:
+    """Return the open question of this number. Raises `BadInput` where it can't be answered (any more)."""
+    approvals = list(archive.history(Approval))
+    approval = next((one for one in approvals if one.number == number), None)
+    if approval is None:
+        known = ", ".join(str(one.number) for one in approvals if one.answer is Answer.OPEN) or "none"
+        raise BadInput(f"no question {number} in {home}", f"Open questions: {known}. See `instar status`.")
+    if approval.answer is Answer.LAPSED:
+        raise BadInput(f"question {number} no longer exists: {approval.said}", "See `instar status` for what is open.")
+    if approval.answer is not Answer.OPEN:
+        raise BadInput(f"question {number} was {approval.answer} already, by {approval.who}", "It is decided once.")
+    if approval.right in (Right.GOAL, Right.PROPOSE):
+        raise BadInput(
+            f"question {number} is no yes or no: {autonomy.question(approval)}",
+            f"Write `{autonomy.commands(approval, home)[0]}`.",
+        )
+    return approval
+
+
+def _incumbent(archive: Archive) -> Generation | None:
+    return max(archive.history(Generation), key=lambda generation: generation.number, default=None)
+
+
+def _goals(archive: Archive, lab: Lab) -> list[str]:
+    if not isinstance(lab, SelfTeaching):
+        raise BadInput(f"lab '{lab.name}' has no goals to choose from", "It pushes its metric, whatever is said.")
+    incumbent = _incumbent(archive)
+    design = incumbent.design if incumbent else lab.seed_design()
+    return [goal.name for goal in lab.goals(design, list(archive.history(Experience)))]
+
+
+def _setting(text: str, ranges: Mapping[str, Real | Integer | Choice]) -> tuple[str, Value]:
+    """Read NAME=VALUE as its range wants it."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set {text}: not NAME=VALUE", f"Parameters: {', '.join(ranges)}.")
+    allowed = ranges.get(name)
+    try:
+        if isinstance(allowed, Integer):
+            return name, int(value)
+        if isinstance(allowed, Real):
+            return name, float(value)
+    except ValueError:
+        raise BadInput(f"--set {text}: '{value}' is no number", "Give one.") from None
+    if isinstance(allowed, Choice):
+        return name, next((option for option in allowed.options if str(option) == value), value)
+    return name, value
+
+
+def _file(text: str) -> tuple[str, str]:
+    """Read a file that stands in for one of the design's, as PATH or NAME=PATH."""
+    name, equals, place = text.partition("=")
+    path = Path(place if equals else text)
+    try:
+        if path.stat().st_size > _MOST_FILE:
+            raise BadInput(f"{path}: larger than {_MOST_FILE} bytes", "A design's files are source texts.")
+        return (name if equals else path.name), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as text ({error})", "Check the path.") from None
+
+
+def _forecast(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        p_better, mean, deviation = map(float, text.split(","))
+        Forecast(p_better, mean, deviation)
+    except ValueError as error:
+        raise BadInput(f"--forecast {text}: {error}", "Write P,MEAN,DEVIATION, such as 0.6,0.42,0.05.") from None
+    return [p_better, mean, deviation]

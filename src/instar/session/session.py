@@ -1,0 +1,312 @@
+"""One `instar run` from the outside: open, resume, run the loop, sit the final exam, keep the result, close."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from instar.archive.diagnosis import diagnosed
+from instar.contracts.errors import ArtefactError, BadInput, LabError
+from instar.contracts.protocols import Fact, Instructing, Reservation
+from instar.contracts.records import Usage
+from instar.contracts.settings import seconds
+from instar.exams import selftest
+from instar.executors.artefacts import write_json
+from instar.executors.scratch import remove_scratch
+from instar.loop import Watcher, run_loop
+from instar.report.journal import Journal
+from instar.run import climbing
+from instar.run.conduct.watch import PAUSED
+from instar.run.resume import resume
+from instar.run.state import Run
+from instar.sandbox import UNSAFE
+from instar.session import assembly, baselines, result
+from instar.session.assembly import Plan
+from instar.session.final_exam import _note, final_exam
+from instar.session.meter import Meter, slots_busy_share
+from instar.studies import traits
+
+_TRAITS_SHARE = 0.1  # of the budget, before the loop begins
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class View(Protocol):
+    """What shows a run to a person."""
+
+    def watch(self, run: Run, facts: Sequence[Fact]) -> None:
+        """Take in what was recorded, and show it."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        ...
+
+    def close(self) -> None:
+        """Give back the terminal. Safe to call twice."""
+        ...
+
+
+def carry_out(plan: Plan, view: View, meter: Meter, acknowledged: str | None = None) -> dict[str, Any]:
+    """Run, resume, or find already done; return the result object.
+
+    Args:
+        plan: what to run (see `assemble.plan`).
+        view: for the person who looks on.
+        meter: made at the command's very beginning.
+        acknowledged: why a run that was paused for its conduct may go on, in a person's words.
+
+    Raises:
+        InstarError: whatever a person can mend, in one line.
+    """
+    allowed = result.limits(plan.settings)
+    with disk_faults(plan.home):
+        earlier = result.finished(plan.home, plan.identity, allowed)
+        if earlier is not None:
+            view.say(
+                f"This run is complete ({earlier['reason']}): nothing was run. "
+                "Give a larger --budget to go on, or another --home to start anew."
+            )
+            return earlier
+        assembly.check_sandbox(plan.settings)
+        view.say(terms(plan))
+        ending = _live(plan, view, meter, acknowledged)
+        return result.write(plan.home, replace(ending, limits=allowed))
+
+
+def terms(plan: Plan) -> str:
+    """State what the run may use, before it starts."""
+    settings = plan.settings
+    wall = seconds(settings.budget)
+    cpu = settings.budget_cpu or f"{wall * settings.workers / 60:.3g} min at most"
+    goal = f"; ends at generation {settings.generations}" if settings.generations else ""
+    warning = f"WARNING: {UNSAFE}\n" if settings.unsafe_no_sandbox else ""
+    from instar.run import rights
+
+    if settings.rung is not None or settings.rights:
+        warning += f"Autonomy: {rights.in_words(rights.chosen(settings))}.\n"
+    return warning + (
+        f"Budget: {settings.budget} of wall time on {settings.workers} workers (CPU: {cpu}), "
+        f"disk {settings.budget_disk}, memory {settings.trial_memory} a trial{goal}.\n"
+        f"Run directory: {plan.home}. Ctrl-C once: finish what was begun; twice: stop at once. "
+        "The same command resumes."
+    )
+
+
+@contextmanager
+def disk_faults(home: Path) -> Iterator[None]:
+    """Turn a read-only, full or failing disk under the run directory into one line; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        with diagnosed(Path(error.filename if isinstance(error.filename, str) else home)):
+            raise
+
+
+def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
+    """Live one life of the run."""
+    with Brake() as brake, assembly.opened(plan) as run:
+        brake.run = run
+        try:
+            ending = _through(plan, run, view, meter, acknowledged)
+        except KeyboardInterrupt:
+            return result.Ending(result.INTERRUPTED, "interrupted")
+        finally:
+            view.close()
+    if ending.status == result.DONE:
+        remove_scratch(run.parts.scratch)
+    return ending
+
+
+def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
+    """Resume, run and examine; take the measures before the executor is closed."""
+    selftest.demand(run.parts.lab)  # while the executor is still starting
+    used_before = run.usage.cpu_seconds
+    climbing.admit(run)
+    result.forget(run.parts.home)
+    from instar.report.progress import ProgressFigure
+    from instar.report.tsv import NAME, ResultsTable
+
+    home = run.parts.home
+    # The figure is drawn a last time when it closes.
+    with closing(ProgressFigure(home, view.say)) as figure, closing(SparedJournal(home, view.say)) as journal:
+        table = ResultsTable(home)
+        watchers = [journal.watch, spared(table.watch, home / NAME, view.say), figure.watch, view.watch]
+        watch = all_of([*watchers, *_logbook(run, view)])
+        resume(run)
+        if acknowledged is not None:
+            acknowledge(run, acknowledged)
+        if not run.conduct.paused and assembly.wants_traits(plan):
+            measure_trait(run, view)
+        startup = meter.own_cpu_seconds
+        go = run_loop if run.settings.baseline == baselines.LOOP else baselines.run_baseline
+        reason = "" if run.conduct.paused else go(run, watch)
+        final = final_exam(run, watch) if run.generations and not run.conduct.paused else None
+        if run.conduct.paused:
+            reason = f"{PAUSED}: {run.conduct.paused}"
+        busy = slots_busy_share(run.parts.executor)
+        if run.settings.baseline != baselines.LOOP and final is not None:
+            _note(run, final)
+        here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
+        journal.close(reason)
+        with suppress(OSError):
+            table.mend(run)
+        own = meter.own_cpu_seconds - here
+        overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
+    return result.Ending(
+        status=PAUSED if run.conduct.paused else result.INTERRUPTED if reason == "interrupted" else result.DONE,
+        reason=reason,
+        slots_busy_share=busy,
+        loop_overhead_share=overhead,
+        conductor_cpu_seconds=own,
+        startup_cpu_seconds=startup,
+        drawing_cpu_seconds=figure.cpu_seconds,
+        final=final,
+    )
+
+
+def _logbook(run: Run, view: View) -> list[Watcher]:
+    """Return what keeps the log that a lab's own program asks for, where it has one."""
+    from instar.report import logbook
+
+    lab, home = run.parts.lab, run.parts.home
+    if not isinstance(lab, Instructing) or not lab.program:
+        return []
+    book = logbook.Logbook(home, run.parts.lab.metric.headline, lab.value_of)
+    return [spared(book.watch, home / logbook.NAME, view.say)]
+
+
+def measure_trait(run: Run, view: View) -> None:
+    """Measure the trait's reproduction number once in a run, in a share of its budget; the gate reads what is left.
+
+    A measurement that fails leaves nothing, so that the gate lets nothing pass and the next life tries again.
+    """
+    place = run.parts.home / assembly.TRAITS
+    if place.exists() or run.settings.baseline != baselines.LOOP:
+        return
+    plan = traits.Plan(
+        feedback=run.settings.feedback,
+        budget_seconds=_TRAITS_SHARE * max(0.0, run.time_left),
+        seed=run.settings.seed,
+        workers=run.settings.workers,
+    )
+    key = f"traits{run.life}"
+    run.staged.reserve.append(Reservation(key, "safety", plan.budget_seconds))
+    try:
+        found = traits.measure(run.parts.lab, plan, run.settings.executor, view.say)
+    except (LabError, ArtefactError) as error:
+        view.say(f"traits: not measured, so nothing will be promoted: {error}")
+        return
+    cost = Usage(found["cost"]["cpu_seconds"], found["cost"]["wall_seconds"])
+    run.usage += cost
+    run.staged.settle[key] = cost
+    run.commit()
+    write_json(place, found)
+    said = {"kind": "traits", "below_1": found["below_1"], "words": found["said"]}
+    run.parts.ledger.append("traits", said, sync=True)
+    view.say(f"traits: {found['said']}")
+
+
+def acknowledge(run: Run, why: str) -> None:
+    """Put on record that a person has looked at what paused the run, and let it go on.
+
+    Raises:
+        BadInput: no reason is given, or nothing has paused the run.
+    """
+    if not why.strip():
+        raise BadInput("an acknowledgement needs a reason", 'Write --acknowledge-incidents "why it may go on".')
+    if not run.conduct.paused:
+        raise BadInput("this run is not paused for its conduct", "Leave out --acknowledge-incidents.")
+    run.stage(run.conduct.acknowledge(why.strip(), getpass.getuser(), time.time()))
+    run.commit()
+
+
+def all_of(watchers: Sequence[Watcher]) -> Watcher:
+    """Return one watcher that tells all."""
+
+    def watch(run: Run, facts: Sequence[Fact]) -> None:
+        for watcher in watchers:
+            watcher(run, facts)
+
+    return watch
+
+
+def spared(watch: Watcher, path: Path, say: Callable[[str], None]) -> Watcher:
+    """Return a watcher that ends, and says so, where the disk fails: its file is for eyes only."""
+    given_up = False
+
+    def spare(run: Run, facts: Sequence[Fact]) -> None:
+        nonlocal given_up
+        if given_up:
+            return
+        try:
+            watch(run, facts)
+        except OSError as error:
+            given_up = True
+            say(f"{path} is no longer written ({error.strerror or error}). The run goes on; the archive is the record.")
+
+    return spare
+
+
+class SparedJournal:
+    """The run's log for machines, as long as the disk lets it be written."""
+
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
+        self._journal: Journal | None = None
+
+        def begin(run: Run, facts: Sequence[Fact]) -> None:
+            if self._journal is None:
+                self._journal = Journal(home)
+            self._journal.watch(run, facts)
+
+        self.watch = spared(begin, home / "logs" / "run.jsonl", say)
+
+    def close(self, why: str = "") -> None:
+        """Note the end of this life. Safe to call twice."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            with suppress(OSError):  # told already, or of no use to anyone any more
+                journal.close(why)
+
+
+class Brake:
+    """Ctrl-C (or SIGTERM): the first lets the run finish what it began, the second stops it at once.
+
+    Attributes:
+        run: what to stop; until it is there, the first stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self._pulled = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Brake:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._pull)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pull(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._pulled or self.run is None:
+            for other in self._before:
+                signal.signal(other, signal.SIG_IGN)  # closing takes a second; it is not to be cut short
+            raise KeyboardInterrupt
+        self._pulled = True
+        self.run.stopping = self.run.stopping or "interrupted"
+
+
+# --- the final exam -------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Questions asked of runs, each with a figure as its answer."""

@@ -1,0 +1,145 @@
+"""The honest controls: whoever does nothing wrong must pass every layer without an incident.
+
+A defence that stops everybody proves nothing, so the share of honest ones that were stopped is a figure too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from instar.contracts import plugins
+from instar.contracts.errors import BadInput, InstarError, MissingPart
+from instar.contracts.protocols import CollectRequest, Lab, SelfTeaching, Stage, TaskSetting, TrainRequest
+from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
+from instar.executors.artefacts import read_arrays, take, write_arrays
+from instar.testing.redteam import judges, readers
+from instar.testing.redteam.attack import INSIDE, Range
+
+JOBS = 40  # small ones; with torch a third of them computes with it
+LABS = ("tiles", "digits")  # of which those that are installed train and sit
+_LIMITS = Limits(60.0, 60.0, 2**31)
+_EFFORT = 0.05  # share of a full training
+_DEADLINE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """One honest candidate: whether everything let it pass, and if not, what stopped it."""
+
+    name: str
+    passed: bool
+    said: str = ""
+
+
+def preload() -> tuple[str, ...]:
+    """Return what the fork server must import for the controls."""
+    return ("torch",) if importlib.util.find_spec("torch") else ()
+
+
+def controls(range_: Range) -> Iterator[Control]:
+    """Let honest jobs, files, evidence and labs through every layer."""
+    yield Control("weights", readers.honest(range_.fresh("honest")), "they were not read")
+    yield Control("evidence", judges.honest(), "a gate refused it")
+    yield from _jobs(range_)
+    for name in LABS:
+        try:
+            lab = plugins.find("labs", name)({})
+        except (BadInput, MissingPart):  # not installed, or not wholly
+            continue
+        yield from _lab(range_, lab)
+
+
+def _jobs(range_: Range) -> Iterator[Control]:
+    """Run the small jobs, all at once."""
+    torch = bool(preload())
+    jobs = [_job(number, torch) for number in range(JOBS)]
+    for job in jobs:
+        range_.executor.submit(job)
+    for outcome in _outcomes(range_, len(jobs)):
+        said = _fault(range_, outcome, ("result",))
+        yield Control(f"job {outcome.key}", not said, said)
+
+
+def _job(number: int, torch: bool) -> Job:
+    """Describe one: of three, two work with NumPy and files and one with torch, at one thread or two."""
+    key, threads = f"honest-{number}", 1 + number % 2
+    if torch and number % 3 == 0:
+        payload = {"seed": number, "threads": threads}
+        return Job(key, SandboxKind.TRAINING, f"{INSIDE}:compute_honestly", payload, {}, _LIMITS, threads)
+    plain = {"seed": number, "subprocess": number % 4 == 1}
+    return Job(key, SandboxKind.TRAINING, f"{INSIDE}:work_honestly", plain, {}, _LIMITS)
+
+
+def _outcomes(range_: Range, count: int) -> Iterator[Outcome]:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while count:
+        found = range_.executor.wait(max(0.0, deadline - time.monotonic()))
+        if not found:
+            raise InstarError(f"{count} honest jobs do not end", "This is a bug in the executor.")
+        count -= len(found)
+        yield from found
+
+
+def _fault(range_: Range, outcome: Outcome, files: tuple[str, ...]) -> str:
+    """Say what stopped an honest job, or return ''; its files are taken as the conductor takes them."""
+    incidents = ", ".join(f"{incident.kind}: {incident.detail}" for incident in outcome.incidents)
+    if outcome.state is not OutcomeState.DONE or incidents:
+        return f"{outcome.state.value} {outcome.reason} {incidents}".strip()
+    try:
+        take(outcome.output, range_.fresh("honest") / "taken", files)
+    except InstarError as error:
+        return str(error)
+    return ""
+
+
+def _lab(range_: Range, lab: Lab) -> Iterator[Control]:
+    """Let an installed lab found, collect, train a little, and sit, as a run does."""
+    place, said = range_.fresh(f"lab-{lab.name}"), ""
+    try:
+        founder = _trained(range_, lab, TrainRequest("honest-found", lab.seed_design(), 1, 0.0, None, _LIMITS), place)
+        files = _collected(range_, lab, founder, place)
+        request = TrainRequest("honest-train", lab.seed_design(), 2, _EFFORT, founder, _LIMITS, files)
+        child = _trained(range_, lab, request, place)
+        for artefact in (founder, child):
+            question_set = lab.exam.set(3, Stage.SCREEN)
+            questions = place / f"questions-{artefact.name}.safetensors"
+            write_arrays(questions, question_set.questions, sync=False)
+            job = lab.exam.evaluate(f"honest-sit-{artefact.name}", artefact, questions, _LIMITS)
+            lab.exam.mark(question_set, read_arrays(_output(range_, job) / "answers.safetensors"))
+    except InstarError as error:
+        said = str(error)
+    yield Control(f"lab {lab.name}", not said, said)
+
+
+def _trained(range_: Range, lab: Lab, request: TrainRequest, place: Path) -> Path:
+    artefact = place / request.key
+    take(_output(range_, lab.train(request)), artefact, lab.artefact_files)
+    lab.check(artefact)
+    return artefact
+
+
+def _collected(range_: Range, lab: Lab, maker: Path, place: Path) -> tuple[Path, ...]:
+    """Let the founder make experience where the lab teaches itself."""
+    if not isinstance(lab, SelfTeaching):
+        return ()
+    design = lab.seed_design()
+    request = CollectRequest("honest-collect", design, maker, 0, lab.goals(design, ())[0], 4, _LIMITS)
+    if isinstance(lab, TaskSetting):
+        write_arrays(place / "tasks.safetensors", lab.tasks(request), sync=False)
+        request = replace(request, tasks=place / "tasks.safetensors")
+    kept, _ = lab.verify(request, read_arrays(_output(range_, lab.collect(request)) / "answers.safetensors"))
+    write_arrays(place / "experience.safetensors", kept, sync=False)
+    return (place / "experience.safetensors",)
+
+
+def _output(range_: Range, job: Job) -> Path:
+    """Run one honest job. Raises `InstarError` where anything stops it, an incident too."""
+    range_.executor.submit(job)
+    (outcome,) = _outcomes(range_, 1)
+    if outcome.state is not OutcomeState.DONE or outcome.incidents:
+        raise InstarError(f"{job.key}: {outcome.reason or outcome.state.value} {outcome.incidents or ''}", "Honest.")
+    return outcome.output

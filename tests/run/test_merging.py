@@ -1,0 +1,64 @@
+"""The average of a finalist's replicas stands for the candidate if, and only if, the screen says that it is better."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instar.archive import read_archive
+from instar.contracts.protocols import Merging, Verdict
+from instar.contracts.records import Trial
+from instar.executors.artefacts import read_arrays
+from instar.run.state import Run
+from tests.rig import Rig
+from tests.toys import MergingToyLab, ToyLab
+
+
+def skill(directory: Path) -> float:
+    return float(read_arrays(directory / "model.safetensors")["skill"][0])
+
+
+def committed(home: Path) -> list[dict]:
+    lines = map(json.loads, (home / "ledger" / "chain.jsonl").read_text().splitlines())
+    return [line["statement"] for line in lines if line["statement"]["kind"] == "candidate"]
+
+
+def promoted(home: Path, run: Run) -> dict:
+    """Return the commitment to the candidate that was promoted: an exam before it may have gone otherwise, by luck."""
+    return next(one for one in committed(home) if run.incumbent.artefact in one["artefacts"])
+
+
+def test_labs_say_by_their_type_whether_they_merge() -> None:
+    assert isinstance(MergingToyLab(), Merging)
+    assert not isinstance(ToyLab(), Merging)
+
+
+def test_a_better_average_is_examined_and_promoted(tmp_path: Path) -> None:
+    run, _ = Rig(tmp_path, MergingToyLab(bonus=8.0), {"generations": 1}).play()
+    statement = promoted(tmp_path, run)
+    assert statement["successor"] == "merged"
+    assert len(statement["artefacts"]) == run.settings.replicas + 1
+    assert run.incumbent.artefact == statement["artefacts"][-1]
+    assert skill(run.artefact(run.incumbent)) > skill(run.artefact(run.generations[0])) + 8.0
+
+
+def test_a_worse_average_is_left_behind(tmp_path: Path) -> None:
+    run, _ = Rig(tmp_path, MergingToyLab(bonus=-8.0), {"generations": 1}).play()
+    statement = promoted(tmp_path, run)
+    assert statement["successor"].startswith("seed ")
+    assert len(statement["artefacts"]) == run.settings.replicas
+
+
+def test_merging_is_accounted_for_and_leaves_nothing_open(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, MergingToyLab(), {"generations": 2})
+    rig.play()
+    archive = read_archive(tmp_path / "archive.db")
+    assert archive.account().reserved_cpu_seconds == pytest.approx(0.0)
+    assert np.isfinite(archive.account().total.cpu_seconds)
+    archive.close()
+    assert not list(rig.scratch.glob("trials/merged-*"))
+    assert any(isinstance(fact, Verdict) and fact.decision.promote for fact in rig.facts)
+    assert all(fact.replica < 3 for fact in rig.facts if isinstance(fact, Trial))

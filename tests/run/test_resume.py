@@ -1,0 +1,402 @@
+"""What a restart mends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instar import loop
+from instar.archive import read_archive
+from instar.contracts.errors import ArchiveError, ArtefactError, BadInput, LabError, LedgerError
+from instar.contracts.protocols import Reservation, Verdict
+from instar.contracts.records import (
+    Experience,
+    Generation,
+    Job,
+    Limits,
+    OutcomeState,
+    Proposal,
+    SandboxKind,
+    Trial,
+    TrialState,
+)
+from instar.ledger import verify
+from instar.run.resume import resume
+from instar.run.state import Run, Task
+from tests.rig import Rig, close
+from tests.toys import TeachingToyLab, ToyLab
+
+
+def rig(home: Path, **given: Any) -> Rig:
+    return Rig(home, TeachingToyLab(), given)
+
+
+def keys(home: Path) -> list[str]:
+    return [json.loads(line)["key"] for line in (home / "ledger" / "chain.jsonl").read_text().splitlines()]
+
+
+def history(home: Path, kind: Any) -> list[Any]:
+    with closing(read_archive(home / "archive.db")) as archive:
+        return list(archive.history(kind))
+
+
+def resumed(home: Path, **given: Any) -> Run:
+    """Resume, commit what that staged, and close."""
+    run = rig(home, **given).open()
+    try:
+        resume(run)
+        run.commit()
+        return run
+    finally:
+        close(run)
+
+
+def cut_ledger(home: Path, entries: int) -> None:
+    chain = home / "ledger" / "chain.jsonl"
+    chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:entries]))
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Path:
+    """One generation after the founder, and a few trials for the next."""
+    promoted_at: list[int] = []
+
+    def enough(run: Run) -> bool:
+        if len(run.generations) > 1 and not promoted_at:
+            promoted_at.append(run.next_trial)
+        return bool(promoted_at) and run.next_trial > promoted_at[0] + 2
+
+    rig(tmp_path).play(until=enough)
+    return tmp_path
+
+
+def test_a_fresh_archive_gets_its_first_ledger_entry_alone(tmp_path: Path) -> None:
+    run = resumed(tmp_path)
+    assert keys(tmp_path) == ["run"]
+    assert (run.next_trial, run.next_proposal, run.next_verdict, run.life) == (1, 1, 1, "")
+
+
+def test_missing_files_of_a_generation_are_told(played: Path) -> None:
+    shutil.rmtree(played / "generations" / "0001")
+    with pytest.raises(ArchiveError, match="files of generation 1 are missing") as caught:
+        resumed(played)
+    assert "0001" in str(caught.value)
+    assert caught.value.fix
+
+
+def test_a_changed_model_is_told(played: Path) -> None:
+    model = played / "generations" / "0001" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ArchiveError, match="files of generation 1 were changed"):
+        resumed(played)
+
+
+def test_a_promotion_that_the_ledger_lacks_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash comes between the archive's transaction and the ledger's entry."""
+
+    def crash(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.run.promotion.seal_in_ledger", crash)
+        patched.setattr("instar.run.state.Run.declare", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            rig(tmp_path).play()
+    assert [g.ledger_index for g in history(tmp_path, Generation)] == [-1]
+    assert keys(tmp_path) == ["run"]
+    resumed(tmp_path)
+    (founder,) = history(tmp_path, Generation)
+    assert keys(tmp_path)[founder.ledger_index] == "promotion:0"
+    before = keys(tmp_path)
+    resumed(tmp_path)
+    assert keys(tmp_path) == before
+    assert json.loads((tmp_path / "aliases.json").read_text())["champion"] == 0
+
+
+@pytest.mark.parametrize("beyond", [1, 3])
+def test_statements_that_the_ledger_lacks_are_appended(played: Path, beyond: int) -> None:
+    """A crash or a power cut takes the ledger's unsynced end, never a promotion; all of it comes back, each once."""
+    whole = keys(played)
+    kept = whole.index("promotion:1") + beyond
+    cut_ledger(played, kept)
+    resumed(played)
+    mended = keys(played)
+    assert mended[:kept] == whole[:kept]
+    assert len(set(mended)) == len(mended)
+    assert set(mended) == set(whole)
+    assert len(whole) > kept
+    assert verify(played / "ledger").problem is None
+    kinds = {"trial": Trial, "proposal": Proposal, "experience": Experience, "verdict": Verdict}
+    for prefix, kind in kinds.items():
+        assert sum(key.startswith(f"{prefix}:") for key in mended) == len(history(played, kind)) > 0
+
+
+def test_what_the_ledger_holds_already_is_not_appended_again(played: Path) -> None:
+    before = (played / "ledger" / "chain.jsonl").read_bytes()
+    resumed(played)
+    assert (played / "ledger" / "chain.jsonl").read_bytes() == before
+
+
+def test_numbers_go_on_after_the_highest(played: Path) -> None:
+    """An exam that led to no verdict leaves a gap; counting verdicts would use a number twice."""
+    verdicts = history(played, Verdict)
+    run = rig(played).open()
+    run.parts.archive.record([replace(verdicts[-1], number=90, proposal=10**6)])
+    resume(run)
+    assert run.next_verdict == 91
+    assert run.next_trial == 1 + len(history(played, Trial))
+    assert run.next_proposal == 1 + len(history(played, Proposal))
+    close(run)
+
+
+def test_reservations_of_a_former_life_are_released(played: Path) -> None:
+    run = rig(played).open()
+    run.parts.archive.record(reserve=[Reservation("exam:99:99", "examine", 5.0)])
+    close(run)
+    run = resumed(played)
+    assert run.life
+    with closing(read_archive(played / "archive.db")) as archive:
+        assert archive.account().reserved_cpu_seconds == 1.0  # for the incumbent, which sits its screen again
+
+
+def test_a_trial_that_was_cut_off_begins_again_under_its_number(tmp_path: Path) -> None:
+    def slow() -> Rig:
+        return Rig(tmp_path, TeachingToyLab(gain=0.1), {"workers": 2})
+
+    def crash(run: Run) -> bool:
+        if run.next_trial > 3:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        slow().play(until=crash)
+    cut_off = [trial for trial in history(tmp_path, Trial) if trial.state is TrialState.RUNNING]
+    assert cut_off
+    slow().play(until=lambda run: run.next_trial > 6)
+    trials = {trial.number: trial for trial in history(tmp_path, Trial)}
+    for trial in cut_off:
+        ended = trials[trial.number]
+        assert (ended.proposal, ended.seed, ended.state) == (trial.proposal, trial.seed, TrialState.SCORED)
+    with closing(read_archive(tmp_path / "archive.db")) as archive:
+        account = archive.account()
+    assert account.reserved_cpu_seconds == pytest.approx(0.0)
+    assert account.settled["improve"].cpu_seconds >= sum(trial.usage.cpu_seconds for trial in trials.values())
+
+
+def finalist(home: Path) -> None:
+    """Play until a finalist waits for its replicas."""
+
+    def found(run: Run) -> bool:
+        top = run.settings.rungs - 1
+        if any((top, 0) in c.trials and (c.trials[top, 0].gain or 0.0) > 0 for c in run.candidates.values()):
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        rig(home).play(until=found)
+
+
+def test_a_finalists_lost_artefact_is_trained_anew_as_its_own_trial(tmp_path: Path) -> None:
+    finalist(tmp_path)
+    before = {trial.number: trial for trial in history(tmp_path, Trial)}
+    (lost,) = [t for t in before.values() if t.rung == 1 and (t.gain or 0.0) > 0]
+    shutil.rmtree(tmp_path / "scratch" / "trials" / str(lost.number))
+    run = resumed(tmp_path)
+    again = run.candidates[lost.proposal].trials[1, 0]
+    assert again.number == max(before) + 1
+    assert again.seed == lost.seed
+    rig(tmp_path, generations=1).play()
+    after = {trial.number: trial for trial in history(tmp_path, Trial)}
+    assert after[lost.number] == lost
+    assert after[again.number].artefact == lost.artefact, after[again.number]
+
+
+def test_a_finalist_whose_artefact_is_there_goes_on(tmp_path: Path) -> None:
+    finalist(tmp_path)
+    count = len(history(tmp_path, Trial))
+    run = resumed(tmp_path)
+    assert run.next_trial == count + 1
+    assert any((1, 0) in candidate.trials for candidate in run.candidates.values())
+
+
+def test_a_finalists_changed_artefact_does_not_sit_the_exam(tmp_path: Path) -> None:
+    finalist(tmp_path)
+    (scored,) = [t for t in history(tmp_path, Trial) if t.rung == 1 and (t.gain or 0.0) > 0]
+    (tmp_path / "scratch" / "trials" / str(scored.number) / "config.json").write_text("[]")
+    assert resumed(tmp_path).candidates[scored.proposal].trials[1, 0].number > scored.number
+
+
+def test_the_hard_stop_leaves_nothing_open(tmp_path: Path) -> None:
+    """What was planned but not begun when the budget ends is cancelled, on the record."""
+    stopped = []
+
+    def stop(run: Run) -> bool:
+        if run.next_trial > 6 and not stopped:
+            stopped.append(True)
+            run.stopping = "budget used"
+            loop.stop_now(run)
+        return False
+
+    _, why = rig(tmp_path, workers=2).play(until=stop)
+    assert why == "budget used"
+    assert all(trial.state is not TrialState.RUNNING for trial in history(tmp_path, Trial))
+    assert not [v for v in history(tmp_path, Verdict) if "cancelled" in v.decision.summary]
+    with closing(read_archive(tmp_path / "archive.db")) as archive:
+        assert archive.account().reserved_cpu_seconds == pytest.approx(0.0)
+
+
+def test_a_budget_that_ends_before_the_founder_is_no_fault_of_the_lab(tmp_path: Path) -> None:
+    run = Rig(tmp_path, ToyLab()).open()
+    resume(run)
+    loop.fill(run)
+    run.stopping = "budget used"
+    loop.stop_now(run)
+    assert loop.run_loop(run, lambda *_: None) == "budget used"
+    assert not run.generations
+    close(run)
+
+
+def test_a_link_in_place_of_the_output_is_a_crash(tmp_path: Path) -> None:
+    """A candidate must not lead the conductor to files that it may not read itself."""
+    run = Rig(tmp_path, ToyLab()).open()
+    seen: list[Any] = []
+    job = Job("x", SandboxKind.TRAINING, "tests.run.test_resume:leave_a_link", {}, {}, Limits(9.0, 9.0, 2**30))
+    run.tasks["x"] = Task(job, "x", seen.append, 0.0)
+    run.parts.executor.submit(job)
+    for outcome in run.parts.executor.wait():
+        loop.finish(run, outcome)
+    assert seen[0].state is OutcomeState.CRASHED
+    assert "link" in seen[0].reason
+    close(run)
+
+
+def leave_a_link(job_dir: Path, payload: Any) -> None:
+    del payload
+    (job_dir / "out").rmdir()
+    (job_dir / "out").symlink_to("/")
+
+
+def test_malformed_experience_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise ArtefactError("answers: no")
+
+    monkeypatch.setattr(TeachingToyLab, "verify", refuse)
+    with pytest.raises(LabError, match="made no experience: answers: no"):
+        rig(tmp_path).play()
+    assert not history(tmp_path, Experience)
+
+
+def test_a_ledger_that_was_cut_back_past_a_promotion_is_refused(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    chain = tmp_path / "ledger" / "chain.jsonl"
+    chain.write_text(chain.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(LedgerError, match="promotion of generation"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2}).play()
+
+
+def test_another_sealed_key_than_the_committed_one_is_refused(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    (tmp_path / "sealed.key").unlink()
+    with pytest.raises(LedgerError, match="sealed key"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2}).play()
+
+
+def test_a_run_is_not_resumed_under_another_gate(tmp_path: Path) -> None:
+    Rig(tmp_path, TeachingToyLab(), {"generations": 1}).play()
+    with pytest.raises(BadInput, match="alpha"):
+        Rig(tmp_path, TeachingToyLab(), {"generations": 2, "alpha": 0.4}).play()
+
+
+def test_a_generation_shows_only_once_it_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash comes after the files and before the archive: nothing is to be seen, and it is made anew."""
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.run.promotion._describe", crash)
+        with pytest.raises(KeyboardInterrupt):
+            rig(tmp_path).play()
+    assert [path.name for path in (tmp_path / "generations").iterdir()] == [".0000.next"]
+    (tmp_path / "generations" / ".0001.part").mkdir()
+    (tmp_path / ".aliases.json.part").write_text("half")
+    resumed(tmp_path)
+    assert not list((tmp_path / "generations").iterdir())
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_generation_on_record_is_shown_by_the_restart(played: Path) -> None:
+    shown = played / "generations" / "0001"
+    shown.replace(shown.with_name(".0001.next"))
+    resumed(played)
+    assert sorted(path.name for path in (played / "generations").iterdir()) == ["0000", "0001"]
+
+
+def test_artefacts_stay_until_their_end_is_durable(tmp_path: Path) -> None:
+    """A candidate is dropped, and the crash comes before that is written: its artefact is still there."""
+    finalist(tmp_path)
+    run = rig(tmp_path).open()
+    resume(run)
+    candidate = next(c for c in run.candidates.values() if (1, 0) in c.trials)
+    directory = run.trial_directory(candidate.trials[1, 0])
+    run.remove_artefacts(candidate)
+    assert directory.is_dir()
+    run.commit()
+    assert not directory.exists()
+    close(run)
+
+
+def test_without_space_a_failed_job_is_not_held_against_the_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> Any:
+        return shutil._ntuple_diskusage(2**30, 2**30, 0)  # type: ignore[attr-defined]
+
+    lab = ToyLab(faults=("crash",))
+    with monkeypatch.context() as patched:
+        patched.setattr("instar.loop.shutil.disk_usage", full)
+        with pytest.raises(ArchiveError, match="the disk is full: no trial can run"):
+            Rig(tmp_path, lab, {"generations": 1}).play()
+    cut_off = history(tmp_path, Trial)[-1]
+    assert cut_off.state is TrialState.RUNNING
+    Rig(tmp_path, lab).play(until=lambda run: run.next_trial > cut_off.number + 1)
+    assert history(tmp_path, Trial)[cut_off.number - 1].state is TrialState.CRASHED
+
+
+def test_a_founder_that_crashes_is_made_again_and_then_is_the_labs_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def crash(job_dir: Path, payload: Any) -> None:
+        calls.append(job_dir.name)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("tests.toys.train", crash)
+    with pytest.raises(LabError, match="the founder was not made"):
+        rig(tmp_path).play()
+    assert len(calls) == 3
+
+
+def test_experience_that_is_collected_again_is_charged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by kills of a worker: the second job had the first one's key, so that its compute was never settled."""
+    original, refused = TeachingToyLab.verify, []
+
+    def refuse_twice(self: Any, *given: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(given)
+            raise ArtefactError("answers: no")
+        return original(self, *given)
+
+    monkeypatch.setattr(TeachingToyLab, "verify", refuse_twice)
+    run, _ = rig(tmp_path, generations=1).play()
+    jobs = [request.key for request, _ in refused]
+    assert len({*jobs}) == 2
+    with closing(read_archive(tmp_path / "archive.db")) as archive:
+        assert archive.account().total.cpu_seconds == pytest.approx(run.usage.cpu_seconds)
