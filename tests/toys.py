@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,27 @@ class MergingToyLab(ToyLab):
         return Job(key, SandboxKind.TRAINING, "tests.toys:merge", payload, inputs, limits)
 
 
+class PricedToyExam(ToyExam):
+    """The same, and who spent more than the most that is allowed solves nothing."""
+
+    most_cpu_seconds = 1e9
+
+    def price(self, score: Score, cpu_seconds: float, founder_cpu_seconds: float) -> Score:
+        return score if cpu_seconds <= self.most_cpu_seconds else replace(score, values=np.zeros_like(score.values))
+
+
+class PricedToyLab(MergingToyLab):
+    """A lab that merges replicas and prices their training; its jobs claim that they cost next to nothing."""
+
+    artefact_files = ("config.json", "cost.json", "model.safetensors")
+    exam = PricedToyExam()
+
+
 def merge(job_dir: Path, payload: Mapping[str, Any]) -> None:
     paths = [job_dir / "in" / f"replica-{n}" / "model.safetensors" for n in range(payload["replicas"])]
     skills = [read_arrays(path.resolve())["skill"] for path in paths]
     write_json(job_dir / "out" / "config.json", {})
+    write_json(job_dir / "out" / "cost.json", {"cpu_seconds": 1e-9})  # a lie, which nobody may believe
     skill = np.mean(skills, axis=0) + payload["bonus"]
     write_arrays(job_dir / "out" / "model.safetensors", {"skill": skill}, sync=False)
 
@@ -150,6 +168,7 @@ def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
     noise = np.random.default_rng(payload["seed"]).normal(0.0, 0.1)
     skill += payload["gain"] * (design["push"] + noise if payload["gain"] else 0.0)
     write_json(job_dir / "out" / "config.json", {})
+    write_json(job_dir / "out" / "cost.json", {"cpu_seconds": 1e-9})  # a lie, which nobody may believe
     write_arrays(job_dir / "out" / "model.safetensors", {"skill": np.array([skill])}, sync=False)
 
 

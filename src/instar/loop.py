@@ -21,7 +21,7 @@ from instar.contracts.protocols import Fact
 from instar.contracts.records import Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.executors.artefacts import read_bytes, write_bytes
-from instar.run import decisions, schedule, trials
+from instar.run import decisions, intake, schedule, trials
 from instar.run.conduct.watch import PAUSED
 from instar.run.state import Run, Task
 
@@ -86,8 +86,7 @@ def finish(run: Run, outcome: Outcome) -> None:
     """Hand an outcome to the one who waits for it, and clear its room."""
     task = run.tasks.pop(outcome.key, None)
     run.usage += outcome.usage
-    if outcome.output.is_symlink():  # whoever reads it would be led to files that the job itself may not see
-        outcome = replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
+    outcome = intake.received(outcome)
     if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
         outcome = keep_log(run, outcome)
     run.note_end(outcome, task.fingerprints if task else {})

@@ -1,18 +1,21 @@
-"""What a training cost is metered outside, written by the conductor, and missing means no score."""
+"""The one door: no link, a copy that was checked, and a price that the conductor wrote; missing means no score."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.protocols import Stage
-from instar.contracts.records import Usage
-from instar.executors.artefacts import write_json
+from instar.contracts.records import Outcome, OutcomeState, Usage
+from instar.executors.artefacts import digest_files, read_json, write_arrays, write_json
 from instar.labs.speedrun import task as speedrun
 from instar.labs.tiles import task as tiles
 from instar.run import intake
+from tests.toys import PricedToyLab, ToyLab
 
 PRICED, FREE = speedrun.create({"scale": "tiny"}), tiles.create({"size": "3"})
 
@@ -44,3 +47,70 @@ def test_what_is_not_on_record_is_no_score(tmp_path: Path, cost: object) -> None
 def test_a_missing_file_is_no_score(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError):
         intake.cost_of(tmp_path)
+
+
+# --- the door -------------------------------------------------------------------------------------------------------
+
+
+def left_by_a_job(output: Path, **more: object) -> Outcome:
+    """What a toy lab's job leaves, and how its executor says that it ended."""
+    output.mkdir()
+    write_json(output / "config.json", {})
+    write_arrays(output / "model.safetensors", {"skill": np.array([3.0])})
+    return replace(Outcome("trial:1", OutcomeState.DONE, Usage(2.0, 3.0), output), **more)
+
+
+def test_what_is_taken_over_is_a_copy_by_its_digest(tmp_path: Path) -> None:
+    outcome, target = left_by_a_job(tmp_path / "out"), tmp_path / "kept"
+    digest = intake.take_over(ToyLab(), outcome, target)
+    (outcome.output / "config.json").write_text("changed afterwards")
+    assert digest == digest_files(target, ToyLab.artefact_files)
+    assert read_json(target / "config.json") == {}
+
+
+def test_nothing_of_a_refused_artefact_stays(tmp_path: Path) -> None:
+    outcome, target = left_by_a_job(tmp_path / "out"), tmp_path / "kept"
+    write_json(outcome.output / "config.json", {"more": 1})
+    with pytest.raises(ArtefactError, match="nothing may stand"):
+        intake.take_over(ToyLab(), outcome, target)
+    assert not target.exists()
+
+
+def test_a_link_in_place_of_the_output_is_refused(tmp_path: Path) -> None:
+    outcome = left_by_a_job(tmp_path / "elsewhere")
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    linked = replace(outcome, output=tmp_path / "out")
+    assert intake.received(linked).state is OutcomeState.CRASHED
+    for door in (lambda: intake.take_over(ToyLab(), linked, tmp_path / "kept"), lambda: intake.answers(linked)):
+        with pytest.raises(ArtefactError, match="a link in place"):
+            door()
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("state", [state for state in OutcomeState if state is not OutcomeState.DONE])
+def test_a_job_that_did_not_end_well_leaves_nothing(state: OutcomeState, tmp_path: Path) -> None:
+    outcome = left_by_a_job(tmp_path / "out", state=state, reason="as it was")
+    write_arrays(outcome.output / intake.ANSWERS, {"given": np.zeros(1)})
+    with pytest.raises(ArtefactError, match="as it was"):
+        intake.take_over(ToyLab(), outcome, tmp_path / "kept")
+    with pytest.raises(ArtefactError, match="as it was"):
+        intake.answers(outcome)
+
+
+def test_the_price_is_sealed_over_what_the_job_wrote(tmp_path: Path) -> None:
+    outcome = left_by_a_job(tmp_path / "out")
+    write_json(outcome.output / intake.COST, {"cpu_seconds": 1e-9})
+    digest = intake.take_over(PricedToyLab(), outcome, tmp_path / "kept")
+    assert intake.cost_of(tmp_path / "kept") == 2.0
+    assert digest == digest_files(tmp_path / "kept", PricedToyLab.artefact_files)
+
+
+def test_what_is_made_of_others_costs_what_they_cost_too(tmp_path: Path) -> None:
+    replicas = [tmp_path / "first", tmp_path / "second"]
+    for place, seconds in zip(replicas, (4.0, 5.0), strict=True):
+        place.mkdir()
+        intake.seal(PricedToyLab(), place, Usage(seconds))
+    outcome = left_by_a_job(tmp_path / "out")
+    write_json(outcome.output / intake.COST, {"cpu_seconds": 1e-9})
+    intake.take_over(PricedToyLab(), outcome, tmp_path / "kept", made_of=replicas)
+    assert intake.cost_of(tmp_path / "kept") == pytest.approx(4.0 + 5.0 + 2.0)

@@ -12,9 +12,10 @@ from instar.archive import read_archive
 from instar.contracts.protocols import Merging, Verdict
 from instar.contracts.records import Trial
 from instar.executors.artefacts import read_arrays
+from instar.run import intake
 from instar.run.state import Run
 from tests.rig import Rig
-from tests.toys import MergingToyLab, ToyLab
+from tests.toys import MergingToyLab, PricedToyLab, ToyLab
 
 
 def skill(directory: Path) -> float:
@@ -62,3 +63,12 @@ def test_merging_is_accounted_for_and_leaves_nothing_open(tmp_path: Path) -> Non
     assert not list(rig.scratch.glob("trials/merged-*"))
     assert any(isinstance(fact, Verdict) and fact.decision.promote for fact in rig.facts)
     assert all(fact.replica < 3 for fact in rig.facts if isinstance(fact, Trial))
+
+
+def test_the_price_of_an_average_is_what_all_of_it_cost(tmp_path: Path) -> None:
+    """The merging job says that it cost next to nothing; the conductor counts the replicas and the merging."""
+    rig = Rig(tmp_path, PricedToyLab(bonus=8.0), {"generations": 1})
+    run, _ = rig.play()
+    assert promoted(tmp_path, run)["successor"] == "merged"
+    replicas = [intake.cost_of(run.artefact(run.incumbent) / "replicas" / str(n)) for n in (1, 2, 3)]
+    assert intake.cost_of(run.artefact(run.incumbent)) > sum(replicas) > 3e-9

@@ -12,7 +12,8 @@ from instar.contracts.oversight import Right
 from instar.contracts.protocols import CollectRequest, Reservation, SelfTeaching, TaskSetting
 from instar.contracts.records import Brief, Goal, Outcome, OutcomeState
 from instar.executors import job_directory
-from instar.executors.artefacts import encode_arrays, read_arrays, write_arrays, write_bytes
+from instar.executors.artefacts import encode_arrays, write_arrays, write_bytes
+from instar.run import intake
 from instar.run.conduct.causes import BAD_ANSWERS
 from instar.run.state import Run
 
@@ -110,9 +111,7 @@ def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Ou
     if outcome.state is OutcomeState.CANCELLED:
         return
     try:
-        if outcome.state is not OutcomeState.DONE:
-            raise ArtefactError(outcome.reason or outcome.state.value)
-        data, record = lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
+        data, record = lab.verify(request, intake.answers(outcome))
     except ArtefactError as error:
         if outcome.state is OutcomeState.DONE:
             run.note(outcome.key, BAD_ANSWERS, str(error))

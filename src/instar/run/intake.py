@@ -1,28 +1,88 @@
-"""What an artefact cost to make goes into its score, where the exam asks for it (`interfaces.Priced`).
+"""The one door for what an untrusted process left: an artefact is taken over here, and answers are read here.
 
-The executor meters a training job; the conductor writes what it says into the artefact that it takes over, over
-whatever the job may have left under that name. From there it is part of the artefact: committed to by its digest,
-copied with it, and read again whenever it is marked. What is missing or malformed is an artefact that can't be marked.
+Whoever runs a job, in the loop or outside of it, goes through this module and nothing else. A link is refused, files
+are copied, the price of training is sealed, the lab checks the copy, and the digest names it from then on.
+
+Where the exam asks for it (`Priced`), what an artefact cost to make goes into its score. The executor meters the job;
+the conductor writes the cost into the artefact, over whatever the job may have left under that name. From there it is
+part of the artefact: committed to by its digest, copied with it, and read again whenever it is marked.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Exam, Lab, Priced
-from instar.contracts.records import Score, Usage
-from instar.executors.artefacts import read_json, write_json
+from instar.contracts.protocols import Arrays, Exam, Lab, Priced
+from instar.contracts.records import Outcome, OutcomeState, Score, Usage
+from instar.executors.artefacts import digest_files, read_arrays, read_json, take, write_json
 
 COST = "cost.json"
 """Among a priced lab's `artefact_files`; a training job leaves anything there, and it is replaced."""
+ANSWERS = "answers.safetensors"
+_LINK = "a link in place of its output directory"
 
 
-def seal(lab: Lab, artefact: Path, usage: Usage) -> None:
-    """Write into an artefact that was just taken over what its training cost. Does nothing for other labs."""
+def received(outcome: Outcome) -> Outcome:
+    """Return an outcome as it may be looked at: as a crash where the job left a link in place of its output.
+
+    Whoever followed the link would be led to files that the job itself may not see.
+    """
+    if outcome.output.is_symlink():
+        return replace(outcome, state=OutcomeState.CRASHED, reason=_LINK)
+    return outcome
+
+
+def take_over(lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Path] = ()) -> str:
+    """Copy the artefact that a job left to `target`, replacing what is there, and return the copy's digest.
+
+    Args:
+        lab: says which files an artefact consists of, and checks them.
+        outcome: of a job whose executor has ended it; its usage becomes the price of a priced lab's artefact.
+        target: a directory of the conductor's; nothing of a refused artefact stays there.
+        made_of: artefacts that this one was put together from, such as replicas that are merged: what their training
+            cost is part of its price.
+
+    Raises:
+        ArtefactError: the job did not end well, left a link, or left files that break the lab's contract.
+        OSError: the copy cannot be written.
+    """
+    take(_left(outcome), target, lab.artefact_files)
+    try:
+        seal(lab, target, outcome.usage, made_of)
+        lab.check(target)
+        return digest_files(target, lab.artefact_files)
+    except ArtefactError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def answers(outcome: Outcome) -> Arrays:
+    """Read the answers that a job left. Raises `ArtefactError` where it left none, or none that can be read."""
+    return read_arrays(_left(outcome) / ANSWERS)
+
+
+def _left(outcome: Outcome) -> Path:
+    """Return the directory with what a job left. Raises `ArtefactError` unless it ended well and left no link."""
+    outcome = received(outcome)
+    if outcome.state is not OutcomeState.DONE:
+        raise ArtefactError(outcome.reason or outcome.state.value)
+    return outcome.output
+
+
+def seal(lab: Lab, artefact: Path, usage: Usage, made_of: Sequence[Path] = ()) -> None:
+    """Write into an artefact that was just taken over what it cost to make. Does nothing for labs without a price.
+
+    Raises:
+        ArtefactError: what one of those that it was made of had cost is not on record.
+    """
     if isinstance(lab.exam, Priced):
-        cost = {"cpu_seconds": usage.cpu_seconds, "wall_seconds": usage.wall_seconds}
+        spent_before = sum(map(cost_of, made_of))
+        cost = {"cpu_seconds": spent_before + usage.cpu_seconds, "wall_seconds": usage.wall_seconds}
         write_json(artefact / COST, cost, sync=False)
 
 

@@ -8,11 +8,12 @@ was better than any replica and than one trained three times as long; its estima
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.protocols import Merging, Reservation
 from instar.contracts.records import Outcome, OutcomeState
-from instar.executors.artefacts import digest_files, take
+from instar.run import intake
 from instar.run.conduct.causes import BAD_ARTEFACT
 from instar.run.state import Candidate, Merged, Run
 
@@ -24,15 +25,19 @@ def wanted(run: Run, candidate: Candidate) -> bool:
 
 def merge(run: Run, candidate: Candidate) -> None:
     """Queue the merging of a finalist's replicas, and then its sitting of the screen."""
-    lab, top = run.parts.lab, run.settings.rungs - 1
+    lab = run.parts.lab
     if not isinstance(lab, Merging):
         raise TypeError(f"lab {lab.name} cannot merge")
     key = f"merge:{candidate.proposal.number}:{run.next_trial}{run.life}"
     candidate.merged = Merged()
     run.staged.reserve.append(Reservation(key, "improve", 1.0))
-    replicas = [run.trial_directory(candidate.trials[top, replica]) for replica in range(run.settings.replicas)]
-    job = lab.merge(key, replicas, run.limits())
+    job = lab.merge(key, _replicas(run, candidate), run.limits())
     run.ready.append((job, f"merging proposal {candidate.proposal.number}", partial(_merged, run, candidate)))
+
+
+def _replicas(run: Run, candidate: Candidate) -> list[Path]:
+    top = run.settings.rungs - 1
+    return [run.trial_directory(candidate.trials[top, replica]) for replica in range(run.settings.replicas)]
 
 
 def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
@@ -43,14 +48,13 @@ def _merged(run: Run, candidate: Candidate, outcome: Outcome) -> None:
     try:
         if outcome.state is not OutcomeState.DONE or screen is None:
             raise ArtefactError(outcome.reason)
-        take(outcome.output, directory, lab.artefact_files)
-        lab.check(directory)
+        digest = intake.take_over(lab, outcome, directory, made_of=_replicas(run, candidate))
     except ArtefactError as error:
         if outcome.state is OutcomeState.DONE and screen is not None:
             run.note(outcome.key, BAD_ARTEFACT, str(error))
         candidate.merged = Merged(done=True)
         return
-    candidate.merged = Merged(digest_files(directory, lab.artefact_files))
+    candidate.merged = Merged(digest)
     key = f"screen:{outcome.key}"
     run.staged.reserve.append(Reservation(key, "improve", 1.0))
     job = lab.exam.evaluate(key, directory, screen.questions, run.limits())

@@ -19,7 +19,7 @@ from instar.contracts.protocols import (
 )
 from instar.contracts.records import Outcome, OutcomeState, Proposal, Score, TrialState
 from instar.exams import selftest
-from instar.executors.artefacts import digest_files, take, write_arrays
+from instar.executors.artefacts import digest_files, write_arrays
 from instar.run import decisions, experience, intake, merging, novelty, trials
 from instar.run.examination import Examination
 from instar.run.promotion import found
@@ -76,9 +76,7 @@ def _train_founder(run: Run, attempt: int) -> None:
             raise LabError(
                 f"lab '{lab.name}': the founder was not made: {outcome.reason}", "Run the seed design alone."
             )
-        take(outcome.output, scratch / "founder", lab.artefact_files)
-        intake.seal(lab, scratch / "founder", outcome.usage)
-        lab.check(scratch / "founder")
+        intake.take_over(lab, outcome, scratch / "founder")
         screen = _question_set(run, scratch / "founder")
         _evaluate(run, screen, scratch / "founder", lambda score: found(run, scratch / "founder", score))
 
@@ -139,7 +137,7 @@ def _bend(run: Run, screen: Screen, outcome: Outcome) -> None:
     """Test the exam with the founder's answers, where it could not test itself before. Raises `LabError`."""
     lab = run.parts.lab
     if not run.generations and not isinstance(lab.exam, Probing):
-        selftest.demand_of(lab, screen.question_set, run.answers(outcome))
+        selftest.demand_of(lab, screen.question_set, intake.answers(outcome))
 
 
 def _under_way(run: Run, *prefixes: str) -> bool:

@@ -20,7 +20,6 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.oversight import SlotTime
 from instar.contracts.protocols import (
     Archive,
-    Arrays,
     Builder,
     Deliberating,
     Executor,
@@ -51,7 +50,6 @@ from instar.contracts.settings import Settings, seconds, size
 from instar.exams.contamination import Search
 from instar.exams.ladder import Ladder, QueryBudget
 from instar.exams.seal import Seal
-from instar.executors.artefacts import read_arrays
 from instar.executors.scratch import bytes_below
 from instar.ledger.statement import statement
 from instar.run import rights
@@ -59,7 +57,7 @@ from instar.run.conduct.canaries import Canary
 from instar.run.conduct.causes import BAD_ANSWERS, CANARY, PROTECTED_PATH, Circumstance
 from instar.run.conduct.protected import Fingerprint, changed, fingerprints_of
 from instar.run.conduct.watch import Watch
-from instar.run.intake import priced
+from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
@@ -300,22 +298,14 @@ class Run:
 
         Raises `ArtefactError` where it left nothing that can be marked.
         """
-        answers, exam = self._left(outcome), self.parts.lab.exam
+        exam = self.parts.lab.exam
         founder = self.artefact(self.founder) if self.generations else artefact
         try:
-            return priced(exam, exam.mark(question_set, read_arrays(answers)), artefact, founder)
+            return priced(exam, exam.mark(question_set, answers(outcome)), artefact, founder)
         except ArtefactError as error:
-            self.note(outcome.key, BAD_ANSWERS, str(error))
+            if outcome.state is OutcomeState.DONE:
+                self.note(outcome.key, BAD_ANSWERS, str(error))
             raise
-
-    def answers(self, outcome: Outcome) -> Arrays:
-        """Read what an exam sandbox left. Raises `ArtefactError`."""
-        return read_arrays(self._left(outcome))
-
-    def _left(self, outcome: Outcome) -> Path:
-        if outcome.state is not OutcomeState.DONE:
-            raise ArtefactError(outcome.reason or outcome.state.value)
-        return outcome.output / "answers.safetensors"
 
     def scratch_file(self, name: str) -> Path:
         """Where the conductor writes questions or tasks for a room to read."""

@@ -14,7 +14,6 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.protocols import Foreseeing, Reservation, Safeguarded, Stepped, TrainRequest
 from instar.contracts.records import Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
 from instar.exams.ladder import Ladder
-from instar.executors.artefacts import digest_files, take
 from instar.run import intake, replicas, simplicity
 from instar.run.conduct.causes import BAD_ARTEFACT
 from instar.run.state import Candidate, Run, Screen
@@ -86,14 +85,12 @@ def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> 
         return
     directory = run.trial_directory(trial)
     try:
-        take(outcome.output, directory, run.parts.lab.artefact_files)
-        intake.seal(run.parts.lab, directory, outcome.usage)
-        run.parts.lab.check(directory)
+        digest = intake.take_over(run.parts.lab, outcome, directory)
     except ArtefactError as error:
         run.note(outcome.key, BAD_ARTEFACT, str(error))
         _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
         return
-    run.unseen.append((candidate, replace(trial, artefact=digest_files(directory, run.parts.lab.artefact_files))))
+    run.unseen.append((candidate, replace(trial, artefact=digest)))
     see(run)
 
 
