@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from instar.archive import SqlArchive, open_archive
-from instar.contracts.protocols import Fact, Reservation
+from instar.contracts.archive import Fact, Reservation
 from instar.contracts.records import Design, Forecast, Goal, Proposal, Trial, TrialState, Usage
 
 BLOCK = 50  # turns

@@ -28,7 +28,7 @@ from scipy import stats
 from instar.builders import incumbent, uniform
 from instar.builders.designer import Designer
 from instar.builders.incumbent import IncumbentBuilder
-from instar.contracts.protocols import Builder
+from instar.contracts.builder import Builder
 from instar.contracts.records import Brief, Design, Floats, Forecast, Goal, Observation, Proposal, Trial, TrialState
 from instar.contracts.space import Choice, Integer, Range, Space
 from instar.run.parts import make_lab

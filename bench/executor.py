@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from instar.contracts.protocols import Executor
+from instar.contracts.executor import Executor
 from instar.executors import inline, local
 from instar.testing import executor as suite
 

@@ -21,7 +21,9 @@ import numpy as np
 
 from instar.archive import open_archive
 from instar.builders import uniform
-from instar.contracts.protocols import Arrays, Fact, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.archive import Fact
+from instar.contracts.exam import Arrays, QuestionSet, Stage
+from instar.contracts.lab import Metric, TrainRequest
 from instar.contracts.records import (
     Design,
     Forecast,

@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 import openevolve_task as task
-from instar.contracts.protocols import Stage
+from instar.contracts.exam import Stage
 from instar.labs.command.exam import items_of
 from openevolve_engines import VERSION, Engine, Make, Marked, install, instar, newest_checkpoint, openevolve
 from process_tree import (

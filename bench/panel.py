@@ -20,7 +20,7 @@ import numpy as np
 from instar.builders import incumbent, uniform
 from instar.builders.panel import PanelBuilder
 from instar.builders.search import SearchBuilder
-from instar.contracts.protocols import Builder
+from instar.contracts.builder import Builder
 from instar.contracts.records import Brief, Floats, Observation, Proposal
 from instar.testing.builder import Story, World, play
 

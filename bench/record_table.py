@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from instar.contracts.protocols import CollectRequest, Stage, TrainRequest
+from instar.contracts.abilities import CollectRequest
+from instar.contracts.exam import Stage
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState, Score
 from instar.contracts.space import Choice
 from instar.executors.artefacts import read_arrays, take, write_arrays

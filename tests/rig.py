@@ -11,7 +11,10 @@ import numpy as np
 
 from instar.archive import open_archive
 from instar.builders import human, incumbent, uniform
-from instar.contracts.protocols import Builder, BuilderContext, Executor, Fact, Lab
+from instar.contracts.archive import Fact
+from instar.contracts.builder import Builder, BuilderContext
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab
 from instar.contracts.records import Proposal
 from instar.contracts.settings import Settings
 from instar.exams.seal import open_seal

@@ -14,7 +14,7 @@ import pytest
 from instar import loop
 from instar.archive import read_archive
 from instar.builders.uniform import UniformBuilder
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Brief, Experience, Generation, Proposal, Trial, TrialState
 from instar.ledger import verify
 from instar.run import trials

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from instar.contracts.abilities import CollectRequest
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Arrays, CollectRequest, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.exam import Arrays, QuestionSet, Stage
+from instar.contracts.lab import Metric, TrainRequest
 from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Choice, Real, Space
 from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json

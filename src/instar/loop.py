@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from instar.contracts.archive import Fact
 from instar.contracts.errors import ArchiveError, ArtefactError, LabError
-from instar.contracts.protocols import Fact
 from instar.contracts.records import Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.executors.artefacts import read_bytes, write_bytes

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from instar.archive import open_archive, read_archive
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArchiveError
-from instar.contracts.protocols import Reservation
 from instar.contracts.records import Design, Proposal, Trial, Usage
 from instar.testing.archive import IDENTITY, sample_proposal, sample_trial
 
@@ -173,7 +173,7 @@ WRITER = """
     import sys
     from pathlib import Path
     from instar.archive import open_archive
-    from instar.contracts.protocols import Reservation
+    from instar.contracts.archive import Reservation
     from instar.contracts.records import Usage
     from instar.testing.archive import IDENTITY, sample_proposal, sample_trial
 

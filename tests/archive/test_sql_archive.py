@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from instar.archive import SqlArchive, open_archive, read_archive
 from instar.archive import store as store_module
+from instar.contracts.archive import Fact, Reservation, Verdict
 from instar.contracts.errors import ArchiveError
 from instar.contracts.oversight import (
     Acknowledgement,
@@ -28,7 +29,6 @@ from instar.contracts.oversight import (
     Right,
     SlotTime,
 )
-from instar.contracts.protocols import Fact, Reservation, Verdict
 from instar.contracts.records import (
     Decision,
     Design,

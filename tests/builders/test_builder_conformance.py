@@ -3,7 +3,7 @@
 import numpy as np
 
 from instar.builders import incumbent, mixed, panel, search, uniform
-from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance
 

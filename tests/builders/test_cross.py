@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from instar.builders.cross import WAITS_FOR, create
-from instar.contracts.protocols import Builder, Deliberating
+from instar.contracts.builder import Builder, Deliberating
 from instar.contracts.records import Design, Forecast, Observation, Proposal, Trial, TrialState
 from instar.contracts.space import Integer, Space
 from instar.testing.builder import generation, make_brief

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from instar.builders import human, incumbent, mailbox
+from instar.contracts.builder import Builder, BuilderContext, Deliberating, Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Builder, BuilderContext, Deliberating, Heritable
 from instar.contracts.records import Brief, Proposal
 from instar.contracts.space import Space
 from instar.testing.builder import WORLD_SPACE, BuilderConformance, first_design, generation, make_brief

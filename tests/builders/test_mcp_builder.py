@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from instar.builders import mailbox, mcp, uniform
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Brief
 from instar.testing.builder import WORLD_SPACE, first_design, generation, make_brief
 

@@ -19,8 +19,8 @@ from instar.builders.mixed import MixedBuilder
 from instar.builders.panel import PanelBuilder
 from instar.builders.search import SearchBuilder
 from instar.builders.uniform import UniformBuilder
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Brief, Design, Observation, Proposal, Spend, Trial, TrialState, Usage
 from instar.contracts.space import Real, Space
 from instar.executors.artefacts import read_json

@@ -17,8 +17,8 @@ from instar.builders.sampling import Request, Row
 from instar.builders.search import SearchBuilder
 from instar.builders.thinking import Thinker
 from instar.builders.uniform import UniformBuilder
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Design, Floats, Observation, Trial, TrialState
 from instar.contracts.space import Choice, Integer, Real, Space
 from instar.testing.builder import World, drained, first_design, generation, make_brief, play

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.builders.spend_cap import SpendCap, paid
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Spend
 
 

@@ -14,7 +14,7 @@ from instar.archive import read_archive
 from instar.builders import uniform
 from instar.builders.panel import PanelBuilder
 from instar.contracts import plugins
-from instar.contracts.protocols import Builder
+from instar.contracts.builder import Builder
 from instar.contracts.space import Space
 from instar.report.credit import credits_of
 from instar.testing.builder import BuilderConformance

@@ -21,8 +21,8 @@ from instar.builders import mcp as builder
 from instar.cli import mcp_server
 from instar.cli.main import command
 from instar.contracts import plugins
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import ArchiveError, BadInput
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Proposal
 from tests.rig import Rig
 from tests.toys import TeachingToyLab, create

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Feedback
 from instar.contracts.settings import Settings, load, seconds, size
 from instar.labs.manifest import read_manifest
 

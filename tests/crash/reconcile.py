@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import read_archive
+from instar.contracts.archive import Fact, Verdict
 from instar.contracts.errors import ArchiveError
 from instar.contracts.oversight import IncidentRecord, JobCount, SlotTime
-from instar.contracts.protocols import Fact, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files
 from instar.executors.scratch import scratch_directory

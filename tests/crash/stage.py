@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 
 from instar.archive.store import SqlArchive
 from instar.contracts import plugins
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import InstarError
 from instar.contracts.oversight import IncidentRecord, JobCount, SlotTime
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial
 from instar.contracts.settings import load
 from instar.executors import kernel

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.protocols import QuestionSet, Stage, TrainRequest
+from instar.contracts.exam import QuestionSet, Stage
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Proposal, SandboxKind
 from instar.contracts.space import Space
 from instar.executors.artefacts import read_arrays, write_arrays, write_json

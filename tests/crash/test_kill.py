@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from instar.archive import read_archive
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files
 from instar.ledger import verify

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
 from instar.run.state import Run
@@ -75,7 +75,7 @@ def test_the_shopper_claims_far_more_than_it_has(cheats: Any) -> None:
 
 
 def _request(cheats: Any) -> Any:
-    from instar.contracts.protocols import TrainRequest
+    from instar.contracts.lab import TrainRequest
     from instar.contracts.records import Limits
 
     lab = cheats.create({})

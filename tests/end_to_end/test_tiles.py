@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instar.contracts.protocols import Lab
+from instar.contracts.lab import Lab
 from instar.contracts.records import Experience, Proposal, Trial, TrialState
 from instar.labs.manifest import Manifest
 from instar.labs.tiles import task

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instar.contracts.archive import Verdict
+from instar.contracts.exam import QuestionSet, Stage
 from instar.contracts.oversight import IncidentRecord
-from instar.contracts.protocols import QuestionSet, Stage, Verdict
 from instar.exams import contamination
 from instar.exams.contamination import LENGTH, Sealed, Search, fingerprints, shingles, words_in
 from instar.executors.artefacts import encode_arrays, write_arrays

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArchiveError
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Trial
 from instar.exams.ladder import Ladder, QueryBudget
 from instar.executors.artefacts import read_json

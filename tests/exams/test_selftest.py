@@ -11,7 +11,7 @@ import pytest
 
 from instar.cli import main
 from instar.contracts.errors import ArtefactError, LabError
-from instar.contracts.protocols import Arrays, QuestionSet, Stage
+from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.records import Score
 from instar.exams import selftest
 from instar.labs.tiles import task

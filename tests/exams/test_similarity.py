@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Job
 from instar.exams import similarity
 from instar.exams.similarity import LEAST_MOVED, compare, judge, judge_files

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from instar.contracts.errors import InstarError, MissingPart
-from instar.contracts.protocols import Executor
+from instar.contracts.executor import Executor
 from instar.contracts.records import Limits, OutcomeState
 from instar.executors import local
 from instar.testing import executor as suite

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from instar.contracts.protocols import Safeguard
+from instar.contracts.lab import Safeguard
 from instar.contracts.records import Evidence, Provenance, Score
 from instar.gates.collapse import Collapse
 

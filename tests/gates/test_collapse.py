@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Safeguard
+from instar.contracts.lab import Safeguard
 from instar.contracts.records import Provenance
 from instar.gates.collapse import Collapse, create
 from instar.testing.gate import GateConformance, draw_evidence

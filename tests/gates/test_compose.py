@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from instar.contracts.protocols import Gate
+from instar.contracts.gate import Gate
 from instar.contracts.records import Decision, Reason
 from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from instar.contracts.abilities import CollectRequest, Traits
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Arrays, CollectRequest, QuestionSet, TrainRequest, Traits
+from instar.contracts.exam import Arrays, QuestionSet
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Evidence, Experience, Goal, Job, Limits, SandboxKind, Score
 from instar.contracts.settings import load
 from instar.executors.artefacts import read_arrays, write_arrays, write_json

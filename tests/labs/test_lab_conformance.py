@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from instar.contracts.protocols import Arrays, Lab
+from instar.contracts.exam import Arrays
+from instar.contracts.lab import Lab
 from instar.labs.speedrun import task as speedrun
 from instar.labs.tiles import task
 from instar.testing.lab import LabConformance, TeachingConformance

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from instar.archive.store import open_archive
-from instar.contracts.protocols import Archive, Reservation, Verdict
+from instar.contracts.archive import Archive, Reservation, Verdict
 from instar.contracts.records import (
     Decision,
     Design,

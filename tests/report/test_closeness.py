@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from instar.contracts.protocols import Account
+from instar.contracts.archive import Account
 from instar.contracts.records import Trial, TrialState, Usage
 from instar.report import closeness, history, stalls
 from instar.report.closeness import Beside

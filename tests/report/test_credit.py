@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from instar.archive import open_archive
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Decision, Reason, Spend, TrialState, Usage
 from instar.contracts.settings import Settings
 from instar.report import page

@@ -10,8 +10,8 @@ import pytest
 
 from instar.archive import open_archive
 from instar.cli import main
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArchiveError, BadInput
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Decision, Reason
 from instar.report import explaining
 from tests.rig import Rig

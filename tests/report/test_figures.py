@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from matplotlib.image import imread
 
-from instar.contracts.protocols import Account
+from instar.contracts.archive import Account
 from instar.report import figures
 from instar.report.history import History, read
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, Group
 
-from instar.contracts.protocols import Fact, Verdict
+from instar.contracts.archive import Fact, Verdict
 from instar.contracts.records import (
     Decision,
     Design,

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from instar.archive.store import read_archive
-from instar.contracts.protocols import Metric
+from instar.contracts.lab import Metric
 from instar.contracts.records import Generation, Trial, TrialState
 from instar.report import progress
 from instar.report.progress import LOG, NAME, ProgressFigure, serve

@@ -11,7 +11,8 @@ import pytest
 
 from instar.archive import read_archive
 from instar.builders.uniform import UniformBuilder
-from instar.contracts.protocols import SelfTeaching, TrainRequest
+from instar.contracts.abilities import SelfTeaching
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Generation, Job, Observation, Proposal, Trial, TrialState
 from instar.loop import run_loop
 from instar.run import schedule

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from instar.archive import open_archive, read_archive
+from instar.contracts.archive import Account
 from instar.contracts.errors import BadInput
 from instar.contracts.oversight import Handover, Holder, IncidentRecord, JobCount, Right
-from instar.contracts.protocols import Account
 from instar.contracts.records import Design, Forecast, Goal, Incident, Proposal, Trial, TrialState, Usage
 from instar.contracts.settings import Climb
 from instar.report import dependence

@@ -11,9 +11,9 @@ import pytest
 from instar.archive import read_archive
 from instar.builders import mailbox
 from instar.contracts import plugins
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import BadInput
 from instar.contracts.oversight import Answer, Approval, IncidentRecord, Right
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Generation, Incident, Proposal, Trial
 from instar.ledger import verify
 from instar.report import dependence

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Stage
+from instar.contracts.exam import Stage
 from instar.contracts.records import Outcome, OutcomeState, Usage
 from instar.executors.artefacts import digest_files, read_json, write_arrays, write_json
 from instar.labs.speedrun import task as speedrun

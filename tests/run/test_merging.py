@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from instar.archive import read_archive
-from instar.contracts.protocols import Merging, Verdict
+from instar.contracts.abilities import Merging
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Trial
 from instar.executors.artefacts import read_arrays
 from instar.run import intake

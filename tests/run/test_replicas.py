@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from instar.archive import read_archive
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Generation, Incident, Outcome, Usage
 from instar.executors.inline import InlineExecutor
 from instar.run import replicas

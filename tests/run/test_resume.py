@@ -13,8 +13,8 @@ import pytest
 
 from instar import loop
 from instar.archive import read_archive
+from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import ArchiveError, ArtefactError, BadInput, LabError, LedgerError
-from instar.contracts.protocols import Reservation, Verdict
 from instar.contracts.records import (
     Experience,
     Generation,

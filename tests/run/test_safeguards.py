@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.contracts.protocols import Arrays, QuestionSet, Safeguard, Verdict
+from instar.contracts.archive import Verdict
+from instar.contracts.exam import Arrays, QuestionSet
+from instar.contracts.lab import Safeguard
 from instar.contracts.records import Score, Trial, TrialState
 from instar.run import trials
 from tests.rig import Rig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.contracts.protocols import TrainRequest
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Job, Proposal, Trial
 from tests.rig import Rig
 from tests.toys import ToyLab

@@ -11,8 +11,8 @@ import pytest
 from instar.archive import open_archive
 from instar.builders import human, mailbox, uniform
 from instar.contracts import plugins
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Spend
 from instar.contracts.settings import Settings
 from instar.contracts.space import Space

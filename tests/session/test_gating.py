@@ -10,7 +10,8 @@ import pytest
 
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Metric, QuestionSet, Safeguard
+from instar.contracts.exam import QuestionSet
+from instar.contracts.lab import Metric, Safeguard
 from instar.contracts.settings import GATES, Settings, load
 from instar.gates.collapse import Collapse
 from instar.gates.improvement import Improvement

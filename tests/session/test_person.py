@@ -17,8 +17,8 @@ import pytest
 from instar.archive import read_archive
 from instar.cli import main
 from instar.contracts import plugins
+from instar.contracts.archive import Verdict
 from instar.contracts.oversight import Answer, Approval, Right
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Generation, Trial
 from instar.ledger import verify
 from instar.report import dependence

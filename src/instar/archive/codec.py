@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Insert, Row, Select, Table, select
 from sqlalchemy.dialects.sqlite import insert
 
 from instar.archive import schema
+from instar.contracts.archive import F, Verdict
 from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
@@ -23,7 +24,6 @@ from instar.contracts.oversight import (
     Right,
     SlotTime,
 )
-from instar.contracts.protocols import F, Verdict
 from instar.contracts.records import (
     Decision,
     Design,

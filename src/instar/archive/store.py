@@ -24,8 +24,8 @@ from instar.archive.codec import CODECS, Codec, Columns, decode_usage, encode_de
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.lock import WriterLock
 from instar.archive.prepared import Prepared
+from instar.contracts.archive import Account, F, Fact, Reservation
 from instar.contracts.errors import ArchiveError
-from instar.contracts.protocols import Account, F, Fact, Reservation
 from instar.contracts.records import Generation, Proposal, Trial, Usage
 
 PAGE = 1_000  # facts that `history` reads at a time
@@ -63,7 +63,7 @@ def read_archive(path: Path) -> SqlArchive:
 
 
 class SqlArchive:
-    """The durable record of a run (see `contracts.protocols.Archive`); made by `open_archive` and `read_archive`."""
+    """The durable record of a run (see `contracts.archive.Archive`); made by `open_archive` and `read_archive`."""
 
     def __init__(
         self, path: Path, connection: Connection, identity: Mapping[str, Any], lock: WriterLock | None
@@ -116,7 +116,7 @@ class SqlArchive:
         that is replaced meanwhile is seen as it is when its page is read).
 
         Args:
-            kind: one of the kinds of `instar.contracts.protocols.Fact`.
+            kind: one of the kinds of `instar.contracts.archive.Fact`.
             after: a fact's number; for experience and incidents, which have none, how many of the first are left out.
                 0 means all, generation 0 included.
         """

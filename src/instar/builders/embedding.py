@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from instar.builders import incumbent
-from instar.contracts.protocols import Builder, BuilderContext, Heritable
+from instar.contracts.builder import Builder, BuilderContext, Heritable
 from instar.contracts.records import Brief, Design, Goal, Observation
 from instar.contracts.space import Space, Value
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from instar.builders import mailbox
 from instar.builders.goals import choose_goal
+from instar.contracts.builder import Builder, BuilderContext, Deliberating, Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Builder, BuilderContext, Deliberating, Heritable
 from instar.contracts.records import Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 

@@ -21,8 +21,8 @@ from instar.builders import mailbox
 from instar.builders.agent.brief import FORECAST_WORDS, describe
 from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import one_line, read_forecast, read_parameters, text_of
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal
 from instar.contracts.settings import seconds
 from instar.contracts.space import Space

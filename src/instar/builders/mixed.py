@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from instar.builders.team import Team, authors_of
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
 from instar.contracts.space import Space
 

@@ -20,8 +20,8 @@ import numpy as np
 from instar.builders.earnings import Earnings
 from instar.builders.specification import name_of
 from instar.builders.team import Team, authors_of
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Brief, Design, Goal, Observation, Proposal
 from instar.contracts.space import Space
 

@@ -24,8 +24,8 @@ from instar.builders.incumbent import describe_change
 from instar.builders.lessons import CAPACITY, LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
 from instar.builders.sampling import Request, Row
 from instar.builders.thinking import Thinker
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
 from instar.contracts.space import Parameters, Space, Value
 

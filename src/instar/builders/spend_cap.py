@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 from instar.contracts.records import Spend
 
 NAME = "spend cap.jsonl"

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from instar.contracts.builder import Builder, Deliberating, Editing, Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Builder, Deliberating, Editing, Heritable
 from instar.contracts.records import Brief, Design, Observation, Proposal
 from instar.contracts.space import Range, Space
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from instar.archive import read_archive
 from instar.builders import mailbox
 from instar.builders import mcp as builder
+from instar.contracts.archive import Archive, Verdict
 from instar.contracts.errors import ArtefactError, BadInput, InstarError, MissingPart
-from instar.contracts.protocols import Archive, Lab, Verdict
+from instar.contracts.lab import Lab
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.executors.artefacts import read_bytes
 from instar.run.parts import lab_of

@@ -23,8 +23,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Feedback
 from instar.contracts.records import digest
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

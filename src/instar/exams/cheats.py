@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.protocols import Arrays, QuestionSet
+from instar.contracts.exam import Arrays, QuestionSet
 
 Array = npt.NDArray[Any]
 

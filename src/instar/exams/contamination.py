@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import QuestionSet
+from instar.contracts.exam import QuestionSet
 from instar.contracts.records import Incident, Reason
 from instar.executors.artefacts import read_arrays
 

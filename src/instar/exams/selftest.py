@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError, LabError
-from instar.contracts.protocols import Arrays, Exam, FixedExam, Lab, Probing, QuestionSet, Stage
+from instar.contracts.exam import Arrays, Exam, Probing, QuestionSet, Stage
+from instar.contracts.lab import FixedExam, Lab
 from instar.contracts.records import Score
 from instar.exams.cheats import Cheat, Promise, planted
 from instar.executors.artefacts import encode_arrays

@@ -40,7 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Arrays
+from instar.contracts.exam import Arrays
 from instar.contracts.records import Reason
 from instar.executors.artefacts import read_arrays
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Safeguard
+from instar.contracts.lab import Safeguard
 from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
 from instar.gates import options as check
 from instar.gates.pairing import problem, random_order, refuse

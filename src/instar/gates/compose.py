@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from instar.contracts.protocols import Foreseeing, Gate
+from instar.contracts.gate import Foreseeing, Gate
 from instar.contracts.records import Decision, Evidence, Reason, Sizes
 from instar.gates.pairing import problem, refuse
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
-from instar.contracts.protocols import Gate
+from instar.contracts.gate import Gate
 from instar.contracts.records import Decision, Evidence, Reason, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.pairing import means, pooled, problem

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Gate
+from instar.contracts.gate import Gate
 from instar.contracts.records import Decision, Evidence, Reason
 from instar.executors.artefacts import read_json
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from instar.archive.store import read_archive
-from instar.contracts.protocols import Archive
+from instar.contracts.archive import Archive
 from instar.contracts.records import Estimate, Generation
 from instar.horizons import chart
 from instar.horizons.trend import Series, doubling

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import LedgerError
-from instar.contracts.protocols import Receipt
+from instar.contracts.ledger import Receipt
 from instar.contracts.records import canonical
 
 GENESIS = hashlib.sha256(b"instar ledger chain 1").hexdigest()  # the root of an empty ledger
@@ -112,7 +112,7 @@ def open_ledger(directory: Path) -> ChainLedger:
 
 
 class ChainLedger:
-    """An append-only log in a hash chain (see `instar.contracts.protocols.Ledger`); made by `open_ledger`.
+    """An append-only log in a hash chain (see `instar.contracts.ledger.Ledger`); made by `open_ledger`.
 
     Every key's receipt is kept in memory (some 300 bytes each), which makes `append` idempotent.
     """

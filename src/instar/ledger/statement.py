@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
@@ -18,7 +19,6 @@ from instar.contracts.oversight import (
     JobCount,
     SlotTime,
 )
-from instar.contracts.protocols import Fact, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState, digest
 
 Statement = tuple[str, Mapping[str, Any]]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Estimate, Generation, Reason
 from instar.report import findings, stalls
 from instar.report.document import Block, Bullets, Heading, Paragraph, Table

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from instar.contracts.protocols import Archive, Verdict
+from instar.contracts.archive import Archive, Verdict
 from instar.contracts.records import Estimate, Generation, Proposal, Spend, Trial, TrialState, Usage
 
 

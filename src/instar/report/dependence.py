@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from instar.contracts.archive import Account, Archive, Verdict
 from instar.contracts.oversight import Answer, Approval, Holder, Right, SlotTime
-from instar.contracts.protocols import Account, Archive, Verdict
 from instar.contracts.records import Experience, Generation, Proposal
 from instar.run import rights as autonomy
 

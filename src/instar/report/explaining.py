@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from instar.archive import read_archive
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Generation, Proposal, Reason
 from instar.report.exporting import changes, sources_of
 

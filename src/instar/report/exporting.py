@@ -20,7 +20,7 @@ from instar.builders.code import diffs
 from instar.builders.code.lineage import Version, lineage, shares
 from instar.builders.code.patch import PatchError, apply
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.protocols import Rendering
+from instar.contracts.lab import Rendering
 from instar.contracts.records import Design, Generation
 from instar.executors.artefacts import write_bytes
 from instar.run.parts import lab_of

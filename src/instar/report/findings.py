@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.records import Estimate, Generation, Trial, TrialState
 from instar.report.history import History, reason
 from instar.report.wording import interval, plain

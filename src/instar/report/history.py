@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive.store import read_archive
-from instar.contracts.protocols import Account, Archive, Verdict
+from instar.contracts.archive import Account, Archive, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Reason, Trial, TrialState
 from instar.report import dependence
 from instar.report.credit import Credit, credits_of

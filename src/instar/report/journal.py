@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import Acknowledgement, Answer, Approval, Handover, IncidentRecord
-from instar.contracts.protocols import Fact, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
 from instar.run.state import Run
 

@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from instar.contracts.protocols import Fact
+from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.contracts.settings import seconds, size
 from instar.report.narration import Story, clause, clock_time, estimate, fate_of, gain_of

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.contracts.protocols import Archive, Fact, Verdict
+from instar.contracts.archive import Archive, Fact, Verdict
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.executors.artefacts import write_bytes
 from instar.report.wording import plain

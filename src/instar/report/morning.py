@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from instar.contracts.protocols import Archive
+from instar.contracts.archive import Archive
 from instar.report import findings, sections
 from instar.report.history import History, read
 from instar.report.wording import count, duration, interval, number, plain, share

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import Answer, Approval, IncidentRecord
-from instar.contracts.protocols import Fact, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
 from instar.run.rights import waiting_line
 from instar.run.state import Run

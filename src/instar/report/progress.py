@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.contracts.protocols import Fact
+from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Trial, TrialState
 from instar.executors.artefacts import write_bytes
 from instar.executors.kernel import die_with_parent

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from instar.contracts.archive import Verdict
 from instar.contracts.oversight import IncidentRecord
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Generation, Reason
 from instar.report import findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table

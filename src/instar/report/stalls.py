@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from instar.contracts.protocols import Verdict
+from instar.contracts.archive import Verdict
 from instar.report import findings
 from instar.report.history import History
 from instar.report.wording import count, duration

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.contracts.protocols import Archive, Fact, Verdict
+from instar.contracts.archive import Archive, Fact, Verdict
 from instar.contracts.records import Proposal, Trial, TrialState
 from instar.report.findings import gain, kept
 from instar.report.wording import plain

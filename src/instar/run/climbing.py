@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
+from instar.contracts.lab import Lab
 from instar.contracts.oversight import Handover, Holder, Right
-from instar.contracts.protocols import Archive, Lab
 from instar.contracts.records import Estimate, Floats, Proposal, Trial, TrialState
 from instar.contracts.settings import Climb
 from instar.exams import selftest

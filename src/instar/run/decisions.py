@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.builders import mailbox
+from instar.contracts.abilities import SelfTeaching
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArtefactError
 from instar.contracts.oversight import Answer, Approval, Holder, Right
-from instar.contracts.protocols import SelfTeaching, Verdict
 from instar.contracts.records import Proposal, Score
 from instar.executors.artefacts import digest_files, read_json, take, write_json
 from instar.run import rights, trials

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Impossible, Inheriting, QuestionSet, Referring, Reservation, Stage, Verdict
+from instar.contracts.exam import Impossible, QuestionSet, Stage
+from instar.contracts.lab import Inheriting, Referring
 from instar.contracts.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
 from instar.exams import similarity
 from instar.exams.figures import figures

@@ -7,9 +7,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from instar.contracts.abilities import CollectRequest, SelfTeaching, TaskSetting
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.oversight import Right
-from instar.contracts.protocols import CollectRequest, Reservation, SelfTeaching, TaskSetting
 from instar.contracts.records import Brief, Goal, Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.executors.artefacts import encode_arrays, write_arrays, write_bytes

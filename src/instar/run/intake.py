@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Arrays, Exam, Lab, Priced
+from instar.contracts.exam import Arrays, Exam, Priced
+from instar.contracts.lab import Lab
 from instar.contracts.records import Outcome, OutcomeState, Score, Usage
 from instar.executors.artefacts import digest_files, read_arrays, read_json, take, write_json
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from instar.contracts.abilities import Merging
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Merging, Reservation
 from instar.contracts.records import Outcome, OutcomeState
 from instar.run import intake
 from instar.run.conduct.causes import BAD_ARTEFACT

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from instar.builders.code.normal import fingerprint
-from instar.contracts.protocols import Inheriting, Lab, Rendering, SelfTeaching
+from instar.contracts.abilities import SelfTeaching
+from instar.contracts.lab import Inheriting, Lab, Rendering
 from instar.contracts.records import Design, Generation, Proposal
 
 PATIENCE = 25

@@ -10,11 +10,8 @@ from typing import Any
 
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import (
-    Executor,
-    Lab,
-    Sealing,
-)
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, Sealing
 from instar.labs.manifest import Manifest, read_manifest
 
 

@@ -9,8 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from instar.contracts.archive import Verdict
+from instar.contracts.builder import Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Heritable, Verdict
 from instar.contracts.records import Generation, Provenance, Score, Trial
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json

@@ -12,9 +12,10 @@ import re
 import shutil
 from dataclasses import replace
 
+from instar.contracts.archive import Verdict
+from instar.contracts.builder import Heritable
 from instar.contracts.errors import ArchiveError, LedgerError
 from instar.contracts.oversight import Acknowledgement, Approval, Explanation, Handover, Right, SlotTime
-from instar.contracts.protocols import Heritable, Verdict
 from instar.contracts.records import Experience, Generation, Observation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files, read_json
 from instar.ledger.statement import promotion

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
 from instar.contracts.oversight import Answer, Approval, Handover, Holder, Right
-from instar.contracts.protocols import Archive
 from instar.contracts.settings import Settings
 
 HUMAN = "human"

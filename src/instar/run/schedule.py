@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from instar.contracts.abilities import SelfTeaching
+from instar.contracts.archive import Reservation
+from instar.contracts.builder import Editing
 from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.exam import Priced, Probing, Stage
+from instar.contracts.lab import Inheriting, TrainRequest
 from instar.contracts.oversight import Right
-from instar.contracts.protocols import (
-    Editing,
-    Inheriting,
-    Priced,
-    Probing,
-    Reservation,
-    SelfTeaching,
-    Stage,
-    TrainRequest,
-)
 from instar.contracts.records import Outcome, OutcomeState, Proposal, Score, TrialState
 from instar.exams import selftest
 from instar.executors.artefacts import digest_files, write_arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instar.builders.code.normal import size
-from instar.contracts.protocols import Rendering, Stepped
+from instar.contracts.lab import Rendering, Stepped
 from instar.contracts.records import Code, Design, Score
 from instar.gates.simplification import LEAST_SAVED, NAME
 from instar.run.state import Candidate, Run

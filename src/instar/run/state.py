@@ -16,22 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from instar.contracts.archive import Archive, Fact, Reservation
+from instar.contracts.builder import Builder, Deliberating
 from instar.contracts.errors import ArtefactError
+from instar.contracts.exam import QuestionSet
+from instar.contracts.executor import Executor
+from instar.contracts.gate import Gate
+from instar.contracts.lab import FixedExam, Lab, Metered
+from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import SlotTime
-from instar.contracts.protocols import (
-    Archive,
-    Builder,
-    Deliberating,
-    Executor,
-    Fact,
-    FixedExam,
-    Gate,
-    Lab,
-    Ledger,
-    Metered,
-    QuestionSet,
-    Reservation,
-)
 from instar.contracts.records import (
     Design,
     Experience,

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Foreseeing, Reservation, Safeguarded, Stepped, TrainRequest
+from instar.contracts.gate import Foreseeing
+from instar.contracts.lab import Safeguarded, Stepped, TrainRequest
 from instar.contracts.records import Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity

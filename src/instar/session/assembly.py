@@ -17,21 +17,13 @@ import numpy as np
 from instar.archive import open_archive
 from instar.builders.specification import arguments_of, name_of
 from instar.contracts import plugins
+from instar.contracts.abilities import SelfTeaching, Traits
+from instar.contracts.archive import Archive
+from instar.contracts.builder import Builder, BuilderContext, Deliberating, Editing
 from instar.contracts.errors import BadInput
+from instar.contracts.gate import Gate
+from instar.contracts.lab import Instructing, Lab, Preset
 from instar.contracts.oversight import Holder, Right
-from instar.contracts.protocols import (
-    Archive,
-    Builder,
-    BuilderContext,
-    Deliberating,
-    Editing,
-    Gate,
-    Instructing,
-    Lab,
-    Preset,
-    SelfTeaching,
-    Traits,
-)
 from instar.contracts.records import Proposal, Spend
 from instar.contracts.settings import Settings
 from instar.exams.seal import open_seal

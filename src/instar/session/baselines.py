@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
-from instar.contracts.protocols import Lab, Reservation, TrainRequest
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Design, Generation, Limits, Outcome, OutcomeState
 from instar.contracts.settings import seconds, size
 from instar.executors.artefacts import take

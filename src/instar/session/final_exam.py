@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArchiveError, ArtefactError, InstarError, LedgerError
-from instar.contracts.protocols import QuestionSet, Reservation, Stage
+from instar.contracts.exam import QuestionSet, Stage
 from instar.contracts.records import Limits, Outcome, Score
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, write_arrays

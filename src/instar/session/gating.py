@@ -8,18 +8,11 @@ from typing import Any
 import numpy as np
 
 from instar.contracts import plugins
+from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import (
-    Feedback,
-    Gate,
-    Gated,
-    Lab,
-    Outlining,
-    QuestionSet,
-    Safeguarded,
-    SelfReported,
-    Stage,
-)
+from instar.contracts.exam import Outlining, QuestionSet, Stage
+from instar.contracts.gate import Gate
+from instar.contracts.lab import Gated, Lab, Safeguarded, SelfReported
 from instar.contracts.records import Score
 from instar.contracts.settings import Settings
 from instar.gates import simplification

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from instar.archive import open_archive, read_archive
+from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
 from instar.contracts.oversight import Explanation, IncidentRecord
-from instar.contracts.protocols import Archive
 from instar.ledger import open_ledger
 from instar.ledger.statement import statement
 from instar.run.conduct import rates

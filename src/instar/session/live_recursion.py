@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from instar.contracts import plugins, settings
+from instar.contracts.archive import Fact
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Fact
 from instar.contracts.records import Floats
 from instar.run import parts
 from instar.run.state import Run

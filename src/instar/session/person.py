@@ -14,9 +14,11 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.builders import human, mailbox
+from instar.contracts.abilities import SelfTeaching
+from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
+from instar.contracts.lab import Lab
 from instar.contracts.oversight import Answer, Approval, Holder, Right
-from instar.contracts.protocols import Archive, Lab, SelfTeaching
 from instar.contracts.records import Experience, Forecast, Generation
 from instar.contracts.settings import Settings
 from instar.contracts.space import Choice, Integer, Real, Value

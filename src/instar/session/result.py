@@ -14,8 +14,8 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.builders import calls, spend_cap
+from instar.contracts.archive import Archive
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Archive
 from instar.contracts.records import Experience, Generation
 from instar.contracts.settings import Settings, seconds, size
 from instar.executors.artefacts import read_json, write_json

@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Any, Protocol
 
 from instar.archive.diagnosis import diagnosed
+from instar.contracts.archive import Fact, Reservation
 from instar.contracts.errors import ArtefactError, BadInput, LabError
-from instar.contracts.protocols import Fact, Instructing, Reservation
+from instar.contracts.lab import Instructing
 from instar.contracts.records import Usage
 from instar.contracts.settings import seconds
 from instar.exams import selftest

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Arrays, Lab
+from instar.contracts.exam import Arrays
+from instar.contracts.lab import Lab
 from instar.contracts.records import Job, Limits, OutcomeState
 from instar.executors.artefacts import read_arrays
 from instar.run.parts import lab_of, make_executor, sealed

@@ -26,7 +26,9 @@ from scipy import special
 
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Executor, Lab, Priced, QuestionSet, Safeguarded, Stage, TrainRequest
+from instar.contracts.exam import Priced, QuestionSet, Stage
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, Safeguarded, TrainRequest
 from instar.contracts.records import Design, Estimate, Generation, Job, Limits, Outcome, OutcomeState, Score
 from instar.executors.artefacts import read_arrays, read_json, take, write_arrays
 from instar.run import intake

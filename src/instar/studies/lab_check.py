@@ -10,7 +10,9 @@ from typing import Any
 
 from instar.contracts import plugins
 from instar.contracts.errors import ArtefactError, InstarError
-from instar.contracts.protocols import Arrays, Executor, Lab, Probing, QuestionSet, Stage, TrainRequest
+from instar.contracts.exam import Arrays, Probing, QuestionSet, Stage
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Job, Limits, OutcomeState
 from instar.exams import selftest
 from instar.executors.artefacts import read_arrays, take, write_arrays

@@ -22,7 +22,9 @@ from pydantic import ValidationError
 
 from instar.contracts import plugins
 from instar.contracts.errors import ArtefactError, BadInput, LabError
-from instar.contracts.protocols import Executor, Stage, TrainRequest
+from instar.contracts.exam import Stage
+from instar.contracts.executor import Executor
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Job, Limits, OutcomeState
 from instar.contracts.settings import seconds, size
 from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_bytes

@@ -20,7 +20,9 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Executor, Lab, QuestionSet, Stage, TrainRequest
+from instar.contracts.exam import QuestionSet, Stage
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Experience, Generation, Job, Limits, Outcome, OutcomeState, Proposal, Trial
 from instar.executors.artefacts import read_arrays, take, write_arrays, write_json
 from instar.run import intake

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Lab
+from instar.contracts.lab import Lab
 from instar.contracts.records import Floats
 from instar.contracts.space import Choice, Integer, Parameters, Range, Space, Value
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from instar.contracts import plugins
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Brief, Design, Estimate, Floats, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 from instar.stats.intervals import paired_difference

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.protocols import Builder, Heritable
+from instar.contracts.builder import Builder, Heritable
 from instar.contracts.records import Brief, Design, Floats, Generation, Goal, Observation, Proposal, Trial, TrialState
 from instar.contracts.space import Value
 from instar.studies.recorded import Ints, Table

@@ -19,17 +19,11 @@ from typing import Any
 import numpy as np
 
 from instar.contracts import plugins
+from instar.contracts.abilities import CollectRequest, Feedback, SelfTeaching, Traits
 from instar.contracts.errors import BadInput, LabError
-from instar.contracts.protocols import (
-    Arrays,
-    CollectRequest,
-    Executor,
-    Feedback,
-    Lab,
-    SelfTeaching,
-    TrainRequest,
-    Traits,
-)
+from instar.contracts.exam import Arrays
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Experience, Job, Limits, Outcome, OutcomeState, Usage
 from instar.executors.artefacts import read_arrays, take, write_arrays
 from instar.gates.trait_figures import Excess, reproduction, verdict
@@ -72,7 +66,7 @@ def measure(lab: Lab, plan: Plan, executor: str = "local", say: Callable[[str], 
     if not isinstance(lab, SelfTeaching) or not isinstance(lab, Traits):
         raise BadInput(
             f"lab '{lab.name}' has no trait to plant",
-            "It must offer `SelfTeaching` and `Traits` (instar.contracts.protocols).",
+            "It must offer `SelfTeaching` and `Traits` (instar.contracts.abilities).",
         )
     lab.trait_questions(0)
     with tempfile.TemporaryDirectory(prefix="instar-traits-") as place:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from instar.contracts.archive import Account, Archive, Reservation, Verdict
 from instar.contracts.errors import ArchiveError, BadInput
 from instar.contracts.oversight import (
     Acknowledgement,
@@ -29,7 +30,6 @@ from instar.contracts.oversight import (
     Right,
     SlotTime,
 )
-from instar.contracts.protocols import Account, Archive, Reservation, Verdict
 from instar.contracts.records import (
     Decision,
     Design,
@@ -131,7 +131,7 @@ RIGHTS = (
 
 
 class ArchiveConformance:
-    """The contract of `instar.contracts.protocols.Archive`; give the class an `opener` fixture."""
+    """The contract of `instar.contracts.archive.Archive`; give the class an `opener` fixture."""
 
     @pytest.fixture
     def opener(self) -> Opener:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.protocols import Builder, Deliberating, Heritable
+from instar.contracts.builder import Builder, Deliberating, Heritable
 from instar.contracts.records import (
     Brief,
     Design,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import Executor
+from instar.contracts.executor import Executor
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 
 DEADLINE_SECONDS = 20.0  # no test waits longer for an outcome

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.protocols import Gate
+from instar.contracts.gate import Gate
 from instar.contracts.records import Decision, Evidence, Footprint, Provenance, Score
 
 

@@ -22,20 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from instar.contracts.abilities import CollectRequest, Feedback, SelfTeaching, TaskSetting
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import (
-    Arrays,
-    CollectRequest,
-    Executor,
-    Feedback,
-    Lab,
-    Priced,
-    QuestionSet,
-    SelfTeaching,
-    Stage,
-    TaskSetting,
-    TrainRequest,
-)
+from instar.contracts.exam import Arrays, Priced, QuestionSet, Stage
+from instar.contracts.executor import Executor
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Experience, Goal, Job, Limits, OutcomeState, SandboxKind, Score
 from instar.executors import inline
 from instar.executors.artefacts import digest_files, encode_arrays, read_arrays, take, write_arrays
@@ -103,7 +94,7 @@ class Workplace:
 
 
 class LabConformance:
-    """The contract of `instar.contracts.protocols.Lab`."""
+    """The contract of `instar.contracts.lab.Lab`."""
 
     limits = Limits(wall_seconds=120.0, cpu_seconds=120.0, memory_bytes=2**31)
     effort = 1e-3  # share of the full training: enough to see that it runs
@@ -274,7 +265,7 @@ class LabConformance:
 
 
 class TeachingConformance(LabConformance):
-    """The contract of `instar.contracts.protocols.SelfTeaching`, in addition."""
+    """The contract of `instar.contracts.abilities.SelfTeaching`, in addition."""
 
     def wrong_answers(self, answers: Arrays) -> Arrays:
         """Return answers of the right form, made of these, none of which holds."""

@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from instar.contracts.errors import LedgerError
-from instar.contracts.protocols import Ledger
+from instar.contracts.ledger import Ledger
 
 Opener = Callable[[], Ledger]
 Checker = Callable[[Mapping[str, Any], str], bool]
 
 
 class LedgerConformance:
-    """The contract of `instar.contracts.protocols.Ledger`; give the class `opener` and `checker` fixtures."""
+    """The contract of `instar.contracts.ledger.Ledger`; give the class `opener` and `checker` fixtures."""
 
     @pytest.fixture
     def opener(self) -> Opener:

@@ -14,7 +14,7 @@ import numpy as np
 
 from instar.builders import agent, uniform
 from instar.builders.agent import AgentBuilder
-from instar.contracts.protocols import BuilderContext
+from instar.contracts.builder import BuilderContext
 from instar.contracts.records import Brief, Design, Proposal
 from instar.testing.builder import WORLD_SPACE, first_design, generation, make_brief
 

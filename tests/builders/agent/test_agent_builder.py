@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from instar.builders.agent import AgentBuilder, calling
+from instar.contracts.builder import Deliberating
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.protocols import Deliberating
 from instar.contracts.records import Spend
 from tests.builders.agent.setting import FILES, brief, journal, made, proposed
 from tests.sandbox.inside import LINUX

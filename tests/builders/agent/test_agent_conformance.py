@@ -16,7 +16,7 @@ from instar.builders.agent.accounts import Account
 from instar.builders.agent.builder import AgentBuilder
 from instar.builders.agent.calling import Ended
 from instar.builders.agent.options import terms
-from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.records import Brief, Proposal
 from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance

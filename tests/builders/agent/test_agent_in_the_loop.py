@@ -14,7 +14,7 @@ import psutil
 
 from instar.archive import read_archive
 from instar.builders import agent, incumbent
-from instar.contracts.protocols import BuilderContext
+from instar.contracts.builder import BuilderContext
 from instar.contracts.records import Proposal, Trial, TrialState
 from tests.rig import Rig
 from tests.sandbox.inside import LINUX

@@ -10,7 +10,7 @@ import numpy as np
 
 from instar.builders import llm
 from instar.builders.llm.builder import LlmBuilder
-from instar.contracts.protocols import BuilderContext
+from instar.contracts.builder import BuilderContext
 from instar.contracts.records import Design, Generation, Proposal, Spend
 from instar.contracts.space import Space
 from instar.testing.builder import WORLD_SPACE, drained, first_design, generation, make_brief

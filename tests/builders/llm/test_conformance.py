@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from instar.contracts.protocols import Builder
+from instar.contracts.builder import Builder
 from instar.contracts.space import Space
 from instar.testing.builder import BuilderConformance
 from instar.testing.standin import Behaviour, StandIn, good, status

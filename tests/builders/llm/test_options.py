@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from instar.builders.llm.options import OPENAI, Options, read_options
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 
 KEYS = {"OPENAI_API_KEY": "sk-of-openai", "MY_KEY": "sk-of-mine"}
 

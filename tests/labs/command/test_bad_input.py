@@ -14,7 +14,8 @@ import pytest
 
 from instar.contracts import settings
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Stage, TrainRequest
+from instar.contracts.exam import Stage
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Limits, Outcome, OutcomeState, TrialState
 from instar.executors.artefacts import write_arrays, write_json
 from instar.executors.local import LocalExecutor

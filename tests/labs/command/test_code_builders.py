@@ -16,7 +16,7 @@ from instar.archive import read_archive
 from instar.builders import agent, incumbent
 from instar.builders.code import diffs
 from instar.builders.llm import create as make_llm
-from instar.contracts.protocols import Builder, BuilderContext
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.records import Proposal, Trial, TrialState
 from instar.labs.command import CommandLab
 from instar.report import exporting

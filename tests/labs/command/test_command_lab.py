@@ -14,7 +14,8 @@ from instar.archive import read_archive
 from instar.cli import main
 from instar.contracts import settings as config
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import FixedExam, Probing, Stage
+from instar.contracts.exam import Probing, Stage
+from instar.contracts.lab import FixedExam
 from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
 from instar.labs.command import directory_of, gpu, open_lab

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Arrays, QuestionSet, Stage
+from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.records import Score
 from instar.exams import selftest
 from instar.labs.checks import log_probabilities

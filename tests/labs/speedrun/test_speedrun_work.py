@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Executor, TrainRequest
+from instar.contracts.executor import Executor
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Design, Limits, Outcome, OutcomeState, Usage
 from instar.executors import inline, local
 from instar.executors.artefacts import read_json, take

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import QuestionSet, Stage
+from instar.contracts.exam import QuestionSet, Stage
 from instar.labs.tiles import oracle, partition, rules, task
 
 EXAM = task.create({"size": "3"}).exam

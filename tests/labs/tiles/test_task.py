@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from instar.contracts.abilities import CollectRequest, Feedback
 from instar.contracts.errors import ArtefactError, BadInput, LabError
-from instar.contracts.protocols import CollectRequest, Feedback
 from instar.contracts.records import Experience, Goal, Limits
 from instar.labs.tiles import oracle, partition, playing, probe, rules, task
 

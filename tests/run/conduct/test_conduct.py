@@ -12,9 +12,9 @@ import pytest
 
 from instar.archive import read_archive
 from instar.contracts import plugins
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArchiveError, BadInput
 from instar.contracts.oversight import Acknowledgement, IncidentRecord, JobCount
-from instar.contracts.protocols import Verdict
 from instar.contracts.records import Incident, Outcome, Trial
 from instar.contracts.settings import load
 from instar.executors.inline import InlineExecutor

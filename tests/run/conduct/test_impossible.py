@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instar.contracts.protocols import Arrays, Impossible, QuestionSet, Stage
+from instar.contracts.exam import Arrays, Impossible, QuestionSet, Stage
 from instar.contracts.records import Job, Limits, SandboxKind, Score
 from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import rules

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Arrays, Metric, QuestionSet, Stage, TrainRequest
+from instar.contracts.exam import Arrays, QuestionSet, Stage
+from instar.contracts.lab import Metric, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Space
 from instar.executors.artefacts import Tensor, read_arrays, read_json

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Arrays, Metric, QuestionSet, Safeguard, Stage, TrainRequest
+from instar.contracts.exam import Arrays, QuestionSet, Stage
+from instar.contracts.lab import Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Integer, Real, Space
 from instar.executors.artefacts import read_arrays, read_json

@@ -26,8 +26,8 @@ from instar.builders.agent.worktree import Edit, check_names, diff, git_program,
 from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import one_line
 from instar.builders.spend_cap import SpendCap
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, InstarError
-from instar.contracts.protocols import Builder, BuilderContext
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
 from instar.contracts.settings import size
 from instar.contracts.space import Parameters, Space

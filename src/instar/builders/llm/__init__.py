@@ -16,7 +16,7 @@ from instar.builders.llm.options import read_options
 from instar.builders.llm.prompts import Prompt
 from instar.builders.llm.thinking import Thinker
 from instar.builders.spend_cap import SpendCap
-from instar.contracts.protocols import BuilderContext
+from instar.contracts.builder import BuilderContext
 from instar.contracts.space import Space
 
 

@@ -25,7 +25,7 @@ from instar.builders.llm.options import Options
 from instar.builders.llm.prompts import Prompt
 from instar.builders.llm.thinking import Thinker, Thought
 from instar.builders.spend_cap import SpendCap
-from instar.contracts.protocols import Builder
+from instar.contracts.builder import Builder
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
 from instar.contracts.space import Space
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
-from instar.contracts.protocols import BuilderContext
 
 OPENAI = "https://api.openai.com/v1"
 _USUAL_KEY = "OPENAI_API_KEY"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Metric, TrainRequest
+from instar.contracts.lab import Metric, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind
 from instar.contracts.settings import seconds, size
 from instar.contracts.space import Space, Value

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.protocols import Metric, Safeguard, TrainRequest
+from instar.contracts.lab import Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Job, SandboxKind
 from instar.contracts.space import Space
 from instar.executors.artefacts import read_arrays, read_bytes, read_json

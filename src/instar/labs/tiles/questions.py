@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.protocols import Arrays, QuestionSet, Stage
+from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
 from instar.labs.checks import Form, formed
 from instar.labs.tiles import oracle, partition, playing, probe, rules

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from instar.contracts.abilities import CollectRequest, Feedback
 from instar.contracts.errors import ArtefactError, BadInput, LabError
-from instar.contracts.protocols import Arrays, CollectRequest, Feedback, Metric, QuestionSet, Safeguard, TrainRequest
+from instar.contracts.exam import Arrays, QuestionSet
+from instar.contracts.lab import Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind
 from instar.contracts.space import Space, Value
 from instar.executors.artefacts import read_arrays, read_json

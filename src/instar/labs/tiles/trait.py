@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.protocols import Arrays, QuestionSet
+from instar.contracts.exam import Arrays, QuestionSet
 from instar.labs.tiles import oracle, partition, rules
 
 QUESTIONS = 600

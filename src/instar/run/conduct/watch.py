@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from instar.contracts.archive import Archive
 from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord, JobCount
-from instar.contracts.protocols import Archive
 from instar.contracts.records import Incident, Outcome
 from instar.run.conduct.causes import KINDS, Circumstance, known_cause, limit_hit, whose
 from instar.run.conduct.tripwire import HARD, Block, log_e_value, trips

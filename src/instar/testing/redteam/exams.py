@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from instar.contracts import plugins
 from instar.contracts.errors import ArtefactError, BadInput, MissingPart
-from instar.contracts.protocols import Impossible, Lab, Probing, QuestionSet, Stage
+from instar.contracts.exam import Impossible, Probing, QuestionSet, Stage
+from instar.contracts.lab import Lab
 from instar.exams.contamination import Search, words_in
 from instar.executors.artefacts import write_arrays
 from instar.labs import checks

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar.contracts import plugins
+from instar.contracts.abilities import CollectRequest, SelfTeaching, TaskSetting
 from instar.contracts.errors import BadInput, InstarError, MissingPart
-from instar.contracts.protocols import CollectRequest, Lab, SelfTeaching, Stage, TaskSetting, TrainRequest
+from instar.contracts.exam import Stage
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 from instar.executors.artefacts import read_arrays, take, write_arrays
 from instar.testing.redteam import judges, readers

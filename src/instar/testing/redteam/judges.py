@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.protocols import Gate
+from instar.contracts.gate import Gate
 from instar.contracts.records import Decision, Evidence, Footprint, Incident, Provenance, Score
 from instar.exams import similarity
 from instar.executors.artefacts import write_json

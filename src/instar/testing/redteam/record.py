@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from instar.archive import open_archive
+from instar.contracts.archive import Reservation
 from instar.contracts.errors import LedgerError
-from instar.contracts.protocols import Reservation
 from instar.contracts.records import Usage
 from instar.exams.seal import open_seal
 from instar.executors import job_directory as layout

@@ -1,0 +1,41 @@
+"""Where jobs run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from instar.contracts.records import (
+    Job,
+    Outcome,
+)
+
+
+class Executor(Protocol):
+    """Runs jobs in rooms of their own; the same contract inline, local and remote.
+
+    Attributes:
+        slots: how many jobs run at once.
+        busy_seconds: wall seconds that finished jobs held a slot, summed.
+        ready_at: when it became ready (monotonic seconds), None before.
+    """
+
+    slots: int
+    busy_seconds: float
+    ready_at: float | None
+
+    def submit(self, job: Job) -> None:
+        """Start the job, or queue it until a slot is free. Never blocks for long."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> Sequence[Outcome]:
+        """Return the outcomes that are in, waiting at most `timeout` seconds for the first (None: for ever)."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """End a job; its outcome still comes, as cancelled. Unknown keys are ignored."""
+        ...
+
+    def close(self) -> None:
+        """End every job and give back all that was held. Safe to call twice."""
+        ...

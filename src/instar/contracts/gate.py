@@ -1,0 +1,43 @@
+"""What decides, from evidence, whether a candidate becomes the next generation."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from instar.contracts.records import (
+    Decision,
+    Evidence,
+    Reason,
+    Score,
+    Sizes,
+)
+
+
+class Gate(Protocol):
+    """Decides from evidence; fails closed."""
+
+    @property
+    def name(self) -> str:
+        """What its reasons are headed with."""
+        ...
+
+    def judge(self, evidence: Evidence) -> Decision:
+        """Return the decision with its reasons."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A gate that refuses some candidates by what is known before any exam. Optional for gates."""
+
+    def foresee(self, sizes: Sizes) -> Reason | None:
+        """Return the failed reason that it would give whatever the exam shows, or None."""
+        ...
+
+
+class Outlined(Protocol):
+    """A gate that can say before a run whether this exam could show anything at all. Optional for gates."""
+
+    def impossible(self, outline: Score) -> str | None:
+        """Return why no candidate could pass (or none could fail) on such a question set, or None."""
+        ...

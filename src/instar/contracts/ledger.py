@@ -1,0 +1,36 @@
+"""The log that a stranger can verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a statement stands in the ledger, and the root that commits to all up to it (hexadecimal)."""
+
+    index: int
+    root: str
+
+
+class Ledger(Protocol):
+    """An append-only log that a stranger can verify."""
+
+    def append(self, key: str, statement: Mapping[str, Any], *, sync: bool = True) -> Receipt:
+        """Append a statement and return its receipt; a known key returns its old receipt and appends nothing."""
+        ...
+
+    def prove(self, index: int) -> Mapping[str, Any]:
+        """Return what a stranger needs to check that entry `index` is under the present root."""
+        ...
+
+    @property
+    def root(self) -> str:
+        """The hash that commits to every entry so far (hexadecimal)."""
+        ...
+
+    def close(self) -> None:
+        """Flush to the disk and give back the file. Safe to call twice."""
+        ...
