@@ -8,19 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from instar.archive import migrations, open_archive, opening, read_archive, schema
+from instar.archive import migrations, open_archive, opening, schema
 from instar.archive.schema import REVISION, metadata
 from instar.contracts.errors import ArchiveError
-from instar.contracts.oversight import IncidentRecord
-from instar.contracts.records import Trial
-from instar.testing.archive import IDENTITY, sample_incident, sample_trial
+from instar.testing.archive import IDENTITY
 
 
 def test_migrations_from_nothing_make_what_a_new_archive_is_made_with(
@@ -77,19 +74,16 @@ def test_an_archive_that_could_not_be_made_is_as_if_it_had_never_been(
 
 
 def test_a_migration_that_fails_leaves_the_archive_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_afterwards(connection: Connection, path: Path) -> None:
-        migrations.upgrade(connection, path)
+    def fail_afterwards(connection: Connection) -> None:
+        _upgrade_from_nothing(connection)
         raise ArchiveError("cut off")
 
     path = tmp_path / "archive.db"
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "create", lambda connection: _upgrade_to("0001", connection))
-        open_archive(path, IDENTITY).close()
-        patch.setattr(opening, "upgrade", fail_afterwards)
+        patch.setattr(opening, "create", fail_afterwards)
         with pytest.raises(ArchiveError, match="cut off"):
             open_archive(path, IDENTITY)
-    with pytest.raises(ArchiveError, match="schema 0001"):
-        read_archive(path)
+    open_archive(path, {"another": "identity"}).close()
 
 
 def test_making_and_resuming_do_without_alembic(tmp_path: Path) -> None:
@@ -100,27 +94,3 @@ def test_making_and_resuming_do_without_alembic(tmp_path: Path) -> None:
         "assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "archive.db")], check=True)
-
-
-def test_an_archive_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "archive.db"
-    with monkeypatch.context() as patch:
-        patch.setattr(opening, "create", lambda connection: _upgrade_to("0001", connection))
-        with open_archive(path, IDENTITY) as archive:
-            archive.record([sample_trial(1)])
-    with pytest.raises(ArchiveError, match="schema 0001"):
-        read_archive(path)
-    with open_archive(path, IDENTITY) as archive:
-        assert list(archive.history(Trial)) == [sample_trial(1)]
-        archive.record([sample_incident()])
-        assert list(archive.history(IncidentRecord)) == [sample_incident()]
-        with archive._connection.begin():
-            assert compare_metadata(MigrationContext.configure(archive._connection), metadata) == []
-
-
-def _upgrade_to(revision: str, connection: Connection) -> None:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    command.upgrade(config, revision)

@@ -10,7 +10,7 @@ import numpy as np
 from instar.contracts.archive import Verdict
 from instar.contracts.exam import Arrays, QuestionSet
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Score, Trial, TrialState
+from instar.contracts.records import Fate, Score, Trial, TrialState
 from instar.run import trials
 from tests.rig import Rig
 from tests.toys import ToyExam, ToyLab
@@ -46,7 +46,7 @@ def test_who_has_lost_one_is_dropped_at_once(tmp_path: Path) -> None:
     top = [t for t in rig.facts if isinstance(t, Trial) and t.rung == 1 and t.state is TrialState.SCORED]
     better = [trial for trial in top if (trial.gain or 0.0) > 0.05 and not trial.replica]
     assert better
-    assert all(trial.why.startswith(trials.LOST) and "fit" in trial.why for trial in better)
+    assert all(trial.fate is Fate.LOST and "fit" in trial.why for trial in better)
     assert all(trials.hopeless(trial) for trial in better)
     assert not any(isinstance(fact, Verdict) for fact in rig.facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
@@ -28,12 +28,14 @@ from instar.contracts.records import (
     Decision,
     Design,
     Experience,
+    Fate,
     Forecast,
     Generation,
     Goal,
     Incident,
     Proposal,
     Reason,
+    ReasonKind,
     Spend,
     Trial,
     TrialState,
@@ -153,6 +155,7 @@ def _encode_trial(fact: Trial) -> Columns:
         **_encode_usage(fact.usage),
         "why": fact.why,
         "artefact": fact.artefact,
+        "fate": fact.fate.value,
     }
 
 
@@ -171,6 +174,7 @@ def _decode_trial(row: Row[Any]) -> Trial:
         usage=decode_usage(row),
         why=row.why,
         artefact=row.artefact,
+        fate=Fate(row.fate),
     )
 
 
@@ -188,6 +192,8 @@ def _encode_generation(fact: Generation) -> Columns:
         "run_cpu_seconds": fact.run_cpu_seconds,
         "ledger_index": fact.ledger_index,
         "why": fact.why,
+        "proposal": fact.proposal,
+        "simplified": fact.simplified,
     }
 
 
@@ -205,6 +211,8 @@ def _decode_generation(row: Row[Any]) -> Generation:
         run_cpu_seconds=row.run_cpu_seconds,
         ledger_index=row.ledger_index,
         why=row.why,
+        proposal=row.proposal,
+        simplified=row.simplified,
     )
 
 
@@ -248,8 +256,12 @@ def _encode_verdict(fact: Verdict) -> Columns:
 
 
 def _decode_verdict(row: Row[Any]) -> Verdict:
-    decision = Decision(tuple(Reason(**reason) for reason in json.loads(row.reasons)))
+    decision = Decision(tuple(_decode_reason(**reason) for reason in json.loads(row.reasons)))
     return Verdict(row.number, row.proposal, row.incumbent, decision, json.loads(row.estimates))
+
+
+def _decode_reason(kind: str, seeds: Sequence[float], **rest: Any) -> Reason:
+    return Reason(kind=ReasonKind(kind), seeds=tuple(seeds), **rest)
 
 
 def _encode_incident(fact: IncidentRecord) -> Columns:

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0004"  # the newest migration; alembic (0.3 CPU s) is imported for an archive that lacks it alone
+REVISION = "0001"  # the newest migration; alembic (0.3 CPU s) is imported for an archive that lacks it alone
 
 metadata = MetaData(
     naming_convention={
@@ -77,6 +77,12 @@ def _numbered(name: str, *columns: Column[Any]) -> Table:
     return Table(name, metadata, Column("sequence", Integer, primary_key=True), number, *columns)
 
 
+def _known_by(key: str, name: str, *columns: Column[Any]) -> Table:
+    """Define a table of facts that are known by a text."""
+    known = Column(key, Text, nullable=False, unique=True)
+    return Table(name, metadata, Column("sequence", Integer, primary_key=True), known, *columns)
+
+
 def _design() -> Column[Any]:
     return Column("design", Text, ForeignKey("designs.digest"), nullable=False)
 
@@ -110,9 +116,9 @@ proposals = _numbered(
     _required("p_better", Real),
     _required("mean", Real),
     _required("deviation", Real),
-    Column("usd", Real, nullable=False, server_default="0"),
-    Column("tokens", BigInteger, nullable=False, server_default="0"),
-    Column("seconds", Real, nullable=False, server_default="0"),
+    _required("usd", Real),
+    _required("tokens", BigInteger),
+    _required("seconds", Real),
 )
 
 trials = _numbered(
@@ -129,6 +135,7 @@ trials = _numbered(
     *_usage(),
     _required("why", Text),
     _required("artefact", Text),
+    _required("fate", Text),
 )
 
 generations = _numbered(
@@ -144,13 +151,13 @@ generations = _numbered(
     _required("run_cpu_seconds", Real),
     _required("ledger_index", Integer),
     _required("why", Text),
+    Column("proposal", Integer),
+    _required("simplified", Boolean),
 )
 
-experience = Table(
+experience = _known_by(
+    "digest",
     "experience",
-    metadata,
-    Column("sequence", Integer, primary_key=True),
-    Column("digest", Text, nullable=False, unique=True),
     _required("maker", Integer),
     _required("goal", Text),  # JSON
     _required("verified_by", Text),
@@ -169,11 +176,9 @@ verdicts = _numbered(
     _required("estimates", Text),  # JSON
 )
 
-incidents = Table(
+incidents = _known_by(
+    "key",
     "incidents",
-    metadata,
-    Column("sequence", Integer, primary_key=True),
-    Column("key", Text, nullable=False, unique=True),
     _required("job", Text),
     _required("task", Text),
     _required("generation", Integer),
@@ -226,11 +231,9 @@ handovers = _numbered(
     _required("evidence", Text),
 )
 
-slot_times = Table(
+slot_times = _known_by(
+    "cause",
     "slot_times",
-    metadata,
-    Column("sequence", Integer, primary_key=True),
-    Column("cause", Text, nullable=False, unique=True),
     _required("slot_seconds", Real),
 )
 

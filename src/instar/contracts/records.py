@@ -179,6 +179,18 @@ class TrialState(StrEnum):
 _FAILED = {TrialState.CRASHED, TrialState.TIMED_OUT, TrialState.OUT_OF_MEMORY, TrialState.REFUSED}
 
 
+class Fate(StrEnum):
+    """What follows from a trial that was scored."""
+
+    OPEN = ""  # nothing yet, or it was never scored
+    WAITS = "waits"  # its rung decides later who climbs
+    REPLICA = "replica"  # another training seed of a finalist
+    FINALIST = "finalist"  # goes on to replicas and the sealed exam
+    SIMPLER = "simpler"  # goes on although it shows no gain, for its shorter code
+    DROPPED = "dropped"  # no better than the incumbent
+    LOST = "lost"  # better, but a safeguard has fallen by more than its margin
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One attempt to train and screen a design, at one rung and one training seed.
@@ -189,7 +201,7 @@ class Trial:
         metric: mean score on the screening exam, or None until it is scored.
         gain: metric minus the parent's on the same questions.
         noise: standard error of the gain over the questions.
-        why: what followed from it, in words.
+        fate: what followed from its score; `why` says it in words.
     """
 
     number: int
@@ -205,6 +217,7 @@ class Trial:
     usage: Usage = Usage()
     why: str = ""
     artefact: str = ""
+    fate: Fate = Fate.OPEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,14 +371,39 @@ class Sizes:
     founder: int
 
 
+class ReasonKind(StrEnum):
+    """What a reason is about."""
+
+    OTHER = ""  # of a gate of somebody's own, or evidence that cannot be judged
+    GAIN = "gain"  # a goal metric against the incumbent
+    NOISE = "noise"  # training seeds against the incumbent's seed replicas
+    SIMPLIFICATION = "simplification"  # less code, equal within noise
+    BAND = "band"  # success in a band of task lengths
+    SAFEGUARD = "safeguard"
+    DATA = "data"  # whose work it was trained on
+    COST = "cost"  # size and times
+    CONDUCT = "conduct"  # incidents of one kind
+
+
 @dataclass(frozen=True)
 class Reason:
-    """One gate's verdict in words and numbers."""
+    """One gate's verdict in words and numbers.
+
+    Attributes:
+        kind, subject: what was judged: a band or safeguard with its name, a goal metric ("" is the lab's first),
+            "size", a kind of incident.
+        against: "incumbent" or "founder", where success or a safeguard is to be kept.
+        seeds: metric of each training seed of the candidate, where a gate compares seeds.
+    """
 
     gate: str
     passed: bool
     text: str
     numbers: Mapping[str, float] = field(default_factory=dict)
+    kind: ReasonKind = ReasonKind.OTHER
+    subject: str = ""
+    against: str = ""
+    seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -378,6 +416,11 @@ class Decision:
     def promote(self) -> bool:
         """True only if there is a reason and every one passed."""
         return bool(self.reasons) and all(reason.passed for reason in self.reasons)
+
+    @property
+    def simplifies(self) -> bool:
+        """Whether less code is what promotes: no gain was shown."""
+        return self.promote and any(reason.kind is ReasonKind.SIMPLIFICATION for reason in self.reasons)
 
     @property
     def summary(self) -> str:
@@ -396,6 +439,8 @@ class Generation:
         estimates: figures with an interval, as the command's contract wants them.
         promoted_at: seconds since the epoch.
         run_seconds: wall seconds of the run so far, and `run_cpu_seconds` CPU seconds.
+        proposal: number of the proposal that it was; None for the founder.
+        simplified: whether it was promoted for less code, without a gain.
     """
 
     number: int
@@ -410,6 +455,8 @@ class Generation:
     run_cpu_seconds: float
     ledger_index: int
     why: str = ""
+    proposal: int | None = None
+    simplified: bool = False
 
 
 @dataclass(frozen=True)

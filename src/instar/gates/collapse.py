@@ -25,7 +25,7 @@ import numpy as np
 
 from instar.contracts.errors import BadInput
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
+from instar.contracts.records import Decision, Evidence, Floats, Reason, ReasonKind, Score
 from instar.gates import options as check
 from instar.gates.pairing import problem, random_order, refuse
 from instar.stats.evalues import in_words, log_e_process
@@ -83,14 +83,14 @@ class Collapse:
         if data is None or not 0 <= data.ungrounded <= data.pieces:
             return refuse(self.name, "whose work the candidate was trained on is not known").reasons[0]
         if not data.pieces:
-            return Reason(self.name, True, "no training data on record", {"pieces": 0.0})
+            return Reason(self.name, True, "no training data on record", {"pieces": 0.0}, ReasonKind.DATA)
         share = data.ungrounded / data.pieces
         numbers = {"pieces": float(data.pieces), "ungrounded": float(data.ungrounded), "share": share}
         text = f"{share:.1%} of {data.pieces} pieces of training data were made and judged by models alone"
         if self.ungrounded == 1.0:
-            return Reason(self.name, True, f"{text} (shown, not judged: a baseline)", numbers)
+            return Reason(self.name, True, f"{text} (shown, not judged: a baseline)", numbers, ReasonKind.DATA)
         passed = share <= self.ungrounded
-        return Reason(self.name, passed, f"{text}, {self.ungrounded:.0%} are allowed", numbers)
+        return Reason(self.name, passed, f"{text}, {self.ungrounded:.0%} are allowed", numbers, ReasonKind.DATA)
 
     def _judge_figure(self, safeguard: Safeguard, whose: str, evidence: Evidence) -> Reason:
         """Judge one safeguard against one reference."""
@@ -99,7 +99,8 @@ class Collapse:
         had = _figure(reference, safeguard.name)
         sizes = {np.size(figure) for figure in (*found, had) if figure is not None}
         if had is None or any(figure is None for figure in found) or len(sizes) != 1:
-            return Reason(self.name, False, f"{safeguard.name}: missing, so that nothing is shown against the {whose}")
+            text = f"{safeguard.name}: missing, so that nothing is shown against the {whose}"
+            return self._say(False, text, {}, safeguard, whose)
         now = np.mean([figure for figure in found if figure is not None], axis=0)
         change = now - had if safeguard.higher_is_better else had - now
         numbers = {
@@ -114,14 +115,17 @@ class Collapse:
         )
         if change.size == 1:
             passed = float(change[0]) >= -safeguard.margin
-            return Reason(self.name, passed, text if passed else f"{text}: lost", numbers)
+            return self._say(passed, text if passed else f"{text}: lost", numbers, safeguard, whose)
         if not 0.0 < safeguard.margin < 1.0:
-            return Reason(self.name, False, f"{text}: no test per question has such a margin", numbers)
+            return self._say(False, f"{text}: no test per question has such a margin", numbers, safeguard, whose)
         log_e = self._log_e(change[random_order(evidence)], safeguard.margin)
         passed = log_e >= -math.log(self.alpha)
         numbers |= {"log_e_value": log_e, "alpha": self.alpha}
         text += f", e-value {in_words(log_e)} against 1/alpha {1 / self.alpha:.0f}"
-        return Reason(self.name, passed, text if passed else f"{text}: not shown to be kept", numbers)
+        return self._say(passed, text if passed else f"{text}: not shown to be kept", numbers, safeguard, whose)
+
+    def _say(self, passed: bool, text: str, numbers: Mapping[str, float], safeguard: Safeguard, whose: str) -> Reason:
+        return Reason(self.name, passed, text, numbers, ReasonKind.SAFEGUARD, safeguard.name, whose)
 
     def impossible(self, outline: Score) -> str | None:
         """Say which safeguard an unchanged successor could not be shown to keep on this question set, or None."""

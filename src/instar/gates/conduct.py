@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Incident, Reason
+from instar.contracts.records import Decision, Evidence, Incident, Reason, ReasonKind
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
 
@@ -65,7 +65,8 @@ class Conduct:
         parts += [f"{allowed} allowed"] if allowed else []
         parts += ["of a kind that blocks nothing"] if kind in _SOFT else []
         numbers = {"unexplained": float(unexplained), "explained": float(explained.total()), "allowed": float(allowed)}
-        return Reason(self.name, passed, f"{_plain(kind)}: {', '.join(parts) or 'none'}", numbers)
+        text = f"{_plain(kind)}: {', '.join(parts) or 'none'}"
+        return Reason(self.name, passed, text, numbers, ReasonKind.CONDUCT, _plain(kind))
 
 
 def _quoted(details: Counter[str]) -> str:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Estimate, Evidence, Floats, Reason, Score
+from instar.contracts.records import Decision, Estimate, Evidence, Floats, Reason, ReasonKind, Score
 from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.stats.evalues import in_words, log_e_process, spent_alpha
@@ -135,7 +135,7 @@ class Improvement:
         numbers |= {f"gain_seed_{i + 1}": float(seed) for i, seed in enumerate(gains)}
         if gain.low is not None and gain.high is not None:
             numbers |= {"gain_low": gain.low, "gain_high": gain.high}
-        return Reason(self.name, shown and majority, text, numbers)
+        return Reason(self.name, shown and majority, text, numbers, ReasonKind.GAIN, metric, "incumbent")
 
 
 def holm(log_e: Mapping[str, float], alpha: float) -> dict[str, float]:

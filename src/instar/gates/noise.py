@@ -42,7 +42,7 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Reason, Score
+from instar.contracts.records import Decision, Evidence, Reason, ReasonKind, Score
 from instar.gates import options as check
 from instar.gates.pairing import means, pooled, problem, refuse
 from instar.stats.evalues import spent_alpha
@@ -120,9 +120,9 @@ class NoiseFloor:
             "seeds": float(groups[0].size),
             "replicas": float(others.size if stands_in else len(evidence.incumbent_replicas or ())),
         }
-        numbers |= {f"seed_{i + 1}": float(mean) for i, mean in enumerate(groups[0])}
-        numbers |= {f"sibling_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.incumbent_replicas}
-        return Reason(self.name, passed, _words(passed, numbers, stands_in), numbers)
+        numbers |= {f"replica_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.incumbent_replicas}
+        text, seeds = _words(passed, numbers, stands_in), tuple(float(mean) for mean in groups[0])
+        return Reason(self.name, passed, text, numbers, ReasonKind.NOISE, against="incumbent", seeds=seeds)
 
     def needed(self, alpha: float, spread: float, seeds: int, incumbent_replicas: int, freedom: int) -> float:
         """Return the gain past which a change of seed is no explanation, in shares of the score."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Footprint, Reason, Sizes
+from instar.contracts.records import Decision, Evidence, Footprint, Reason, ReasonKind, Sizes
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
 
@@ -94,7 +94,7 @@ class Resources:
         numbers = {"candidate": new} | ({} if old is None else {"incumbent": old, "ratio": ratio})
         if not bounds:
             text = f"{what} {new:.3g} {unit}: nothing to compare with (the founder was hardly trained), no limit set"
-            return Reason(self.name, True, text, numbers)
+            return Reason(self.name, True, text, numbers, ReasonKind.COST, what)
         allowed = min(bounds)
         passed = new <= allowed
         against = "" if old is None else f" (the incumbent's is {old:.3g}, {ratio:g} times that and {slack:.2g} are)"
@@ -102,7 +102,7 @@ class Resources:
             against = f" (generation 0's is {founder:.3g}, and may be; the incumbent's is {old:.3g})"
         verdict = "within" if passed else "past"
         text = f"{what} {new:.3g} {unit}, {verdict} the {allowed:.3g} that are allowed{against}"
-        return Reason(self.name, passed, text, numbers | {"allowed": allowed})
+        return Reason(self.name, passed, text, numbers | {"allowed": allowed}, ReasonKind.COST, what)
 
 
 def _measured(footprint: Footprint) -> bool:

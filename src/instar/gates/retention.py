@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
+from instar.contracts.records import Decision, Evidence, Floats, Reason, ReasonKind, Score
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.stats.evalues import STAKES, STARTS, in_words, log_e_process
 from instar.stats.intervals import paired_difference
@@ -96,7 +96,7 @@ class Retention:
     def _judge_band(self, band: str, kept: Floats, had: Floats) -> Reason:
         """Judge one band from the success per question (M,), in random order, of the seeds' mean and the reference."""
         if had.size == 0:
-            return Reason(self.name, False, f"band {band}: no questions, so nothing is shown")
+            return self._say(False, f"band {band}: no questions, so nothing is shown", {}, band)
         numbers = {"questions": float(had.size), "reference": float(had.mean()), "candidate": float(kept.mean())}
         margin = f"{100 * self.margin:g} points"
         if had.mean() < self.margin:
@@ -104,7 +104,7 @@ class Retention:
                 f"band {band}: the {self.against} solves {had.mean():.1%} of {had.size}, less than {margin}: "
                 "nothing to forget"
             )
-            return Reason(self.name, True, text, numbers)
+            return self._say(True, text, numbers, band)
         change = paired_difference(kept, had)
         log_e = self._log_e(kept - had)
         passed = log_e >= -math.log(self.alpha)
@@ -117,7 +117,10 @@ class Retention:
             f"({points(change.low, change.high)}) on {had.size} questions, "
             f"e-value {in_words(log_e)} against 1/alpha {1 / self.alpha:.0f}"
         )
-        return Reason(self.name, passed, text if passed else text + self._shortage(had), numbers)
+        return self._say(passed, text if passed else text + self._shortage(had), numbers, band)
+
+    def _say(self, passed: bool, text: str, numbers: Mapping[str, float], band: str) -> Reason:
+        return Reason(self.name, passed, text, numbers, ReasonKind.BAND, band, self.against)
 
     def _shortage(self, had: Floats) -> str:
         """Say that a band has too few questions (M,) for the best candidate, or for an unchanged one, to pass."""

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.gate import Gate
-from instar.contracts.records import Decision, Evidence, Reason, Score
+from instar.contracts.records import Decision, Evidence, Reason, ReasonKind, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.pairing import means, pooled, problem
 from instar.stats.evalues import spent_alpha
@@ -92,7 +92,7 @@ class OrSimpler:
             f"{verdict}, {saved:.0%} less code: {seeds.size} seeds are {100 * gain:+.2f} points from {others.size} of "
             f"the incumbent's design, at least {100 * low:+.2f}, and {-100 * margin:+.2f} counts as equal"
         )
-        return Reason(NAME, passed, text, numbers)
+        return Reason(NAME, passed, text, numbers, ReasonKind.SIMPLIFICATION, against="incumbent")
 
 
 def around(gates: list[Gate]) -> list[Gate]:

@@ -37,6 +37,8 @@ def promote(run: Run, candidate: Candidate, artefact: Path, metrics: Mapping[str
         run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
         ledger_index=-1,
         why=f"{proposal.why} | {verdict.decision.summary}",
+        proposal=proposal.number,
+        simplified=verdict.decision.simplifies,
     )
     top = run.settings.rungs - 1
     replicas = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]

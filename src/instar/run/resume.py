@@ -8,7 +8,6 @@ transaction, so whatever a crash kept from it is appended here.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import replace
 
@@ -103,9 +102,8 @@ def _declare_said(run: Run) -> None:
 
 
 def _judged_seeds(verdict: Verdict) -> tuple[float, ...]:
-    """Return the metrics of a judged candidate's training seeds, which the noise floor has put into its numbers."""
-    numbers = next((dict(reason.numbers) for reason in verdict.decision.reasons if "seed_1" in reason.numbers), {})
-    return tuple(number for name, number in numbers.items() if re.fullmatch(r"seed_\d+", name))
+    """Return the metrics of a judged candidate's training seeds, as the noise floor has compared them."""
+    return next((reason.seeds for reason in verdict.decision.reasons if reason.seeds), ())
 
 
 def _begin_ledger(run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from instar.builders.code.normal import size
 from instar.contracts.lab import Rendering, Stepped
 from instar.contracts.records import Code, Design, Score
-from instar.gates.simplification import LEAST_SAVED, NAME
+from instar.gates.simplification import LEAST_SAVED
 from instar.run.state import Candidate, Run
 
 _REACH = 3.0  # so many standard errors, or steps of the exam, below the incumbent may be noise
@@ -27,7 +27,7 @@ def in_a_row(run: Run) -> int:
     """Return how many simplifications led to the incumbent since something last improved."""
     count = 0
     for generation in reversed(run.generations):
-        if f"| {NAME}: " not in generation.why:
+        if not generation.simplified:
             break
         count += 1
     return count

@@ -14,14 +14,12 @@ from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
 from instar.contracts.gate import Foreseeing
 from instar.contracts.lab import Safeguarded, Stepped, TrainRequest
-from instar.contracts.records import Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
+from instar.contracts.records import Fate, Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity
 from instar.run.conduct.causes import BAD_ARTEFACT
 from instar.run.state import Candidate, Run, Screen
 
-LOST = "dropped: better on the screen, but"  # the first words on who has lost a safeguard
-SIMPLER = "finalist: no gain"  # the first words on who goes on for its shorter code alone
 _SUCCEEDED = "its parent was succeeded"
 CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
 
@@ -174,8 +172,7 @@ def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) ->
 
 def hopeless(trial: Trial) -> bool:
     """Whether a finalist's first trial says that the sealed exam need not be asked."""
-    worse = (trial.gain or 0.0) <= 0 and not trial.why.startswith(SIMPLER)
-    return worse or trial.why.startswith(LOST)
+    return trial.fate in (Fate.DROPPED, Fate.LOST)
 
 
 def _lost(run: Run, score: Score, incumbent_score: Score) -> str:
@@ -219,22 +216,22 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
     difference = score.values - incumbent_score.values
     gain, noise = float(difference.mean()), float(difference.std() / np.sqrt(difference.size))
     if trial.replica:
-        why = f"replica {trial.replica} of the finalist"
+        fate, why = Fate.REPLICA, f"replica {trial.replica} of the finalist"
     elif trial.rung + 1 < run.settings.rungs:
         for worst in run.rungs[trial.rung].add(score.metric, trial.proposal, clear=gain > CLEAR * noise):
             close(run, run.candidates[worst])
         ahead = sum(metric > score.metric for metric in run.rungs[trial.rung].metrics[-8:])
         place = f"place {ahead + 1}" if ahead < 8 else "past place 8"
-        why = f"{place} of {len(run.rungs[trial.rung].metrics)}; the best 1/{run.settings.eta} climb"
+        fate, why = Fate.WAITS, f"{place} of {len(run.rungs[trial.rung].metrics)}; the best 1/{run.settings.eta} climb"
     elif gain > 0 and (name := _lost(run, score, incumbent_score)):
-        why = f"{LOST} {name} has fallen by more than its margin"
+        fate, why = Fate.LOST, f"dropped: better on the screen, but {name} has fallen by more than its margin"
     elif gain > 0:
-        why = "finalist: better on the screen, goes on to replicas and the sealed exam"
+        fate, why = Fate.FINALIST, "finalist: better on the screen, goes on to replicas and the sealed exam"
     elif simpler:
-        why = f"{SIMPLER} on the screen, but less code: goes on as a simplification"
+        fate, why = Fate.SIMPLER, "finalist: no gain on the screen, but less code: goes on as a simplification"
     else:
-        why = "dropped: not better than the incumbent on the screen"
-    return replace(trial, state=TrialState.SCORED, metric=score.metric, gain=gain, noise=noise, why=why)
+        fate, why = Fate.DROPPED, "dropped: not better than the incumbent on the screen"
+    return replace(trial, state=TrialState.SCORED, metric=score.metric, gain=gain, noise=noise, why=why, fate=fate)
 
 
 def _end(run: Run, candidate: Candidate, trial: Trial) -> None:

@@ -40,6 +40,7 @@ from instar.contracts.records import (
     Incident,
     Proposal,
     Reason,
+    ReasonKind,
     Trial,
     TrialState,
     Usage,
@@ -94,6 +95,8 @@ def sample_generation(number: int = 0) -> Generation:
         run_cpu_seconds=2.5,
         ledger_index=number,
         why="founder",
+        proposal=number or None,
+        simplified=number % 2 == 1,
     )
 
 
@@ -104,7 +107,9 @@ def sample_experience(name: str = "a") -> Experience:
 
 def sample_verdict(number: int = 1) -> Verdict:
     """Return a verdict with a reason for and one against."""
-    reasons = (Reason("improvement", True, "e = 31", {"e": 31.0}), Reason("retention", False, "worse"))
+    reasons = (Reason("improvement", True, "e = 31", {"e": 31.0}), Reason(
+        "retention", False, "worse", {"change": -0.2}, ReasonKind.BAND, "1-4", "incumbent", (0.1 + 0.2, 0.5)
+    ))  # fmt: skip
     return Verdict(number, number, 0, Decision(reasons), {"gain": {"value": 0.1, "status": "measured"}})
 
 

@@ -1,4 +1,4 @@
-"""First tables: facts, accounts, tallies, reservations."""
+"""First tables: facts of the run, of its conduct and of who decides; accounts, tallies, reservations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def upgrade() -> None:
         *_texts("design", "author"),
         *_integers("parent"),
         *_texts("goal", "why"),
-        *_reals("p_better", "mean", "deviation"),
+        *_reals("p_better", "mean", "deviation", "usd"),
+        sa.Column("tokens", sa.BigInteger, nullable=False),
+        *_reals("seconds"),
         sa.ForeignKeyConstraint(["design"], ["designs.digest"], name="fk_proposals_design_designs"),
     )
     _numbered(
@@ -40,7 +42,7 @@ def upgrade() -> None:
         *_texts("seed", "state"),
         *_reals("metric", "gain", "noise", nullable=True),
         *_usage(),
-        *_texts("why", "artefact"),
+        *_texts("why", "artefact", "fate"),
     )
     _numbered(
         "generations",
@@ -49,23 +51,55 @@ def upgrade() -> None:
         *_reals("promoted_at", "run_seconds", "run_cpu_seconds"),
         *_integers("ledger_index"),
         *_texts("why"),
+        sa.Column("proposal", sa.Integer, nullable=True),
+        sa.Column("simplified", sa.Boolean, nullable=False),
         sa.ForeignKeyConstraint(["design"], ["designs.digest"], name="fk_generations_design_designs"),
     )
-    op.create_table(
+    _known_by(
+        "digest",
         "experience",
-        *_integers("sequence"),
-        *_texts("digest"),
         *_integers("maker"),
         *_texts("goal", "verified_by"),
         *_integers("attempts", "kept"),
         *_reals("mastery"),
         *_integers("examples"),
         *_usage(),
-        sa.PrimaryKeyConstraint("sequence", name="pk_experience"),
-        sa.UniqueConstraint("digest", name="uq_experience_digest"),
     )
     _numbered("verdicts", *_integers("proposal", "incumbent"), *_texts("reasons", "estimates"))
+    _create_conduct()
+    _create_rights()
     _create_totals()
+
+
+def _create_conduct() -> None:
+    _known_by(
+        "key",
+        "incidents",
+        *_texts("job", "task"),
+        *_integers("generation"),
+        sa.Column("proposal", sa.Integer, nullable=True),
+        sa.Column("trial", sa.Integer, nullable=True),
+        *_texts("kind", "detail"),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        *_texts("cause"),
+    )
+    _numbered("explanations", *_texts("incident", "cause", "author"), *_reals("made_at"))
+    _numbered("acknowledgements", *_texts("why", "author"), *_reals("made_at"), *_integers("jobs", "incidents"))
+    _numbered("job_counts", *_integers("jobs"))
+
+
+def _create_rights() -> None:
+    _numbered(
+        "approvals",
+        *_texts("right"),
+        *_integers("subject"),
+        *_reals("asked_at"),
+        *_texts("answer", "holder", "who"),
+        *_reals("made_at", "waited_seconds"),
+        *_texts("said", "message"),
+    )
+    _numbered("handovers", *_texts("rights", "who"), *_reals("made_at"), *_texts("evidence"))
+    _known_by("cause", "slot_times", *_reals("slot_seconds"))
 
 
 def _create_totals() -> None:
@@ -92,6 +126,17 @@ def _numbered(name: str, *items: Any) -> None:
         *items,
         sa.PrimaryKeyConstraint("sequence", name=f"pk_{name}"),
         sa.UniqueConstraint("number", name=f"uq_{name}_number"),
+    )
+
+
+def _known_by(key: str, name: str, *items: Any) -> None:
+    op.create_table(
+        name,
+        *_integers("sequence"),
+        *_texts(key),
+        *items,
+        sa.PrimaryKeyConstraint("sequence", name=f"pk_{name}"),
+        sa.UniqueConstraint(key, name=f"uq_{name}_{key}"),
     )
 
 
