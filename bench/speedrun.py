@@ -22,7 +22,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -31,8 +30,9 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.contracts.records import Design, Estimate, Generation
-from instar.run.parts import lab_of, make_executor, sealed
-from instar.studies.claim import Bench, Trained, geometric, ratio_of
+from instar.run.parts import lab_of
+from instar.studies.bench import opened
+from instar.studies.claim import Trained, beside_reference, geometric, ratio_of
 
 GROUPS = {
     "size": ("width", "depth", "head_width", "mlp_ratio", "context"),
@@ -116,13 +116,8 @@ def ablate(homes: Sequence[Path], seeds: Sequence[int]) -> None:
     designs = {f"the winner of {name}": winner for name, winner in winners.items()}
     designs |= _taken_apart(lab.seed_design(), winners[homes[0].name])
     named = {f"design-{number}": design for number, design in enumerate(designs.values())}
-    with tempfile.TemporaryDirectory() as place:
-        executor = make_executor(
-            "local", 1, Path(place) / "jobs", list(lab.preload), hidden=[*homes, *sealed(lab)], unsafe_no_sandbox=False
-        )
-        with closing(executor):
-            bench = Bench(lab, executor, Path(place))
-            rows = [bench.beside_reference(named, seed, effort=0.0) for seed in seeds]
+    with opened(lab, hidden=homes) as bench:
+        rows = [beside_reference(bench, named, seed, effort=0.0) for seed in seeds]
     head = "| design | speed-up, mean | low | high | bits per byte | CPU s | tokens per CPU s, says the script |"
     print(f"{head}\n|" + " --- |" * 7)
     _row("the reference", [reference for reference, _ in rows], [1.0 for _ in rows])

@@ -36,8 +36,8 @@ def home(place: Path, *generations: Generation, identity: dict[str, object] = ID
     return place
 
 
-def inline(*seeds: int, **given: object) -> claim.Plan:
-    return claim.Plan(seeds, executor="inline", **given)  # type: ignore[arg-type]
+def inline(*seeds: int, **given: object) -> claim.ClaimPlan:
+    return claim.ClaimPlan(seeds, executor="inline", **given)  # type: ignore[arg-type]
 
 
 def test_a_script_that_gets_nowhere_does_not_verify(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def verify_claim(
     from instar.studies import claim
 
     options = {} if corpus is None else {"corpus": corpus}
-    plan = claim.Plan(_numbers(seeds), generation, options, at_least, executor)
+    plan = claim.ClaimPlan(_numbers(seeds), generation, options, at_least, executor)
     found = claim.verified(at(home), plan, tell)
     emit(found, as_json, claim.words(found))
     raise typer.Exit(0 if found["verifies"] else 1)

@@ -1,8 +1,8 @@
-"""`instar verify-claim`: the reference and a run's winner once more, in turn, with training seeds that no one has seen.
+"""`instar verify-claim`: the reference and a run's winner are trained again, with training seeds that no one has seen.
 
-Only for labs whose exam has a price (`interfaces.Priced`): their score says how much cheaper than generation 0 an
-artefact is. Here both are trained anew on an otherwise idle executor of one slot, one after the other, seed by seed,
-and sit a question set that is drawn afterwards. A seed's figure is the ratio of both headline figures, each priced
+Only for labs whose exam has a price (`protocols.Priced`): their score says how much cheaper than generation 0 an
+artefact is. Both are trained anew on an otherwise idle executor of one slot, one after the other, seed by seed, and
+evaluated on a question set that is drawn afterwards. A seed's figure is the ratio of both headline figures, each priced
 against that seed's reference: the ratio of CPU seconds, corrected for what the two losses differ. What counts in the
 end is its geometric mean over the seeds, with Student's t interval of the logarithms.
 
@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import math
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,18 @@ from scipy import special
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Priced, QuestionSet, Stage
-from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab, Safeguarded, TrainRequest
-from instar.contracts.records import Design, Estimate, Generation, Job, Limits, Outcome, OutcomeState, Score
-from instar.executors.artefacts import read_arrays, read_json, take, write_arrays
-from instar.run import intake
-from instar.run.parts import make_executor, make_lab, sealed
+from instar.contracts.records import Design, Estimate, Generation, Limits, Outcome, Score
+from instar.executors.artefacts import read_json
+from instar.run.parts import make_lab
+from instar.studies.bench import Bench, beside_run
 
 _WINNER = "winner"
 _LIMITS = Limits(wall_seconds=7200.0, cpu_seconds=3600.0, memory_bytes=2**31)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClaimPlan:
     """What is run again.
 
     Attributes:
@@ -68,12 +66,13 @@ class Trained:
 
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+    artefact: Path | None = None
     score: Score | None = None
     said: Mapping[str, Any] | None = None
     problem: str = ""
 
 
-def verified(home: Path, plan: Plan, say: Callable[[str], object] = str) -> dict[str, Any]:
+def verified(home: Path, plan: ClaimPlan, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Run both again and return the object of `instar verify-claim --json`.
 
     Raises:
@@ -86,19 +85,12 @@ def verified(home: Path, plan: Plan, say: Callable[[str], object] = str) -> dict
     lab = make_lab(identity["lab"], {**identity["options"], **(plan.options or {})})
     if not isinstance(lab.exam, Priced):
         raise BadInput(f"lab '{lab.name}': its exam has no price", "Its promotions stand by their sealed exams.")
-    unsafe = bool(identity.get("unsafe_no_sandbox", False))
     rows = []
-    with tempfile.TemporaryDirectory(prefix="instar-claim-") as place:
-        executor = make_executor(
-            plan.executor, 1, Path(place) / "jobs", list(lab.preload),
-            hidden=[home, *sealed(lab)], unsafe_no_sandbox=unsafe,
-        )  # fmt: skip
-        with closing(executor):
-            bench = Bench(lab, executor, Path(place))
-            for seed in plan.seeds:
-                reference, evaluated = bench.beside_reference({_WINNER: winner.design}, seed)
-                rows.append((reference, evaluated[_WINNER]))
-                say(_line(lab, seed, *rows[-1]))
+    with beside_run(home, identity, lab, plan.executor) as bench:
+        for seed in plan.seeds:
+            reference, evaluated = beside_reference(bench, {_WINNER: winner.design}, seed)
+            rows.append((reference, evaluated[_WINNER]))
+            say(_line(lab, seed, *rows[-1]))
     return _result(home, lab, winner, plan, rows)
 
 
@@ -121,72 +113,55 @@ def _winner(home: Path, generations: Sequence[Generation], number: int | None) -
     return known[chosen]
 
 
-class Bench:
-    """Trains, and lets sit, one job after the other."""
+def beside_reference(
+    bench: Bench, designs: Mapping[str, Design], seed: int, effort: float = 1.0
+) -> tuple[Trained, dict[str, Trained]]:
+    """Train the reference and then each design with one seed; evaluate all on a question set drawn after that.
 
-    def __init__(self, lab: Lab, executor: Executor, place: Path) -> None:
-        self.lab, self.executor, self.place = lab, executor, place
+    Args:
+        bench: of one slot, so that nothing runs beside what is metered.
+        designs: by a name of letters, digits and dashes.
+        seed: of every training.
+        effort: of the designs' trainings; with 0 they may take as long as the reference.
 
-    def beside_reference(
-        self, designs: Mapping[str, Design], seed: int, effort: float = 1.0
-    ) -> tuple[Trained, dict[str, Trained]]:
-        """Train the reference and then each design with one seed; all sit a question set that is drawn after that.
+    Returns:
+        What the reference came to, and each design by its name.
+    """
+    requests = [TrainRequest(f"reference-{seed}", bench.lab.seed_design(), seed, 0.0, None, _LIMITS)]
+    requests += [TrainRequest(f"{name}-{seed}", one, seed, effort, None, _LIMITS) for name, one in designs.items()]
+    made = bench.each([bench.lab.train(request) for request in requests], lambda outcome: _trained(bench, outcome))
+    question_set = bench.lab.exam.set(secrets.randbits(62), Stage.PROMOTION)
+    questions = bench.questions(question_set)
+    evaluated = [_evaluated(bench, one, made[0], question_set, questions) for one in made]
+    return evaluated[0], dict(zip(designs, evaluated[1:], strict=True))
 
-        Args:
-            designs: by a name of letters, digits and dashes.
-            seed: of every training.
-            effort: of the designs' trainings; with 0 they may take as long as the reference.
 
-        Returns:
-            What the reference came to, and each design by its name.
-        """
-        reference = f"reference-{seed}"
-        requests = {"": TrainRequest(reference, self.lab.seed_design(), seed, 0.0, None, _LIMITS)}
-        for name, design in designs.items():
-            requests[name] = TrainRequest(f"{name}-{seed}", design, seed, effort, None, _LIMITS)
-        made = {name: self._trained(request) for name, request in requests.items()}
-        question_set = self.lab.exam.set(secrets.randbits(62), Stage.PROMOTION)
-        questions = self.place / f"questions-{seed}.safetensors"
-        write_arrays(questions, question_set.questions, sync=False)
-        evaluated = {
-            name: one if one.problem else self._evaluated(one, requests[name].key, reference, question_set, questions)
-            for name, one in made.items()
-        }
-        return evaluated.pop(""), evaluated
+def _trained(bench: Bench, outcome: Outcome) -> Trained:
+    used = outcome.usage.cpu_seconds, outcome.usage.wall_seconds
+    try:
+        artefact = bench.artefact(outcome)
+        config = read_json(artefact / "config.json")
+    except ArtefactError as error:
+        return Trained(*used, problem=str(error))
+    return Trained(*used, artefact, said=config.get("said") if isinstance(config, dict) else None)
 
-    def _trained(self, request: TrainRequest) -> Trained:
-        outcome = self._run(self.lab.train(request))
-        used = outcome.usage.cpu_seconds, outcome.usage.wall_seconds
-        if outcome.state is not OutcomeState.DONE:
-            return Trained(*used, problem=f"{request.key}: {outcome.reason or outcome.state.value}")
+
+def _evaluated(bench: Bench, made: Trained, reference: Trained, question_set: QuestionSet, questions: Path) -> Trained:
+    """Return a training with its score; as it is where it has left nothing to evaluate."""
+    artefact, founder = made.artefact, reference.artefact
+    if artefact is None:
+        return made
+
+    def marked(outcome: Outcome) -> Trained:
         try:
-            take(outcome.output, self.place / request.key, self.lab.artefact_files)
-            intake.seal(self.lab, self.place / request.key, outcome.usage)
-            self.lab.check(self.place / request.key)
-            config = read_json(self.place / request.key / "config.json")
+            if founder is None:
+                raise ArtefactError("without the reference there is no price")
+            return replace(made, score=bench.score(question_set, outcome, artefact, founder))
         except ArtefactError as error:
-            return Trained(*used, problem=f"{request.key}: {error}")
-        return Trained(*used, said=config.get("said") if isinstance(config, dict) else None)
+            return replace(made, problem=f"{artefact.name} was not evaluated: {error}")
 
-    def _evaluated(
-        self, made: Trained, name: str, reference: str, question_set: QuestionSet, questions: Path
-    ) -> Trained:
-        exam = self.lab.exam
-        outcome = self._run(exam.evaluate(f"sit-{name}", self.place / name, questions, _LIMITS))
-        try:
-            if outcome.state is not OutcomeState.DONE:
-                raise ArtefactError(outcome.reason or outcome.state.value)
-            marked = exam.mark(question_set, read_arrays(outcome.output / "answers.safetensors"))
-            score = intake.priced(exam, marked, self.place / name, self.place / reference)
-        except ArtefactError as error:
-            return Trained(made.cpu_seconds, made.wall_seconds, problem=f"{name} did not sit the exam: {error}")
-        return Trained(made.cpu_seconds, made.wall_seconds, score, made.said)
-
-    def _run(self, job: Job) -> Outcome:
-        self.executor.submit(job)
-        while not (outcomes := self.executor.wait(None)):
-            pass
-        return outcomes[0]
+    job = bench.lab.exam.evaluate(f"evaluate-{artefact.name}", artefact, questions, _LIMITS)
+    return bench.each([job], marked)[0]
 
 
 def ratio_of(lab: Lab, reference: Trained, winner: Trained) -> float | None:
@@ -221,7 +196,7 @@ def _lost(lab: Lab, reference: Trained, winner: Trained) -> list[str]:
 
 
 def _result(
-    home: Path, lab: Lab, winner: Generation, plan: Plan, rows: Sequence[tuple[Trained, Trained]]
+    home: Path, lab: Lab, winner: Generation, plan: ClaimPlan, rows: Sequence[tuple[Trained, Trained]]
 ) -> dict[str, Any]:
     problems = [one.problem for pair in rows for one in pair if one.problem]
     for seed, pair in zip(plan.seeds, rows, strict=True):
