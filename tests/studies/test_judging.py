@@ -20,21 +20,21 @@ from tests.toys import ToyLab
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> oracle.Past:
+def told(tmp_path_factory: pytest.TempPathFactory) -> oracle.JudgedRun:
     rig = Rig(tmp_path_factory.mktemp("judged") / "run", ToyLab(), {"generations": 2, "budget": "1m"})
     rig.play()
     with read_archive(rig.home / "archive.db") as archive:
-        return oracle.Past(
+        return oracle.JudgedRun(
             rig.home, rig.lab, archive.identity, list(archive.history(Proposal)), list(archive.history(Trial)),
             list(archive.history(Generation)), list(archive.history(Experience)),
         )  # fmt: skip
 
 
-PLAN = oracle.Plan(seeds=2, budget_seconds=60.0, workers=1, executor="inline")
+PLAN = oracle.OraclePlan(seeds=2, budget_seconds=60.0, workers=1, executor="inline")
 
 
-def test_every_proposal_of_every_round_is_run(told: oracle.Past, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judgement, "past", lambda home: told)
+def test_every_proposal_of_every_round_is_run(told: oracle.JudgedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "judged_run", lambda home: told)
     found = judgement.judged(told.home, PLAN)
     json.dumps(found, allow_nan=False)
     keys = {re.sub(r"^builders\..*", "builders", key) for key in keys_of(found)}  # below it, names of figures
@@ -45,6 +45,9 @@ def test_every_proposal_of_every_round_is_run(told: oracle.Past, monkeypatch: py
         outcomes = kept["rounds"][str(number)]["outcomes"]
         assert {int(key) for key in outcomes} == {one.number for one in made}
         assert all(set(run) == {"0", "1"} for run in outcomes.values())
+        by_push = sorted(made, key=lambda one: float(one.design.parameters["push"]))  # the toy's truth
+        least, most = (outcomes[str(one.number)]["0"] for one in (by_push[0], by_push[-1]))
+        assert most > max(least, oracle.FAILED)
     figures = found["builders"]["incumbent"]
     assert {"pairwise_accuracy", "regret", "brier", "calibration_error"} <= set(figures["figures"])
     assert figures["baselines"]["random"]["pairwise_accuracy"]["value"] in (0.5, None)
@@ -55,7 +58,7 @@ def test_every_proposal_of_every_round_is_run(told: oracle.Past, monkeypatch: py
     assert again["builders"] == found["builders"]
 
 
-def test_what_is_cut_short_goes_on(told: oracle.Past, tmp_path: Path) -> None:
+def test_what_is_cut_short_goes_on(told: oracle.JudgedRun, tmp_path: Path) -> None:
     (tmp_path / "generations").symlink_to(told.home / "generations")
     (tmp_path / "experience").symlink_to(told.home / "experience")
     own = replace(told, home=tmp_path)
@@ -82,14 +85,14 @@ def test_a_damaged_file_is_one_error(content: str, tmp_path: Path) -> None:
         oracle.kept(tmp_path)
 
 
-def test_a_round_that_there_is_not_and_one_seed_are_refused(told: oracle.Past) -> None:
+def test_a_round_that_there_is_not_and_one_seed_are_refused(told: oracle.JudgedRun) -> None:
     with pytest.raises(BadInput, match="no round 99"):
         oracle.run_rounds(told, replace(PLAN, rounds=(99,)))
     with pytest.raises(BadInput, match="one seed"):
         oracle.run_rounds(told, replace(PLAN, seeds=1))
 
 
-def test_a_share_of_the_rounds_is_drawn_by_the_run_alone(told: oracle.Past) -> None:
+def test_a_share_of_the_rounds_is_drawn_by_the_run_alone(told: oracle.JudgedRun) -> None:
     one = told.proposals[0]
     many = replace(told, proposals=[replace(one, number=n, parent=n // 2) for n in range(400)])
     quarter = replace(PLAN, share=0.25).sampled(many)

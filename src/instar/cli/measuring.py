@@ -67,10 +67,10 @@ def judge(
     from instar.report import closeness
     from instar.session.session import disk_faults
     from instar.studies import judgement
-    from instar.studies.oracle import Plan as JudgePlan
+    from instar.studies.oracle import OraclePlan
 
     place = at(home)
-    plan = JudgePlan(tuple(rounds) if rounds else None, seeds, seconds(budget), workers, executor, share)
+    plan = OraclePlan(tuple(rounds) if rounds else None, seeds, seconds(budget), workers, executor, share)
     with disk_faults(place):
         found = judgement.judged(place, plan, tell)
         write_json(place / closeness.JUDGED, found, sync=False)

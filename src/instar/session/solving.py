@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Arrays
-from instar.contracts.lab import Lab
-from instar.contracts.records import Job, Limits, OutcomeState
-from instar.executors.artefacts import read_arrays
-from instar.run.parts import lab_of, make_executor, sealed
+from instar.contracts.records import Job, Limits
+from instar.run import intake
+from instar.run.parts import lab_of
+from instar.studies.bench import beside_run
 
 _LIMITS = Limits(wall_seconds=120.0, cpu_seconds=130.0, memory_bytes=4 * 2**30)
 
@@ -57,8 +56,12 @@ def solve(home: Path, identity: Mapping[str, Any], text: str, executor: str = "l
     task = lab.parse_task(text)
     number = champion(home)
     artefact = home / "generations" / f"{number:04d}"
-    unsafe = bool(identity.get("unsafe_no_sandbox", False))
-    answers = _attempt(home, lab, lab.solve_job("solve", artefact, task, _LIMITS), executor, unsafe)
+    job = lab.solve_job("solve", artefact, task, _LIMITS)
+    try:
+        with beside_run(home, identity, lab, executor) as bench:
+            (answers,) = bench.each([job], intake.answers)
+    except ArtefactError as error:
+        raise ArtefactError(f"generation {number} did not answer: {error.what}", "See `instar doctor`.") from None
     return {"generation": number, **lab.read_solution(task, answers)}
 
 
@@ -72,19 +75,3 @@ def champion(home: Path) -> int:
         raise BadInput(
             f"{home / 'aliases.json'} cannot be read ({error})", "Resume the run: it is written anew."
         ) from None
-
-
-def _attempt(home: Path, lab: Lab, job: Job, executor: str, unsafe: bool) -> Arrays:
-    with tempfile.TemporaryDirectory(prefix="instar-solve-") as directory:
-        job_dirs = make_executor(
-            executor, 1, Path(directory), list(lab.preload), hidden=[home, *sealed(lab)], unsafe_no_sandbox=unsafe
-        )
-        try:
-            job_dirs.submit(job)
-            (outcome,) = job_dirs.wait(None)
-            if outcome.state is not OutcomeState.DONE:
-                why = outcome.reason or outcome.state.value
-                raise ArtefactError(f"the incumbent did not answer: {why}", "See `instar doctor`.")
-            return read_arrays(outcome.output / "answers.safetensors")
-        finally:
-            job_dirs.close()

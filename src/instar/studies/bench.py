@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from instar.contracts.errors import ArtefactError
-from instar.contracts.exam import Arrays, QuestionSet
+from instar.contracts.exam import QuestionSet
 from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab
-from instar.contracts.records import Job, Outcome, OutcomeState, Score, Usage
+from instar.contracts.records import Job, Outcome, Score, Usage
 from instar.executors import job_directory
-from instar.executors.artefacts import read_arrays, take, write_arrays
+from instar.executors.artefacts import write_arrays
 from instar.run import intake
 from instar.run.parts import make_executor, sealed
 
@@ -115,9 +114,7 @@ class Bench:
     def artefact(self, outcome: Outcome) -> Path:
         """Take over what a training has left. Raises `ArtefactError` where that is no artefact of the lab."""
         target = self.place / "artefacts" / job_directory.safe_name(outcome.key)
-        take(_left(outcome), target, self.lab.artefact_files)
-        intake.seal(self.lab, target, outcome.usage)
-        self.lab.check(target)
+        intake.take_over(self.lab, outcome, target)
         return target
 
     def questions(self, question_set: QuestionSet, name: str = "questions") -> Path:
@@ -126,26 +123,13 @@ class Bench:
         write_arrays(path, question_set.questions, sync=False)
         return path
 
-    def answers(self, outcome: Outcome) -> Arrays:
-        """Read what an exam job has answered. Raises `ArtefactError`."""
-        return read_arrays(_left(outcome) / "answers.safetensors")
-
     def score(self, question_set: QuestionSet, outcome: Outcome, artefact: Path, founder: Path) -> Score:
         """Mark what an exam job has answered, its price included. Raises `ArtefactError`."""
         exam = self.lab.exam
-        return intake.priced(exam, exam.mark(question_set, self.answers(outcome)), artefact, founder)
-
-
-def _left(outcome: Outcome) -> Path:
-    """Return the output of a job that ended well. Raises `ArtefactError` for any other."""
-    if outcome.state is not OutcomeState.DONE:
-        raise ArtefactError(f"{outcome.key}: {outcome.reason or outcome.state.value}")
-    return outcome.output
+        return intake.priced(exam, exam.mark(question_set, intake.answers(outcome)), artefact, founder)
 
 
 def _told(outcome: Outcome) -> Outcome:
-    """Refuse a link in place of an output directory, which leads anywhere; name no log that is thrown away."""
-    if outcome.output.is_symlink():
-        return replace(outcome, state=OutcomeState.CRASHED, reason="a link in place of its output directory")
+    """Refuse a link in place of an output directory, and name no log that is about to be thrown away."""
     log = outcome.output.parent / job_directory.LOG
-    return replace(outcome, reason=outcome.reason.replace(f" (log: {log})", ""))
+    return intake.received(replace(outcome, reason=outcome.reason.replace(f" (log: {log})", "")))

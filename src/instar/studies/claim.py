@@ -142,7 +142,7 @@ def _trained(bench: Bench, outcome: Outcome) -> Trained:
         artefact = bench.artefact(outcome)
         config = read_json(artefact / "config.json")
     except ArtefactError as error:
-        return Trained(*used, problem=str(error))
+        return Trained(*used, problem=f"{outcome.key}: {error}")
     return Trained(*used, artefact, said=config.get("said") if isinstance(config, dict) else None)
 
 

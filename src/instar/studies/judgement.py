@@ -11,21 +11,21 @@ import numpy as np
 from instar.contracts.records import Estimate, Experience, Proposal
 from instar.contracts.space import Space
 from instar.stats.judgement import Cases, Opinion, best_in_hindsight, choices, judge, slope
-from instar.studies.oracle import Past, Plan, past, run_rounds
+from instar.studies.oracle import JudgedRun, OraclePlan, judged_run, run_rounds
 from instar.studies.recursion import shown
 
 PERSON = "human"
 BASELINES = ("random", "last winner", "cheap proxy")
 
 
-def judged(home: Path, plan: Plan, say: Callable[[str], object] = str) -> dict[str, Any]:
+def judged(home: Path, plan: OraclePlan, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Run the oracle as far as the budget lasts, and return the object of `instar judge --json`.
 
     Raises:
         ArchiveError: there is no run in `home`.
         BadInput: it has nothing to judge.
     """
-    told = past(home)
+    told = judged_run(home)
     measured = run_rounds(told, plan, say)
     complete = {
         number: made
@@ -57,7 +57,7 @@ def author(proposal: Proposal) -> str:
 
 
 def _builders(
-    told: Past, complete: Mapping[int, Sequence[Proposal]], measured: Mapping[str, Any], rng: np.random.Generator
+    told: JudgedRun, complete: Mapping[int, Sequence[Proposal]], measured: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, Any]:
     """Score each author on its own proposals, and the baselines on the same."""
     found = {}
@@ -99,7 +99,7 @@ def _cases(proposals: Sequence[Proposal], measured: Mapping[str, Any]) -> Cases:
     )
 
 
-def _baselines(told: Past, proposals: Sequence[Proposal]) -> dict[str, Opinion]:
+def _baselines(told: JudgedRun, proposals: Sequence[Proposal]) -> dict[str, Opinion]:
     """Return what simple rules would have said: nothing; 'like the last winner'; what the lowest rung measured."""
     low = {trial.proposal: trial.metric for trial in told.trials if trial.rung == 0 and trial.metric is not None}
     incumbents = {generation.number: generation.design.parameters for generation in told.generations}

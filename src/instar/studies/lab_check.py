@@ -1,21 +1,18 @@
-"""`instar lab check`: a lab's exam examines itself, with the founder's own answers where it knows no better ones."""
+"""`instar lab check`: a lab's exam tests itself, with the founder's own answers where it knows no better ones."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from instar.contracts import plugins
-from instar.contracts.errors import ArtefactError, InstarError
+from instar.contracts.errors import InstarError
 from instar.contracts.exam import Arrays, Probing, QuestionSet, Stage
-from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab, TrainRequest
-from instar.contracts.records import Job, Limits, OutcomeState
+from instar.contracts.records import Limits
 from instar.exams import selftest
-from instar.executors.artefacts import read_arrays, take, write_arrays
+from instar.run import intake
+from instar.studies.bench import opened
 
 _LIMITS = Limits(wall_seconds=120.0, cpu_seconds=130.0, memory_bytes=4 * 2**30)
 _SEED = 1
@@ -24,7 +21,7 @@ _SEED = 1
 def check(lab: Lab, executor: str = "local") -> dict[str, Any]:
     """Test a lab's exam; return `lab`, `holds`, `wall_seconds` and `findings`, as strict JSON.
 
-    A `Probing` exam takes well under a second. Of any other lab a founder is made, which sits one screen.
+    A `Probing` exam takes well under a second. Of any other lab a founder is made and evaluated on one screen.
     """
     began = time.monotonic()
     findings = selftest.examine(lab)
@@ -32,7 +29,7 @@ def check(lab: Lab, executor: str = "local") -> dict[str, Any]:
         try:
             question_set, answers = _founded(lab, executor)
         except InstarError as error:
-            findings.append(selftest.Finding("the founder sits", False, str(error)))
+            findings.append(selftest.Finding("the founder is evaluated", False, str(error)))
         else:
             findings += selftest.with_answers(lab.exam, question_set, answers, None, good=False)
     return {
@@ -56,27 +53,10 @@ def words(found: dict[str, Any]) -> str:
 
 def _founded(lab: Lab, executor: str) -> tuple[QuestionSet, Arrays]:
     """Return a screen and a fresh founder's answers to it. Raises `ArtefactError`."""
-    with tempfile.TemporaryDirectory(prefix="instar-check-") as directory:
-        place = Path(directory)
-        job_dirs: Executor = plugins.find("executors", executor)(1, place / "jobs", list(lab.preload))
-        try:
-            request = TrainRequest("found", lab.seed_design(), _SEED, 0.0, None, _LIMITS)
-            take(_run(job_dirs, lab.train(request)), place / "founder", lab.artefact_files)
-            lab.check(place / "founder")
-            question_set = lab.exam.set(_SEED, Stage.SCREEN)
-            write_arrays(place / "questions.safetensors", question_set.questions, sync=False)
-            job = lab.exam.evaluate("evaluate", place / "founder", place / "questions.safetensors", _LIMITS)
-            return question_set, read_arrays(_run(job_dirs, job) / "answers.safetensors")
-        finally:
-            job_dirs.close()
-
-
-def _run(job_dirs: Executor, job: Job) -> Path:
-    """Return the output of one job. Raises `ArtefactError` where it ended in another way."""
-    job_dirs.submit(job)
-    while not (outcomes := job_dirs.wait(None)):
-        pass
-    (outcome,) = outcomes
-    if outcome.state is not OutcomeState.DONE:
-        raise ArtefactError(f"{job.key}: {outcome.reason or outcome.state.value}", "See `instar doctor`.")
-    return outcome.output
+    with opened(lab, executor) as bench:
+        request = TrainRequest("found", lab.seed_design(), _SEED, 0.0, None, _LIMITS)
+        (founder,) = bench.each([lab.train(request)], bench.artefact)
+        question_set = lab.exam.set(_SEED, Stage.SCREEN)
+        job = lab.exam.evaluate("evaluate", founder, bench.questions(question_set), _LIMITS)
+        (answers,) = bench.each([job], intake.answers)
+        return question_set, answers

@@ -9,24 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import QuestionSet, Stage
-from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Experience, Generation, Job, Limits, Outcome, OutcomeState, Proposal, Trial
-from instar.executors.artefacts import read_arrays, take, write_arrays, write_json
+from instar.executors.artefacts import write_json
 from instar.run import intake
-from instar.run.parts import lab_of, make_executor, sealed
+from instar.run.parts import lab_of
+from instar.studies.bench import Bench, beside_run
 
 KEPT = Path("report") / "judgement.json"
 FAILED = 0.0
@@ -37,7 +35,7 @@ _MEMORY_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Past:
+class JudgedRun:
     """A run as its archive tells it."""
 
     home: Path
@@ -58,7 +56,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Plan:
+class OraclePlan:
     """What is run.
 
     Attributes:
@@ -76,28 +74,28 @@ class Plan:
     executor: str = "local"
     share: float = 1.0
 
-    def sampled(self, past_: Past) -> list[int]:
+    def sampled(self, run: JudgedRun) -> list[int]:
         """Return the rounds to run, the newest first. Raises `BadInput` where one is unknown or the share is none."""
         if not 0.0 < self.share <= 1.0:
             raise BadInput(f"a share of {self.share:g} of the rounds", "Give --share above 0, 1 at the most.")
         if self.rounds is None:
-            drawn = [number for number in past_.rounds if _draw(past_, "round", number) < self.share * 2**31]
+            drawn = [number for number in run.rounds if _draw(run, "round", number) < self.share * 2**31]
             return list(reversed(drawn))
-        if unknown := [number for number in self.rounds if number not in past_.rounds]:
-            raise BadInput(f"no round {unknown[0]} in {past_.home}", f"Rounds: {', '.join(map(str, past_.rounds))}.")
+        if unknown := [number for number in self.rounds if number not in run.rounds]:
+            raise BadInput(f"no round {unknown[0]} in {run.home}", f"Rounds: {', '.join(map(str, run.rounds))}.")
         return list(self.rounds)
 
 
-def _draw(past_: Past, *purpose: object) -> int:
+def _draw(run: JudgedRun, *purpose: object) -> int:
     """Return a 31-bit number that depends on the run's seed and the purpose alone, and is no trial's seed."""
-    text = "|".join(map(str, ("judge", past_.identity.get("seed"), *purpose)))
+    text = "|".join(map(str, ("judge", run.identity.get("seed"), *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def past(home: Path) -> Past:
+def judged_run(home: Path) -> JudgedRun:
     """Read a run. Raises `ArchiveError` where there is none, `BadInput` where it has no round to judge."""
     with read_archive(home / "archive.db") as archive:
-        found = Past(
+        found = JudgedRun(
             home, lab_of(archive.identity), archive.identity, list(archive.history(Proposal)),
             list(archive.history(Trial)), list(archive.history(Generation)), list(archive.history(Experience)),
         )  # fmt: skip
@@ -122,146 +120,139 @@ def kept(home: Path) -> dict[str, Any]:
     return found
 
 
-def run_rounds(past_: Past, plan: Plan, say: Callable[[str], object] = str) -> dict[str, Any]:
+def run_rounds(run: JudgedRun, plan: OraclePlan, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Run what is missing of the rounds while the budget lasts; return all that was ever measured.
 
     Raises:
         BadInput: no such round, or too few seeds.
     """
-    rounds = past_.rounds
-    wanted = plan.sampled(past_)
+    wanted = plan.sampled(run)
     if plan.seeds < 2:
         raise BadInput("one seed tells no two designs apart", "Give --seeds 2 or more.")
-    measured = kept(past_.home)
-    with tempfile.TemporaryDirectory(prefix="instar-judge-") as place:
-        unsafe = bool(past_.identity.get("unsafe_no_sandbox", False))
-        executor = make_executor(
-            plan.executor, plan.workers, Path(place) / "jobs", list(past_.lab.preload),
-            hidden=[past_.home, *sealed(past_.lab)], unsafe_no_sandbox=unsafe,
-        )  # fmt: skip
-        with closing(executor):
-            work = _Work(past_, plan, executor, Path(place), measured)
-            for number in wanted:
-                if not work.round(number):
-                    say(f"round {number}: the budget is used up; the same command goes on")
-                    break
-                say(f"round {number}: {len(rounds[number])} proposals, {plan.seeds} seeds each")
+    measured = kept(run.home)
+    with beside_run(run.home, run.identity, run.lab, plan.executor, plan.workers) as bench:
+        oracle = _Oracle(run, plan, bench, measured)
+        for number in wanted:
+            if not oracle.round(number):
+                say(f"round {number}: the budget is used up; the same command goes on")
+                break
+            say(f"round {number}: {len(run.rounds[number])} proposals, {plan.seeds} seeds each")
     return measured
 
 
-class _Work:
+@dataclass(frozen=True)
+class _Attempt:
+    """One proposal with one seed; with its artefact once that was trained."""
+
+    proposal: Proposal
+    seed: int
+    artefact: Path | None = None
+
+
+class _Oracle:
     """The jobs of one command."""
 
-    def __init__(self, past_: Past, plan: Plan, executor: Executor, place: Path, measured: dict[str, Any]) -> None:
-        self._past, self._plan, self._executor, self._place, self._measured = past_, plan, executor, place, measured
+    def __init__(self, run: JudgedRun, plan: OraclePlan, bench: Bench, measured: dict[str, Any]) -> None:
+        self._run, self._plan, self._bench, self._measured = run, plan, bench, measured
         self._ends = time.monotonic() + plan.budget_seconds
 
     def round(self, number: int) -> bool:
         """Run what is missing of a round; whether it is complete."""
-        question_set = self._past.lab.exam.set(self._seed("paper", number), Stage.SCREEN)
-        questions = self._place / f"questions-{number}.safetensors"
-        write_arrays(questions, question_set.questions, sync=False)
+        question_set = self._run.lab.exam.set(_draw(self._run, "question set", number), Stage.SCREEN)
+        questions = self._bench.questions(question_set)
         found = self._measured["rounds"].get(str(number))
         if found is None:
-            metric = self._incumbent(number, question_set, questions)
+            metric = None if self._over else self._incumbent(number, question_set, questions)
             if metric is None:
                 return False
             found = self._measured["rounds"].setdefault(str(number), {"baseline": metric, "outcomes": {}})
             self._save()
         missing = deque(
-            (proposal, seed)
+            _Attempt(proposal, seed)
             for seed in range(self._plan.seeds)
-            for proposal in self._past.rounds[number]
+            for proposal in self._run.rounds[number]
             if str(seed) not in found["outcomes"].get(str(proposal.number), {})
         )
         self._side_by_side(missing, found["outcomes"], question_set, questions)
         return not missing
 
     def _incumbent(self, number: int, question_set: QuestionSet, questions: Path) -> float | None:
-        if self._over:
-            return None
-        job = self._past.lab.exam.evaluate(f"incumbent-{number}", self._parent(number), questions, self._limits())
-        self._executor.submit(job)
-        (outcome,) = self._executor.wait(None)
-        if outcome.state is not OutcomeState.DONE:
-            if time.monotonic() >= self._ends:
+        """Evaluate a round's incumbent; None where the budget cut that short."""
+
+        def metric(outcome: Outcome) -> float | None:
+            self._measured["cpu_seconds"] += outcome.usage.cpu_seconds
+            if outcome.state is OutcomeState.DONE:
+                return self._marked(question_set, outcome, self._parent(number))
+            if self._over:
                 return None
-            raise ArtefactError(
-                f"generation {number} did not sit the question set: {outcome.reason}", "See `instar doctor`."
-            )
-        return self._marked(question_set, outcome, self._parent(number))
+            raise ArtefactError(f"generation {number} was not evaluated: {outcome.reason}", "See `instar doctor`.")
+
+        exam = self._run.lab.exam
+        job = exam.evaluate(f"incumbent-{number}", self._parent(number), questions, self._limits())
+        return self._bench.each([job], metric)[0]
 
     def _side_by_side(
-        self, missing: deque[tuple[Proposal, int]], outcomes: dict[str, Any], question_set: QuestionSet, questions: Path
+        self, missing: deque[_Attempt], outcomes: dict[str, Any], question_set: QuestionSet, questions: Path
     ) -> None:
         """Keep every slot busy until nothing is missing, or the budget is used up; what was cut off stays missing."""
-        under_way: dict[str, tuple[Proposal, int]] = {}
-        while under_way or (missing and not self._over):
-            while missing and len(under_way) < self._executor.slots and not self._over:
-                proposal, seed = missing.popleft()
-                job = self._training(proposal, seed)
-                under_way[job.key] = (proposal, seed)
-                self._executor.submit(job)
-            for outcome in self._executor.wait(0.5):
-                name, _, rest = outcome.key.partition("-")
-                proposal, seed = under_way.pop(outcome.key)
-                self._measured["cpu_seconds"] += outcome.usage.cpu_seconds
-                if self._over and outcome.state is not OutcomeState.DONE:
-                    missing.append((proposal, seed))
-                    continue
-                following = self._follow(name, rest, outcome, questions)
-                if following is not None:
-                    under_way[following.key] = (proposal, seed)
-                    self._executor.submit(following)
-                    continue
-                metric = self._marked(question_set, outcome, self._artefact(rest)) if name == "evaluate" else FAILED
-                outcomes.setdefault(str(proposal.number), {})[str(seed)] = metric
-                self._save()
+        exams: deque[Job] = deque()
+        under_way: dict[str, _Attempt] = {}
 
-    def _training(self, proposal: Proposal, seed: int) -> Job:
-        data = [fact.digest for fact in self._past.experience if fact.maker <= proposal.parent][-_MOST_DATA:]
-        files = [self._past.home / "experience" / f"{digest}.safetensors" for digest in data]
+        def offer() -> Job | None:
+            if exams:
+                return exams.popleft()
+            if not missing or self._over:
+                return None
+            attempt = missing.popleft()
+            job = self._training(attempt)
+            under_way[job.key] = attempt
+            return job
+
+        for outcome in self._bench.stream(offer):
+            attempt = under_way.pop(outcome.key)
+            self._measured["cpu_seconds"] += outcome.usage.cpu_seconds
+            if self._over and outcome.state is not OutcomeState.DONE:
+                missing.append(_Attempt(attempt.proposal, attempt.seed))
+                continue
+            trained = self._trained(outcome) if attempt.artefact is None else None
+            if trained is not None:
+                key = f"evaluate-{outcome.key}"
+                exams.append(self._run.lab.exam.evaluate(key, trained, questions, self._limits()))
+                under_way[key] = replace(attempt, artefact=trained)
+                continue
+            metric = FAILED
+            if attempt.artefact is not None:
+                metric = self._marked(question_set, outcome, attempt.artefact)
+                shutil.rmtree(attempt.artefact)
+            outcomes.setdefault(str(attempt.proposal.number), {})[str(attempt.seed)] = metric
+            self._save()
+
+    def _training(self, attempt: _Attempt) -> Job:
+        run, proposal, seed = self._run, attempt.proposal, attempt.seed
+        data = [fact.digest for fact in run.experience if fact.maker <= proposal.parent][-_MOST_DATA:]
+        files = [run.home / "experience" / f"{digest}.safetensors" for digest in data]
+        parent = self._parent(proposal.parent)
         request = TrainRequest(
-            f"train-{proposal.number}.{seed}", proposal.design, self._seed("train", proposal.number, seed), 1.0,
-            self._parent(proposal.parent), self._limits(), files,
-            parent_cpu_seconds=intake.spent(self._past.lab, self._parent(proposal.parent)),
+            f"train-{proposal.number}.{seed}", proposal.design, _draw(run, "train", proposal.number, seed), 1.0,
+            parent, self._limits(), files, parent_cpu_seconds=intake.spent(run.lab, parent),
         )  # fmt: skip
-        return self._past.lab.train(request)
+        return run.lab.train(request)
 
-    def _follow(self, name: str, rest: str, outcome: Outcome, questions: Path) -> Job | None:
-        """Return the exam that follows a training that left a good artefact; clear the room of one that did not."""
-        if name != "train" or outcome.state is not OutcomeState.DONE:
-            return None
-        target = self._artefact(rest)
-        target.parent.mkdir(exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
+    def _trained(self, outcome: Outcome) -> Path | None:
+        """Return the artefact that a training has left; None for one that failed."""
         try:
-            take(outcome.output, target, self._past.lab.artefact_files)
-            intake.seal(self._past.lab, target, outcome.usage)
-            self._past.lab.check(target)
+            return self._bench.artefact(outcome)
         except ArtefactError:
             return None
-        finally:
-            shutil.rmtree(outcome.output.parent, ignore_errors=True)
-        return self._past.lab.exam.evaluate(f"sit-{rest}", target, questions, self._limits())
 
     def _marked(self, question_set: QuestionSet, outcome: Outcome, artefact: Path) -> float:
-        exam = self._past.lab.exam
         try:
-            if outcome.state is not OutcomeState.DONE:
-                return FAILED
-            score = exam.mark(question_set, read_arrays(outcome.output / "answers.safetensors"))
-            return intake.priced(exam, score, artefact, self._parent(0)).metric
+            return self._bench.score(question_set, outcome, artefact, self._parent(0)).metric
         except ArtefactError:
             return FAILED
-        finally:
-            shutil.rmtree(outcome.output.parent, ignore_errors=True)
-
-    def _artefact(self, rest: str) -> Path:
-        return self._place / "artefacts" / rest
 
     def _parent(self, number: int) -> Path:
-        return self._past.home / "generations" / f"{number:04d}"
+        return self._run.home / "generations" / f"{number:04d}"
 
     @property
     def _over(self) -> bool:
@@ -271,11 +262,7 @@ class _Work:
         wall = max(1.0, self._ends - time.monotonic())
         return Limits(wall, wall + 1.0, _MEMORY_BYTES)
 
-    def _seed(self, *purpose: object) -> int:
-        """Return a seed that no trial of the run had."""
-        return _draw(self._past, *purpose)
-
     def _save(self) -> None:
-        place = self._past.home / KEPT
+        place = self._run.home / KEPT
         place.parent.mkdir(exist_ok=True)
         write_json(place, self._measured, sync=False)
