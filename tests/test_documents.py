@@ -53,7 +53,7 @@ def test_code_that_a_page_quotes_stands_in_the_file(page: Path) -> None:
 def test_every_option_of_an_agent_is_on_the_page() -> None:
     page = (ROOT / "docs" / "reference" / "agents.md").read_text()
     _, agent, mcp = page.split("\n## ")
-    for section, options in ((agent, agent_options.Options), (mcp, mcp_builder.Options)):
+    for section, options in ((agent, agent_options.AgentOptions), (mcp, mcp_builder.McpOptions)):
         rows = re.findall(r"^\| (`[^|]+) \|", section, flags=re.MULTILINE)
         assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(options.model_fields)
     assert all(f"`{name}`" in agent for name in agent_options.PRESETS)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from instar.builders.agent import AgentBuilder, calling
-from instar.sandbox.passage import Passage
+from instar.sandbox.egress import Egress
 from tests.agents.standin import StandIn
 from tests.builders.agent.setting import brief, journal, made, proposed
 
@@ -106,7 +106,7 @@ def test_it_takes_the_way_out_that_there_is(make: Any, which: str, monkeypatch: 
         asked.append(address)
         raise OSError("there is no internet here")
 
-    monkeypatch.setattr(calling, "Passage", functools.partial(Passage, connect=connect))
+    monkeypatch.setattr(calling, "Egress", functools.partial(Egress, connect=connect))
     builder = make(0, hosts=None, variables={}, command=None, timeout="10s")
     [proposal] = proposed(builder, brief(builder))
     assert proposal.author == "random"

@@ -11,7 +11,7 @@ PLAIN = {"incumbent": incumbent.create, "random": uniform.create}
 
 
 def context_of(arguments: str, lab_name: str, space: Space, rng: np.random.Generator) -> BuilderContext:
-    """Return a desk that makes others of the lab, as `assemble` does; each draws numbers of its own."""
+    """Return a builder context that makes others of the lab, as `assemble` does; each draws numbers of its own."""
 
     def make(specification: str) -> Builder:
         name, _, rest = specification.partition(":")

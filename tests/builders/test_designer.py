@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from instar.builders.designer import OPTIONS, Designer, Settings, next_settings
+from instar.builders.designer import OPTIONS, Designer, DesignerSettings, next_settings
 from instar.builders.families import FAMILIES
 from instar.builders.lessons import CAPACITY, Lesson, Memory, squeeze, stretch, targets
 from instar.contracts.errors import BadInput
@@ -81,8 +81,8 @@ def test_memory_is_bounded_and_keeps_the_newest() -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_state_gives_the_same_designer_bit_for_bit(option: tuple[str, str]) -> None:
     world = World(0)
-    first = Designer(world.space).successor(1, Settings(), lessons(world, 20), seed=4)
-    made = first.successor(2, Settings(*option), lessons(world, 50), seed=5)
+    first = Designer(world.space).successor(1, DesignerSettings(), lessons(world, 20), seed=4)
+    made = first.successor(2, DesignerSettings(*option), lessons(world, 50), seed=5)
     again = Designer.from_state(world.space, json.loads(json.dumps(made.state(), allow_nan=False)))
     assert again.state() == made.state()
     rng = np.random.default_rng(1)
@@ -112,6 +112,6 @@ def test_scoring_prefers_what_predicts() -> None:
     world = World(2)
     designer = Designer(world.space)
     for generation, count in enumerate((16, 32, 64, 96), 1):
-        designer = designer.successor(generation, Settings(), lessons(world, count), seed=generation)
+        designer = designer.successor(generation, DesignerSettings(), lessons(world, count), seed=generation)
     scores = {option: total for option, (total, _, _) in designer.scores.items()}
     assert scores["gp", "plain"] > scores["forest", "plain"]

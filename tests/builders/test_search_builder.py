@@ -13,9 +13,9 @@ import pytest
 
 from instar.builders import evidence, incumbent, sampling, search
 from instar.builders.lessons import Lesson, targets
-from instar.builders.sampling import Request, Row
+from instar.builders.sampler_process import SamplerProcess
+from instar.builders.sampling import DesignRow, Request
 from instar.builders.search import SearchBuilder
-from instar.builders.thinking import Thinker
 from instar.builders.uniform import UniformBuilder
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
@@ -160,19 +160,21 @@ def test_lower_rungs_are_translated_without_bias_from_choosing_who_climbs() -> N
 SMALL = Space({"x": Real(0.0, 1.0), "n": Integer(1, 8, log=True), "kind": Choice(("a", "b", True))})
 
 
-def rows(count: int) -> list[Row]:
+def rows(count: int) -> list[DesignRow]:
     rng = np.random.default_rng(0)
-    return [Row(one := SMALL.sample(rng), -abs(float(one["x"]) - 0.3)) for _ in range(count)]
+    return [DesignRow(one := SMALL.sample(rng), -abs(float(one["x"]) - 0.3)) for _ in range(count)]
 
 
 def test_a_request_survives_its_way_to_the_process() -> None:
-    request = Request("cma", SMALL, [*rows(3), Row(rows(1)[0].parameters, None, {"a": 1})], rows(2), 2, 7)
+    request = Request("cma", SMALL, [*rows(3), DesignRow(rows(1)[0].parameters, None, {"a": 1})], rows(2), 2, 7)
     assert sampling.from_json(sampling.to_json(request)) == request
 
 
 def test_same_request_same_answer_and_nothing_twice() -> None:
     for sampler in ("tpe", "cma"):
-        request = Request(sampler, Space({"n": Integer(1, 8)}), [Row({"n": 3}, 0.1), Row({"n": 4}, None)], (), 5, 7)
+        request = Request(
+            sampler, Space({"n": Integer(1, 8)}), [DesignRow({"n": 3}, 0.1), DesignRow({"n": 4}, None)], (), 5, 7
+        )
         found = sampling.suggest(request)
         assert found == sampling.suggest(request)
         assert len({row.parameters["n"] for row in found} | {4}) == 6
@@ -180,7 +182,7 @@ def test_same_request_same_answer_and_nothing_twice() -> None:
 
 def test_a_small_space_that_is_used_up_still_gets_an_answer() -> None:
     only = Space({"kind": Choice(("a",))})
-    request = Request("tpe", only, [Row({"kind": "a"}, None)], (), 1, 0)
+    request = Request("tpe", only, [DesignRow({"kind": "a"}, None)], (), 1, 0)
     assert sampling.suggest(request)[0].parameters == {"kind": "a"}
 
 
@@ -203,7 +205,7 @@ def test_the_gaussian_process_thinks_elsewhere_and_finds_the_optimum() -> None:
     space = Space({"x": Real(0.0, 1.0)})
     builder = SearchBuilder("world", space, np.random.default_rng(0), "gp")
     try:
-        points = [Row({"x": x}, -((x - 0.3) ** 2)) for x in np.linspace(0.0, 1.0, 12)]
+        points = [DesignRow({"x": x}, -((x - 0.3) ** 2)) for x in np.linspace(0.0, 1.0, 12)]
         thinker = builder._thinker
         assert thinker is not None
         thinker.ask(Request("gp", space, points, (), 1, 3))
@@ -238,7 +240,7 @@ def test_while_it_thinks_nothing_comes_and_then_a_design_that_is_new() -> None:
         assert [one.number for one in many] == [4, 5, 6]
         builder._thinker.ask(builder._request(builder._rows(brief), 1))  # type: ignore[union-attr]
         wait_for(lambda: builder.waits_for is None)
-        answer = Row(many[0].design.parameters, None)
+        answer = DesignRow(many[0].design.parameters, None)
         builder._thinker.take = lambda: [answer]  # type: ignore[method-assign, union-attr]
         assert builder.propose(replace(brief, pending=[founder.design, many[0].design])) == []  # begun meanwhile
         assert builder.waits_for == "search:gp"
@@ -254,7 +256,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_a_process_that_dies_is_one_clear_error_and_the_next_question_starts_another() -> None:
-    thinker = Thinker("search:gp")
+    thinker = SamplerProcess("search:gp")
     try:
         thinker.ask(Request("gp", SMALL, [], (), 1, 0))
         assert thinker._child is not None

@@ -17,7 +17,7 @@ from instar.contracts.records import Spend
 
 
 def test_what_is_set_aside_is_gone_until_it_is_settled(tmp_path: Path) -> None:
-    spend_cap = SpendCap(tmp_path / "p" / "spend cap.jsonl", "llm", 1.0)
+    spend_cap = SpendCap(tmp_path / "p" / "spend_cap.jsonl", "llm", 1.0)
     first, second = spend_cap.reserve(0.6, 100), spend_cap.reserve(0.6, 100)
     assert first is not None
     assert second is None
@@ -28,7 +28,7 @@ def test_what_is_set_aside_is_gone_until_it_is_settled(tmp_path: Path) -> None:
 
 
 def test_a_killed_life_counts_what_it_had_set_aside(tmp_path: Path) -> None:
-    path = tmp_path / "spend cap.jsonl"
+    path = tmp_path / "spend_cap.jsonl"
     spend_cap = SpendCap(path, "llm", 1.0)
     spend_cap.settle(str(spend_cap.reserve(0.5, 10)), 0.1, 5)
     spend_cap.reserve(0.5, 10)  # and then it was killed
@@ -39,7 +39,7 @@ def test_a_killed_life_counts_what_it_had_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_off_by_a_crash_is_taken_back(tmp_path: Path) -> None:
-    path = tmp_path / "spend cap.jsonl"
+    path = tmp_path / "spend_cap.jsonl"
     SpendCap(path, "llm", 1.0).reserve(0.5, 10)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:20])
@@ -53,7 +53,7 @@ def test_a_line_cut_off_by_a_crash_is_taken_back(tmp_path: Path) -> None:
     "line", ["nonsense", '{"key": "a"}', '{"key":"a","author":"l","usd":-1,"tokens":0,"settled":true}']
 )
 def test_a_damaged_journal_is_refused(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "spend cap.jsonl"
+    path = tmp_path / "spend_cap.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(BadInput, match="damaged"):
         SpendCap(path, "llm", None)
@@ -62,7 +62,7 @@ def test_a_damaged_journal_is_refused(tmp_path: Path, line: str) -> None:
 
 
 def test_several_spend_caps_share_one_cap(tmp_path: Path) -> None:
-    spend_caps = [SpendCap(tmp_path / "spend cap.jsonl", author, 1.0) for author in ("llm", "agent")]
+    spend_caps = [SpendCap(tmp_path / "spend_cap.jsonl", author, 1.0) for author in ("llm", "agent")]
     granted: list[str | None] = []
 
     def spend(spend_cap: SpendCap) -> None:
@@ -74,7 +74,7 @@ def test_several_spend_caps_share_one_cap(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sum(key is not None for key in granted) == pytest.approx(10, abs=1)  # ten tenths may be a hair above 1
-    assert sum(spend.usd for spend in paid(tmp_path / "spend cap.jsonl").values()) <= 1.0
+    assert sum(spend.usd for spend in paid(tmp_path / "spend_cap.jsonl").values()) <= 1.0
 
 
 def test_the_archive_counts_where_the_journal_knows_less(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_the_archive_counts_where_the_journal_knows_less(tmp_path: Path) -> None
     assert spend_cap.left == 0.25
     spend_cap.settle(str(spend_cap.reserve(0.125, 1)), 0.125, 1)
     assert spend_cap.left == 0.25, "the larger of both records, not their sum"
-    assert (tmp_path / "builders" / "spend cap.jsonl").is_file()
+    assert (tmp_path / "builders" / "spend_cap.jsonl").is_file()
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.booleans()), max_size=20))
 def test_the_cap_holds_whatever_is_asked(
     tmp_path_factory: pytest.TempPathFactory, sums: list[tuple[float, float, bool]]
 ) -> None:
-    path = tmp_path_factory.mktemp("spend_cap") / "spend cap.jsonl"
+    path = tmp_path_factory.mktemp("spend_cap") / "spend_cap.jsonl"
     spend_cap, total = SpendCap(path, "llm", 1.0), 0.0
     for usd, share, kill in sums:
         key = spend_cap.reserve(usd, 1)

@@ -38,7 +38,7 @@ METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (ResultsTable, ("watch",)),
 )
 FUNCTIONS = (
-    artefacts.write_bytes, artefacts.take, job_directory.furnish, job_directory.clear, loop.fill, loop.finish,
+    artefacts.write_bytes, artefacts.take, job_directory.create, job_directory.clear, loop.fill, loop.finish,
     promotion.install,    promotion.seal_in_ledger, promotion.point, promotion.turn_over, result.write, result.forget,
     scratch.remove_scratch,
 )  # fmt: skip

@@ -88,7 +88,7 @@ def test_the_money_holds_over_a_kill(tmp_path: Path) -> None:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)  # with calls under way
         first.communicate()
-        before = paid(home / "builders" / "spend cap.jsonl")["llm"].usd
+        before = paid(home / "builders" / "spend_cap.jsonl")["llm"].usd
         assert 0 < before <= cap
         arguments = ("--budget", "12s", "--max-cost", str(cap))
         out, said = begin(home, server, *arguments, ahead=2).communicate(timeout=120)

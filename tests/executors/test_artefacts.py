@@ -1,4 +1,4 @@
-"""What passes between rooms: round trips, and everything that an adversary may leave in a file's place."""
+"""What passes between jobs: round trips, and everything that an adversary may leave in a file's place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job may hide in its room, or put in the way of whoever clears it away."""
+"""What a job may hide in its directory, or put in the way of whoever clears it away."""
 
 from __future__ import annotations
 

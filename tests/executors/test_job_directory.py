@@ -1,4 +1,4 @@
-"""Clearing a room in which somebody is only just dying."""
+"""Clearing a job directory in which somebody is only just dying."""
 
 from __future__ import annotations
 

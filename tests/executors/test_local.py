@@ -91,7 +91,7 @@ def test_an_idle_server_is_replaced(tmp_path: Path) -> None:
 
 def test_a_job_that_kills_its_supervisor_frees_the_slot(tmp_path: Path) -> None:
     work = "import os, signal, time\nwhile time.process_time() < 0.2: pass\nos.kill(os.getppid(), signal.SIGKILL)"
-    with local.create(1, tmp_path / "sandboxed", LIGHT) as executor:  # inside, its parent is the warden, and immune
+    with local.create(1, tmp_path / "sandboxed", LIGHT) as executor:  # inside, its parent is PID 1, and immune
         assert run(executor, job("rebel", suite.execute, {"code": work})).state is OutcomeState.DONE
     with local.create(1, tmp_path / "jobs", LIGHT, unsafe_no_sandbox=True) as executor:
         outcome = run(executor, job("rebel", suite.execute, {"code": work}))
@@ -136,7 +136,7 @@ def test_nothing_of_the_conductor_reaches_a_job(tmp_path: Path, monkeypatch: pyt
     log = (outcome.output.parent / "log.txt").read_text()
     assert "SECRET" not in log
     assert "[0, 1, 2, 3]" in log  # 3 lists the folder
-    assert log.rstrip().endswith("/room")
+    assert log.rstrip().endswith("/job")
 
 
 def test_a_job_that_ignores_the_cpu_signal_is_ended(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The scratch directory: in memory where there is room, ours alone, the same for the same run."""
+"""The scratch directory: in memory where there is space, ours alone, the same for the same run."""
 
 from __future__ import annotations
 

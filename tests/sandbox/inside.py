@@ -36,7 +36,7 @@ class Found:
 
 
 def inside(function: Callable[[], Any], place: Path, way: str = WAYS[0], also: str = "", **policy: Any) -> Found:
-    """Run `function` in a room made below `place`; its result has to be plain JSON."""
+    """Run `function` in a sandbox made below `place`; its result has to be plain JSON."""
     job_dir = place / "job"
     job_dir.mkdir(exist_ok=True)
     (job_dir / "out").mkdir(exist_ok=True)
@@ -80,17 +80,17 @@ def _keep(function: Callable[[], Any], policy: Policy, job_dir: Path) -> dict[st
         Path("out/value.json").write_text(json.dumps(value))
         os._exit(0)
 
-    inmate = sandbox.start(policy, outside=lambda: None, inside=lambda: None, work=work)
+    started = sandbox.start(policy, outside=lambda: None, inside=lambda: None, work=work)
     denied: Counter[str] = Counter()
     status, deadline = None, time.monotonic() + SECONDS
     while status is None and time.monotonic() < deadline:
-        listeners = [] if inmate.listener is None else [inmate.listener]
-        ready = select.select([inmate.channel, *listeners], [], [], 1.0)[0]
-        if inmate.listener in ready:
-            denied[seccomp.refuse_next(inmate.listener)] += 1
-        status = inmate.status()
-    os.kill(inmate.warden, signal.SIGKILL)
-    os.waitpid(inmate.warden, 0)
+        listeners = [] if started.listener is None else [started.listener]
+        ready = select.select([started.channel, *listeners], [], [], 1.0)[0]
+        if started.listener in ready:
+            denied[seccomp.refuse_next(started.listener)] += 1
+        status = started.status()
+    os.kill(started.init, signal.SIGKILL)
+    os.waitpid(started.init, 0)
     file = job_dir / "out" / "value.json"
     value = json.loads(file.read_text()) if file.is_file() else None
     return {"value": value, "status": status, "denied": dict(denied)}

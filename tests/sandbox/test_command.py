@@ -41,7 +41,7 @@ def shell(command: str, workspace: Path, bwrap: str | None, limits: Limits = AMP
 
 def test_a_command_writes_to_its_room(workspace: Path, bwrap: str | None) -> None:
     done, log = shell("echo made > out/made; pwd; exit 3", workspace, bwrap)
-    assert (done.code, log) == (3, "/room\n")
+    assert (done.code, log) == (3, "/job\n")
     assert (workspace / "out" / "made").read_text() == "made\n"
 
 

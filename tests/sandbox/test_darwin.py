@@ -22,12 +22,12 @@ def test_a_path_cannot_write_rules_of_its_own() -> None:
 
 
 def test_default_is_no_and_the_hidden_comes_last() -> None:
-    words = command(["/bin/ls"], Policy("/room", ("/opt",), {"x": "/data"}, hidden=("/opt/run",)))
+    words = command(["/bin/ls"], Policy("/job", ("/opt",), {"x": "/data"}, hidden=("/opt/run",)))
     assert words[0].endswith("sandbox-exec")
     assert words[-1] == "/bin/ls"
     lines = words[2].splitlines()
     assert lines[:3] == ["(version 1)", "(deny default)", "(deny network*)"]
     assert lines[-1] == '(deny file-read* file-write* (subpath "/opt/run"))'
     assert [line for line in lines if "file-write* (subpath" in line and "allow" in line] == [
-        '(allow file-write* (subpath "/room"))'
+        '(allow file-write* (subpath "/job"))'
     ]

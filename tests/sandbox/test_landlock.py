@@ -40,7 +40,7 @@ def forked(function: Callable[[], object], rules: dict[str, int] | None) -> str:
 @pytest.fixture
 def rules(tmp_path: Path) -> dict[str, int]:
     (tmp_path / "job").mkdir()
-    return {"/": landlock.READ, str(tmp_path / "job"): landlock.ROOM_RIGHTS}
+    return {"/": landlock.READ, str(tmp_path / "job"): landlock.JOB_DIR_RIGHTS}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def rules(tmp_path: Path) -> dict[str, int]:
         ("write", lambda place: (place / "victim").write_text("mine")),
         ("remove", lambda place: (place / "victim").unlink()),
         ("make", lambda place: (place / "new").touch()),
-        ("rename out of the room", lambda place: (place / "job" / "own").rename(place / "planted")),
+        ("rename out of the job directory", lambda place: (place / "job" / "own").rename(place / "planted")),
         ("truncate", lambda place: os.truncate(place / "victim", 0)),
     ],
 )

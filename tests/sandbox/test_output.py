@@ -1,4 +1,4 @@
-"""What a room left is opened in no way but the straight one, by openat2 and by the walk alike."""
+"""What a job left is opened in no way but the straight one, by openat2 and by the walk alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 @pytest.fixture
 def job_dir(tmp_path: Path) -> Path:
-    """A room's output beside a secret."""
+    """A job's output beside a secret."""
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "out" / "sub").mkdir(parents=True)
     (tmp_path / "out" / "sub" / "weights").write_bytes(b"weights")

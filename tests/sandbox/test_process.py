@@ -32,7 +32,7 @@ SECRET = "sealed questions"
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that an ordinary user can reach, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="instar-wall-") as directory:
+    with tempfile.TemporaryDirectory(prefix="instar-sandbox-") as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)
 
@@ -92,7 +92,7 @@ def test_an_honest_job_works_and_nothing_is_denied(place: Path, way: str) -> Non
         return [read, right.recv(1).decode(), len(os.urandom(4)), os.getcwd(), os.getuid()]
 
     found = inside(work, place, way, inputs={"data": str(place / "data")})
-    assert found == Found(["given", "x", 4, "/room", 65534], 0, {})
+    assert found == Found(["given", "x", 4, "/job", 65534], 0, {})
     assert (place / "job" / "out" / "made").read_text() == "made"
 
 
@@ -119,7 +119,7 @@ def test_inputs_cannot_be_written(place: Path, way: str) -> None:
     os.chmod(place / "weights", 0o666)
 
     def write() -> int:
-        return Path("/room/in/weights").write_text("mine")
+        return Path("/job/in/weights").write_text("mine")
 
     assert inside(write, place, way, inputs={"weights": str(place / "weights")}).value in (
         "OSError 30",
@@ -133,7 +133,7 @@ def test_code_and_system_cannot_be_written(place: Path, way: str) -> None:
 
     def attempts() -> list[int]:
         found = []
-        for path in (code, "/usr/planted", "/planted", "/etc/planted", "/room/in/planted", "/proc/self/comm"):
+        for path in (code, "/usr/planted", "/planted", "/etc/planted", "/job/in/planted", "/proc/self/comm"):
             try:
                 Path(path).write_text("x")
                 found.append(0)
@@ -327,7 +327,7 @@ def test_a_fork_bomb_meets_its_limit(place: Path, way: str) -> None:
 
 
 def test_job_directories_do_not_share_the_count_of_processes(place: Path) -> None:
-    """Also a second room of the same user outside gets its own."""
+    """Also a second sandbox of the same user outside gets its own."""
 
     def some() -> int:
         for _ in range(20):

@@ -65,7 +65,7 @@ INERTIA = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DesignerSettings:
     """The part of a design that says how its designer learns and dares."""
 
     family: str = "gp"
@@ -73,7 +73,7 @@ class Settings:
     exploration: float = 0.3
 
     @classmethod
-    def of(cls, parameters: Parameters) -> Settings:
+    def of(cls, parameters: Parameters) -> DesignerSettings:
         """Read a design's settings; the default for what it doesn't say."""
         given = {**cls().parameters, **{name: parameters[name] for name in SPACE.ranges if name in parameters}}
         SPACE.check(given, "designer")
@@ -112,7 +112,7 @@ class Designer:
         self,
         space: Space,
         generation: int = 0,
-        settings: Settings | None = None,
+        settings: DesignerSettings | None = None,
         lessons: Sequence[Lesson] = (),
         scores: Mapping[Option, Record] | None = None,
         seed: int = 0,
@@ -120,7 +120,7 @@ class Designer:
         places: dict[int, tuple[Parameters, Floats]] | None = None,
     ) -> None:
         self.space, self.generation, self.seed = space, generation, seed
-        self.settings, self.lessons = settings or Settings(), tuple(lessons)
+        self.settings, self.lessons = settings or DesignerSettings(), tuple(lessons)
         self.scores = dict(scores or dict.fromkeys(OPTIONS, (0.0, 0.0, 0.0)))
         self.bases = dict(bases or dict.fromkeys(BASES, 0.0))
         self.basis = "level" if self.bases["level"] > self.bases["gain"] + LEAD else "gain"
@@ -131,7 +131,7 @@ class Designer:
         noises = [lesson.noise for lesson in self.lessons[-32:] if lesson.gain is not None]
         self._noise = float(np.median(noises)) if noises else 0.0
 
-    def successor(self, generation: int, settings: Settings, lessons: Sequence[Lesson], seed: int) -> Designer:
+    def successor(self, generation: int, settings: DesignerSettings, lessons: Sequence[Lesson], seed: int) -> Designer:
         """Return the next designer: every option scored on the new lessons, then retrained on all."""
         scores, bases = self._scored(lessons)
         kept = {lesson.number for lesson in lessons}
@@ -226,7 +226,7 @@ class Designer:
             scores = {option: rows.get(option, (0.0, 0.0, 0.0)) for option in OPTIONS}
             bases = {basis: float(state.get("bases", {}).get(basis, 0.0)) for basis in BASES}
             lessons = from_json(names, state["lessons"])
-            settings = Settings.of(state["settings"])
+            settings = DesignerSettings.of(state["settings"])
             return cls(space, int(state["generation"]), settings, lessons, scores, int(state["seed"]), bases)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the designer's state cannot be read: {error!r}", "Restore another generation.") from error
@@ -309,7 +309,7 @@ def _placed(features: str, axes: Floats, rungs: npt.NDArray[np.int64], context: 
     return np.concatenate(columns, axis=1)
 
 
-def next_settings(designer: Designer, rng: np.random.Generator) -> tuple[Settings, str]:
+def next_settings(designer: Designer, rng: np.random.Generator) -> tuple[DesignerSettings, str]:
     """Propose the next designer's settings, and say on which evidence.
 
     Options are drawn by their posterior probability under the prequential scores (one in ten uniformly);

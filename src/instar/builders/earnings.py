@@ -32,7 +32,7 @@ PRIOR = 2.0
 
 
 @dataclass(frozen=True)
-class Account:
+class ProposalAccount:
     """One proposal: whose it was, and what has come of it.
 
     Attributes:
@@ -73,13 +73,13 @@ class Earnings:
 
     def __init__(self, members: Sequence[str], usd: float, floor: float) -> None:
         self._members, self._usd, self._floor = tuple(members), usd, floor
-        self._accounts: OrderedDict[int, Account] = OrderedDict()
+        self._accounts: OrderedDict[int, ProposalAccount] = OrderedDict()
         self._empty = 0  # proposals that came to nothing have negative numbers
         self._forgotten = 0  # up to this number, accounts have left the window
 
     def open(self, number: int, member: str, parent: int) -> None:
         """Note a proposal that has just been made."""
-        self._accounts[number] = Account(member, parent)
+        self._accounts[number] = ProposalAccount(member, parent)
         while len(self._accounts) > WINDOW:
             self._forgotten = max(self._forgotten, self._accounts.popitem(last=False)[0])
 
@@ -140,7 +140,7 @@ class Earnings:
         standings = self.standings(top)
         return max(self._members, key=lambda name: standings[name].rate)
 
-    def account(self, number: int) -> Account | None:
+    def account(self, number: int) -> ProposalAccount | None:
         """Return a proposal's account while it is remembered."""
         return self._accounts.get(number)
 

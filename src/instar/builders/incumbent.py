@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from instar.builders import designer as designers
 from instar.builders.advice import draw
-from instar.builders.designer import Designer, Settings, next_settings
+from instar.builders.designer import Designer, DesignerSettings, next_settings
 from instar.builders.goals import choose_goal
 from instar.builders.lessons import LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
 from instar.contracts.records import Brief, Design, Floats, Goal, Observation, Proposal
@@ -81,7 +81,7 @@ class IncumbentBuilder:
     def succeed(self, design: Design) -> Mapping[str, Any]:
         """Become the next generation's builder: retrain on all that is remembered, as `design` says."""
         seed = int(self._rng.integers(2**31))
-        settings = Settings.of(design.parameters)
+        settings = DesignerSettings.of(design.parameters)
         self._designer = self._designer.successor(self._latest + 1, settings, self._memory.lessons, seed)
         self._reader = None
         return self._designer.state()
@@ -134,7 +134,10 @@ class IncumbentBuilder:
 
     def _complete(self, parameters: Parameters) -> dict[str, Value]:
         """Return parameters of the whole space: a design of another builder lacks the designer's settings."""
-        return {**{name: parameters[name] for name in self._lab_space.ranges}, **Settings.of(parameters).parameters}
+        return {
+            **{name: parameters[name] for name in self._lab_space.ranges},
+            **DesignerSettings.of(parameters).parameters,
+        }
 
     def _fresh(self, brief: Brief, batch: _Batch, taken: set[str]) -> tuple[Design, str]:
         """Choose the next design and its designer's settings; the pair isn't pending."""

@@ -36,7 +36,7 @@ _HISTORY = 40
 _KEYS = {"author", "parameters", "files", "forecast"}
 
 
-class Options(BaseModel):
+class McpOptions(BaseModel):
     """The table `[builders.mcp]` in instar.toml; `patience`: after how long the embedded builder proposes instead."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +53,7 @@ class McpBuilder(Hosting):
         lab: name of the lab.
         lab_space: the lab's ranges.
         options: the table of options.
-        desk: where the mailbox is.
+        context: where the mailbox is.
         embedded: does all but propose; and that too once `patience` is over.
         clock: monotonic seconds.
     """
@@ -62,7 +62,7 @@ class McpBuilder(Hosting):
     edits_files = True
 
     def __init__(
-        self, lab: str, lab_space: Space, options: Options, context: BuilderContext, embedded: Builder,
+        self, lab: str, lab_space: Space, options: McpOptions, context: BuilderContext, embedded: Builder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         super().__init__(embedded)
@@ -199,14 +199,14 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, context: Build
         BadInput: an unknown option or a bad value.
     """
     try:
-        options = Options.model_validate(dict(context.options))
+        options = McpOptions.model_validate(dict(context.options))
         if options.patience:
             seconds(options.patience)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BadInput(
-            f"[builders.mcp]: '{key}': {first['msg']}", f"Known: {', '.join(Options.model_fields)}."
+            f"[builders.mcp]: '{key}': {first['msg']}", f"Known: {', '.join(McpOptions.model_fields)}."
         ) from None
     except ValueError as error:
         raise BadInput(f"[builders.mcp]: 'patience': {error}", "Give a duration such as 10m.") from None

@@ -37,7 +37,7 @@ Notes = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class DesignRow:
     """A design, what it was worth (None while it is under way), and the sampler's own notes on it."""
 
     parameters: Parameters
@@ -58,8 +58,8 @@ class Request:
 
     sampler: str
     space: Space
-    rows: Sequence[Row]
-    founders: Sequence[Row]
+    rows: Sequence[DesignRow]
+    founders: Sequence[DesignRow]
     count: int
     seed: int
 
@@ -73,7 +73,7 @@ class Gaussian:
     covariance: Floats
 
 
-def suggest(request: Request) -> list[Row]:
+def suggest(request: Request) -> list[DesignRow]:
     """Return `count` designs with the sampler's notes; none is under way already unless the space is used up."""
     optuna = _quiet_optuna()
     with warnings.catch_warnings():
@@ -85,7 +85,7 @@ def suggest(request: Request) -> list[Row]:
         for _ in range(request.count):
             row = _fresh(optuna, study, distributions, request.space, taken)
             if row is None:
-                row = Row(_sample(request.space, taken, rng), None)
+                row = DesignRow(_sample(request.space, taken, rng), None)
             taken.add(_key(row.parameters, request.space))
             found.append(row)
     return found
@@ -119,7 +119,7 @@ def _study(optuna: ModuleType, request: Request) -> Any:
     distributions = {name: _distribution(optuna, allowed) for name, allowed in ranges.items()}
     numbers = [name for name, allowed in ranges.items() if not isinstance(allowed, Choice)]
 
-    def trial(row: Row, names: Sequence[str]) -> Any:
+    def trial(row: DesignRow, names: Sequence[str]) -> Any:
         return optuna.trial.create_trial(
             state=states.RUNNING if row.worth is None else states.COMPLETE,
             value=row.worth,
@@ -154,13 +154,13 @@ def _distribution(optuna: ModuleType, allowed: Real | Integer | Choice) -> Any:
     return kind(allowed.low, allowed.high, log=allowed.log)
 
 
-def _fresh(optuna: ModuleType, study: Any, distributions: Any, space: Space, taken: set[Any]) -> Row | None:
+def _fresh(optuna: ModuleType, study: Any, distributions: Any, space: Space, taken: set[Any]) -> DesignRow | None:
     """Ask until the design is not under way; a repeated one is told as failed, so that it counts for nothing."""
     for _ in range(ATTEMPTS):
         trial = study.ask(distributions)
         parameters = {name: trial.params[name] for name in space.ranges}
         if _key(parameters, space) not in taken:
-            return Row(parameters, None, dict(study.trials[-1].system_attrs))
+            return DesignRow(parameters, None, dict(study.trials[-1].system_attrs))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return None
 
@@ -197,7 +197,7 @@ def from_json(line: str) -> Request:
     for name, one in ranges.items():
         if isinstance(one, Choice):
             ranges[name] = Choice(tuple(one.options))
-    rows = {key: [Row(**row) for row in plain[key]] for key in ("rows", "founders")}
+    rows = {key: [DesignRow(**row) for row in plain[key]] for key in ("rows", "founders")}
     return Request(**{**plain, "space": Space(ranges), **rows})
 
 

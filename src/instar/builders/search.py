@@ -18,12 +18,12 @@ import numpy as np
 
 from instar.builders import evidence, sampling
 from instar.builders.advice import advise
-from instar.builders.designer import Designer, Settings
+from instar.builders.designer import Designer, DesignerSettings
 from instar.builders.goals import choose_goal
 from instar.builders.incumbent import describe_change
 from instar.builders.lessons import CAPACITY, LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
-from instar.builders.sampling import Request, Row
-from instar.builders.thinking import Thinker
+from instar.builders.sampler_process import SamplerProcess
+from instar.builders.sampling import DesignRow, Request
 from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
 from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
@@ -50,9 +50,9 @@ class SearchBuilder:
         self._memory = Memory()
         self._tried: deque[tuple[int, Recipe]] = deque(maxlen=CAPACITY)  # parent and recipe of what has ended
         self._notes: OrderedDict[Recipe, sampling.Notes] = OrderedDict()
-        self._founders: list[Row] | None = None
+        self._founders: list[DesignRow] | None = None
         self._forecaster: Designer | None = None
-        self._thinker = Thinker(self.name) if sampler == "gp" else None
+        self._thinker = SamplerProcess(self.name) if sampler == "gp" else None
 
     @property
     def waits_for(self) -> str | None:
@@ -103,7 +103,9 @@ class SearchBuilder:
 
     # --- asking the sampler -----------------------------------------------------------------------------------------
 
-    def _suggested(self, brief: Brief, count: int, started: Sequence[Parameters], taken: set[Recipe]) -> Sequence[Row]:
+    def _suggested(
+        self, brief: Brief, count: int, started: Sequence[Parameters], taken: set[Recipe]
+    ) -> Sequence[DesignRow]:
         """Ask the sampler, here or in its own process; nothing while it thinks."""
         thinker = self._thinker
         if thinker is not None and thinker.answered:
@@ -119,30 +121,30 @@ class SearchBuilder:
         thinker.ask(request)
         return ()
 
-    def _request(self, rows: Sequence[Row], count: int) -> Request:
+    def _request(self, rows: Sequence[DesignRow], count: int) -> Request:
         seed = int(self._rng.integers(2**31))
         return Request(self._sampler, self._lab_space, rows, self._start(rows), count, seed)
 
-    def _rows(self, brief: Brief, started: Sequence[Parameters] = ()) -> list[Row]:
+    def _rows(self, brief: Brief, started: Sequence[Parameters] = ()) -> list[DesignRow]:
         """Return what is known and what is under way, `started` included."""
         known = evidence.worths(self._memory.lessons, brief.rungs - 1)
-        rows = [Row(parameters, worth, self._noted(parameters)) for parameters, worth in known]
+        rows = [DesignRow(parameters, worth, self._noted(parameters)) for parameters, worth in known]
         pending = [*(self._parameters(design) for design in brief.pending), *started]
-        return rows + [Row(parameters, None, self._noted(parameters)) for parameters in pending]
+        return rows + [DesignRow(parameters, None, self._noted(parameters)) for parameters in pending]
 
-    def _start(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def _start(self, rows: Sequence[DesignRow]) -> Sequence[DesignRow]:
         """Return what CMA-ES begins with: what was known when it was first asked, if that was enough."""
         if self._sampler != "cma":
             return ()
         if self._founders is None:
-            known = [Row(row.parameters, row.worth) for row in rows if row.worth is not None]
+            known = [DesignRow(row.parameters, row.worth) for row in rows if row.worth is not None]
             self._founders = known if len(known) >= sampling.STARTUP else []
         return self._founders
 
     def _noted(self, parameters: Parameters) -> sampling.Notes:
         return self._notes.get(self._recipe(parameters), {})
 
-    def _note(self, row: Row) -> None:
+    def _note(self, row: DesignRow) -> None:
         """Keep the sampler's notes on what it suggested, as many as designs can be remembered."""
         if self._sampler == "cma":
             self._notes[self._recipe(row.parameters)] = row.notes
@@ -159,7 +161,7 @@ class SearchBuilder:
 
     def _proposal(self, brief: Brief, number: int, parameters: Parameters, how: str) -> Proposal:
         if self._forecaster is None:
-            self._forecaster = Designer(self._lab_space, 0, Settings(), self._memory.lessons)
+            self._forecaster = Designer(self._lab_space, 0, DesignerSettings(), self._memory.lessons)
         incumbent_score = brief.incumbent_score
         if incumbent_score is None:
             lessons = self._forecaster.lessons

@@ -1,6 +1,6 @@
-"""The money of a run: set aside before it is spent, settled afterwards, and kept over a kill.
+"""The spend cap of a run: money is set aside before it is spent, settled afterwards, and kept over a kill.
 
-One journal per run, `builders/spend cap.jsonl` in the run directory, holds what every builder has set aside and paid.
+One journal per run, `builders/spend_cap.jsonl` in the run directory, holds what every builder has set aside and paid.
 An amount is on the disk before the call that may cost it is made; what a crash left unsettled counts in full, for
 nobody knows what it has cost. Several spend caps may share a journal (the members of a panel, say): each takes the
 file's lock, and reads what others wrote, before it decides.
@@ -24,11 +24,11 @@ from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Spend
 
-NAME = "spend cap.jsonl"
+NAME = "spend_cap.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CapEntry:
     """One sum: what was set aside, and what came of it; until it is settled, all of it counts as spent."""
 
     author: str
@@ -52,7 +52,7 @@ class SpendCap:
 
     def __init__(self, path: Path, author: str, cap: float | None, earlier: dict[str, float] | None = None) -> None:
         self._path, self._author, self._cap, self._earlier = path, author, cap, dict(earlier or {})
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, CapEntry] = {}
         self._read = 0  # bytes of the journal that are known
         self._lock = threading.Lock()
         if path.exists():
@@ -61,7 +61,7 @@ class SpendCap:
 
     @classmethod
     def of(cls, context: BuilderContext, author: str) -> SpendCap:
-        """Return the spend cap of the run that `desk` belongs to."""
+        """Return the spend cap of the run that the builder context belongs to."""
         earlier = {name: spend.usd for name, spend in context.spent.items()}
         return cls(context.directory.parent / NAME, author, context.max_cost, earlier)
 
@@ -125,7 +125,7 @@ class SpendCap:
 def paid(path: Path) -> dict[str, Spend]:
     """Return money and tokens by author, as a run's spend cap stands. Raises `BadInput` where it is damaged."""
     totals: dict[str, Spend] = {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, CapEntry] = {}
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -138,10 +138,10 @@ def paid(path: Path) -> dict[str, Spend]:
     return totals
 
 
-def _entry(line: bytes, path: Path) -> tuple[str, Entry]:
+def _entry(line: bytes, path: Path) -> tuple[str, CapEntry]:
     try:
         given = json.loads(line)
-        entry = Entry(str(given["author"]), float(given["usd"]), int(given["tokens"]), given["settled"] is True)
+        entry = CapEntry(str(given["author"]), float(given["usd"]), int(given["tokens"]), given["settled"] is True)
         if not (math.isfinite(entry.usd) and entry.usd >= 0 and entry.tokens >= 0):
             raise ValueError(given)
         return str(given["key"]), entry

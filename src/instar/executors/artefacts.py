@@ -1,4 +1,4 @@
-"""Reads and writes what passes between rooms: safetensors and strict JSON, nothing that executes on load.
+"""Reads and writes what passes between jobs: safetensors and strict JSON, nothing that executes on load.
 
 Everything read here may have been written by an adversary: sizes are bounded before anything is parsed, links and
 special files are refused, a safetensors header is held against the format's own rules before any tensor is made, and
@@ -118,7 +118,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            # The directory's own name may be a link (an input in a room without a sandbox); the file may not.
+            # The directory's own name may be a link (an input of a job without a sandbox); the file may not.
             descriptor = open_regular(os.path.realpath(path.parent), path.name)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None

@@ -1,6 +1,6 @@
 """The forked child becomes the job: its own session, its limits, its log as standard output, then the entry.
 
-In the sandbox `sandbox.wall` does this in its own order; `become` is for jobs without a sandbox.
+In the sandbox `sandbox.process` does this in its own order; `run_unsandboxed` is for jobs without a sandbox.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from instar.executors import job_directory, kernel
 from instar.executors.protocol import Task
 
 MAX_DESCRIPTORS = 1024
-STACK_BYTES = 32 * 2**20  # room that a thread's stack and arena take in RLIMIT_DATA beside the job's data
+STACK_BYTES = 32 * 2**20  # what a thread's stack and arena take in RLIMIT_DATA beside the job's data
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def become(task: Task, supervisor: int) -> NoReturn:
+def run_unsandboxed(task: Task, supervisor: int) -> NoReturn:
     """Run the task in this process, without a sandbox, and exit as `work` does."""
     try:
         os.setsid()

@@ -26,8 +26,8 @@ from typing import NoReturn
 
 from instar.contracts.records import OutcomeState
 from instar.executors import kernel
-from instar.executors.protocol import Ending, Message, Task, Wire
-from instar.executors.supervisor import keep
+from instar.executors.protocol import JobEnding, Message, Task, Wire
+from instar.executors.supervisor import supervise
 from instar.sandbox import Policy, cgroups, visible_here
 
 CLOSE_SECONDS = 0.7  # how long supervisors may take to end their jobs when everything ends
@@ -109,7 +109,7 @@ class Server:
                 slot.channel.shutdown(socket.SHUT_WR)
         for task in [task for task in self.queue if task.key == key]:
             self.queue.remove(task)
-            self._tell(key, Ending(OutcomeState.CANCELLED, "cancelled before it began"), 0.0)
+            self._tell(key, JobEnding(OutcomeState.CANCELLED, "cancelled before it began"), 0.0)
 
     def _fill(self) -> None:
         """Start queued jobs while a slot is free."""
@@ -126,7 +126,7 @@ class Server:
         if supervisor == 0:
             kernel.wake_when_orphaned()
             self._forget()
-            keep(task, theirs, self.view, group)
+            supervise(task, theirs, self.view, group)
         theirs.close()
         slot = self.taken[task.key] = Slot(
             task, supervisor, ours, began, group, began + task.wall_seconds + GRACE_SECONDS
@@ -159,15 +159,15 @@ class Server:
         del self.taken[slot.task.key]
         held_seconds = time.monotonic() - slot.began
         try:
-            ending = Ending.from_json(json.loads(slot.report))
+            ending = JobEnding.from_json(json.loads(slot.report))
         except (ValueError, TypeError, KeyError):  # cut off, or not the supervisor's
             self._kill_strays()
             cpu_seconds = kernel.reaped_use().cpu_seconds - cpu_before
-            ending = Ending(OutcomeState.CRASHED, "the job's supervisor was killed", cpu_seconds, held_seconds)
+            ending = JobEnding(OutcomeState.CRASHED, "the job's supervisor was killed", cpu_seconds, held_seconds)
         _remove(slot)
         self._tell(slot.task.key, ending, held_seconds)
 
-    def _tell(self, key: str, ending: Ending, held_seconds: float) -> None:
+    def _tell(self, key: str, ending: JobEnding, held_seconds: float) -> None:
         self.wire.send({"ended": key, "ending": asdict(ending), "held_seconds": held_seconds})
 
     def _patience(self) -> float | None:
@@ -207,7 +207,7 @@ class Server:
 
 
 def _remove(slot: Slot) -> None:
-    """Remove the group that a supervisor left: one that was killed, or whose wall could not be built."""
+    """Remove the group that a supervisor left: one that was killed, or whose sandbox could not be built."""
     if slot.group is not None:
         slot.group.end()
 
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 
 def _view(hidden: Sequence[str] | None) -> Policy | None:
-    """Return what every job may see, made once: the room and the inputs differ by job."""
+    """Return what every job may see, made once: the job directory and the inputs differ by job."""
     if hidden is None:
         return None
     return Policy("", visible_here(), hidden=tuple(hidden), environment=dict(os.environ))

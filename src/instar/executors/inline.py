@@ -37,7 +37,7 @@ def create(
 class InlineExecutor:
     """Jobs in this process, in the order in which they were submitted, one a `wait`.
 
-    A finished job's room is the caller's: read `outcome.output`, then `rooms.clear(outcome.output.parent)`.
+    A finished job's directory is the caller's, to read `outcome.output` and then to clear (`job_directory.clear`).
 
     Attributes:
         slots: as asked for; one job runs at a time all the same.
@@ -65,12 +65,12 @@ class InlineExecutor:
         self.close()
 
     def submit(self, job: Job) -> None:
-        """Furnish the job's room and queue it."""
+        """Make the job's directory and queue it."""
         self._check_usable()
         if job.key in self._keys:
             raise BadInput(f"job {job.key!r} is already under way", "Give every job of a run its own key.")
         payload = job_directory.check(job)
-        self._queue.append((job, job_directory.furnish(self._root, job), payload))
+        self._queue.append((job, job_directory.create(self._root, job), payload))
         self._keys.add(job.key)
 
     def wait(self, timeout: float | None = None) -> Sequence[Outcome]:
@@ -112,7 +112,7 @@ class InlineExecutor:
 
 
 def _call(entry: str, job_dir: Path, payload: dict[str, Any]) -> BaseException | None:
-    """Call the entry with its output in the room's log; return what it raised. Ctrl-C passes through."""
+    """Call the entry with its output in the job's log; return what it raised. Ctrl-C passes through."""
     with (job_dir / job_directory.LOG).open("a") as log, redirect_stdout(log), redirect_stderr(log):
         try:
             job_directory.call(entry, job_dir, payload)

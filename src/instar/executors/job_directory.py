@@ -1,4 +1,4 @@
-"""A room: the directory in which one job reads `in/`, writes `out/`, and leaves `log.txt`."""
+"""A job directory: there one job reads `in/`, writes `out/`, and leaves `log.txt`."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def check(job: Job) -> dict[str, Any]:
     return payload
 
 
-def furnish(root: Path, job: Job, *, linked: bool = True) -> Path:
-    """Make the job's empty room under `root` and return its path; a former life's room is removed first.
+def create(root: Path, job: Job, *, linked: bool = True) -> Path:
+    """Make the job's empty directory under `root` and return its path; a former life's is removed first.
 
     `linked` inputs are links to the trusted paths; others are left to the sandbox, which shows them there itself.
     """
@@ -96,7 +96,7 @@ def crash_reason(what: str, log: Path) -> str:
 
 
 def call(entry: str, job_dir: Path, payload: dict[str, Any]) -> None:
-    """Import the entry and call it with the room and the payload."""
+    """Import the entry and call it with its directory and the payload."""
     module, _, function = entry.partition(":")
     getattr(importlib.import_module(module), function)(job_dir, payload)
 

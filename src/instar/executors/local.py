@@ -22,14 +22,14 @@ from instar.contracts.errors import BadInput, InstarError, MissingPart
 from instar.contracts.records import Job, Outcome, OutcomeState, Usage
 from instar.executors import job_directory
 from instar.executors.child import THREAD_VARIABLES
-from instar.executors.protocol import Ending, Message, Task, Wire
+from instar.executors.protocol import JobEnding, Message, Task, Wire
 from instar.sandbox.probe import require
 
 STARTS = 3  # a server that ends this often without beginning a job is given up
 PING_SECONDS = 5.0  # of silence, after which the server is asked whether it is there
 SILENCE_SECONDS = 20.0  # after that, a server that has not answered is stopped or hung: it is killed and replaced
 PRELOAD_SECONDS = 600.0  # the same while it imports, when it hears nothing
-SERVER_LOG = "~forkserver.log"  # no room is called so: see `rooms.safe_name`
+SERVER_LOG = "~forkserver.log"  # no job directory is called so: see `job_directory.safe_name`
 
 
 def create(
@@ -39,7 +39,7 @@ def create(
 
     Args:
         slots: how many jobs run at once; more are queued in the server.
-        root: directory in which every job gets its room.
+        root: directory in which every job gets its own.
         preload: modules to import once, before any fork.
         hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
         unsafe_no_sandbox: whether jobs run without a sandbox.
@@ -62,7 +62,7 @@ class _Entrusted:
 class LocalExecutor:
     """Jobs in forked processes, at most `slots` at once, behind one fork server.
 
-    A finished job's room is the caller's: read `outcome.output`, then `rooms.clear(outcome.output.parent)`.
+    A finished job's directory is the caller's, to read `outcome.output` and then to clear (`job_directory.clear`).
 
     Attributes:
         slots: how many jobs run at once.
@@ -110,12 +110,12 @@ class LocalExecutor:
         return self._server.pid
 
     def submit(self, job: Job) -> None:
-        """Furnish the job's room and hand it to the server, which starts it as soon as a slot is free."""
+        """Make the job's directory and hand it to the server, which starts it as soon as a slot is free."""
         self._check_usable()
         if job.key in self._jobs or any(outcome.key == job.key for outcome in self._outcomes):
             raise BadInput(f"job {job.key!r} is already under way", "Give every job of a run its own key.")
         payload = job_directory.check(job)
-        job_dir = job_directory.furnish(self._root, job, linked=not self._sandboxed)
+        job_dir = job_directory.create(self._root, job, linked=not self._sandboxed)
         inputs = {name: str(path.absolute()) for name, path in job.inputs.items()}
         limits = job.limits
         task = Task(
@@ -230,14 +230,14 @@ class LocalExecutor:
             self._jobs[message["began"]].began = time.monotonic()
         elif "ended" in message:
             self.busy_seconds += message["held_seconds"]
-            self._finish(message["ended"], Ending.from_json(message["ending"]))
+            self._finish(message["ended"], JobEnding.from_json(message["ending"]))
         elif "ready" in message:
             self._ready = True
             self.ready_at = self.ready_at or message["ready"]
         elif "pong" not in message:
             self._fail(_missing_part(message))
 
-    def _finish(self, key: str, ending: Ending) -> None:
+    def _finish(self, key: str, ending: JobEnding) -> None:
         task = self._jobs.pop(key).task
         usage = Usage(ending.cpu_seconds, ending.wall_seconds, ending.peak_memory_bytes)
         self._outcomes.append(
@@ -251,9 +251,9 @@ class LocalExecutor:
             if entrusted.began is not None:
                 wall_seconds = time.monotonic() - entrusted.began
                 self.busy_seconds += wall_seconds
-                self._finish(key, Ending(OutcomeState.CRASHED, why, wall_seconds=wall_seconds))
+                self._finish(key, JobEnding(OutcomeState.CRASHED, why, wall_seconds=wall_seconds))
             elif entrusted.cancelled:
-                self._finish(key, Ending(OutcomeState.CANCELLED, "cancelled before it began"))
+                self._finish(key, JobEnding(OutcomeState.CANCELLED, "cancelled before it began"))
         if self._starts >= STARTS:
             log = self._root / SERVER_LOG
             self._fail(

@@ -1,7 +1,7 @@
 """What conductor and fork server say to one another: one JSON object a line over a Unix socket.
 
 The conductor says {"run": Task}, {"cancel": key} and {"ping": number}; its end of file means "end everything".
-The server says {"ready": monotonic seconds}, {"began": key}, {"ended": key, "ending": Ending, "held_seconds": s},
+The server says {"ready": monotonic seconds}, {"began": key}, {"ended": key, "ending": JobEnding, "held_seconds": s},
 {"pong": number}, and {"missing": module, "why": text} for a preload that can't be imported.
 """
 
@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """A job as the server sees it: paths are strings, and the room is furnished."""
+    """A job as the server sees it: paths are strings, and its directory is there."""
 
     key: str
     entry: str
@@ -35,7 +35,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobEnding:
     """How a job ended and what it used, as its supervisor measured it."""
 
     state: OutcomeState
@@ -46,7 +46,7 @@ class Ending:
     incidents: tuple[Incident, ...] = ()
 
     @classmethod
-    def from_json(cls, fields: Message) -> Ending:
+    def from_json(cls, fields: Message) -> JobEnding:
         """Read what `dataclasses.asdict` and JSON made of an ending."""
         incidents = tuple(Incident(**incident) for incident in fields["incidents"])
         return cls(**{**fields, "state": OutcomeState(fields["state"]), "incidents": incidents})

@@ -1,6 +1,6 @@
-"""Where a run keeps what can be made again: job rooms, open trials' artefacts, question sets.
+"""Where a run keeps what can be made again: job directories, open trials' artefacts, question sets.
 
-In memory (tmpfs) where there is room for it: making and removing a directory takes 0.03 ms there and 3.2 ms on a
+In memory (tmpfs) where there is space for it: making and removing a directory takes 0.03 ms there and 3.2 ms on a
 journaling disk, several times per trial. It survives kill -9, not a reboot; what is missing is made again.
 
 Memory is dear, so it does not wait for ever for a run that nobody resumes. The conductor holds a lock in its scratch
@@ -120,7 +120,7 @@ def _doom(directory: Path) -> bool:
 def _still_seconds(directory: Path) -> float:
     """Return for how long nothing has come or gone in a directory or in those that it holds."""
     newest = 0.0
-    for path in (directory, *directory.glob("*"), *directory.glob("rooms/*")):
+    for path in (directory, *directory.glob("*"), *directory.glob("jobs/*")):
         with suppress(OSError):
             newest = max(newest, path.lstat().st_mtime)
     return time.time() - newest

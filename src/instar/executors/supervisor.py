@@ -24,20 +24,20 @@ from instar import sandbox
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Incident, OutcomeState
 from instar.executors import child, job_directory, kernel
-from instar.executors.protocol import Ending, Task
-from instar.sandbox import Inmate, Policy, seccomp
+from instar.executors.protocol import JobEnding, Task
+from instar.sandbox import Policy, SandboxedProcess, seccomp
 from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
-MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the room
+MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the job directory
 MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
-EMPTY_SECONDS = 1.0  # after which a room that goes on making processes is brought down at once
+EMPTY_SECONDS = 1.0  # after which a job that goes on making processes is brought down at once
 DENIED_PER_SECOND = 1000  # more end the job: answering them takes time that nobody is charged for
 _MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobVerdict:
     """How a job ends, and the limit that it hit, if that is why."""
 
     state: OutcomeState
@@ -45,22 +45,22 @@ class Verdict:
     limit: str = ""
 
 
-def keep(task: Task, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
+def supervise(task: Task, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
     """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit.
 
     Args:
         task: what to run.
         channel: to the fork server.
-        view: what every job may see, still without its room and inputs; None runs the task without a sandbox.
+        view: what every job may see, still without its directory and inputs; None runs the task without a sandbox.
         group: the control group to make for it, or None where none can be had; without a sandbox it is not used.
     """
     try:
         kernel.close_descriptors(keep=channel.fileno())
         kernel.adopt_orphans()
         try:
-            ending = Watch(task, channel, view, group).run()
+            ending = JobWatch(task, channel, view, group).run()
         except MissingPart as error:
-            ending = Ending(OutcomeState.CRASHED, str(error))
+            ending = JobEnding(OutcomeState.CRASHED, str(error))
         with suppress(OSError):  # a server that died meanwhile
             channel.sendall(json.dumps(asdict(ending)).encode())
     except BaseException:  # the executor's edge: the server reports a supervisor that fell silent
@@ -69,13 +69,13 @@ def keep(task: Task, channel: socket.socket, view: Policy | None, group: Group |
         os._exit(0)
 
 
-class Watch:
+class JobWatch:
     """One job from its fork to the death of its last process, by the supervisor's monotonic clock."""
 
     def __init__(self, task: Task, channel: socket.socket, view: Policy | None, group: Group | None) -> None:
         self.task = task
-        self.sandbox = Path(task.job_dir)
-        self.log = self.sandbox / job_directory.LOG
+        self.job_dir = Path(task.job_dir)
+        self.log = self.job_dir / job_directory.LOG
         self.channel = channel
         self.began = time.monotonic()
         self.next_look = self.began + LOOK_SECONDS
@@ -85,19 +85,19 @@ class Watch:
         self.status: int | None = None  # of the job's first process, once it ended
         self.denied: Counter[str] = Counter()
         self.processes = 0  # how many are allowed; 0: uncounted
-        self.inmate: Inmate | None = None
+        self.sandboxed: SandboxedProcess | None = None
         self.group: Group | None = None  # once the job is in it
         if view is None:
             supervisor = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
-                child.become(task, supervisor)
+                child.run_unsandboxed(task, supervisor)
         else:
-            self.inmate = self._sandboxed(view, group)
-            self.pid = self.inmate.warden
+            self.sandboxed = self._sandboxed(view, group)
+            self.pid = self.sandboxed.init
 
-    def _sandboxed(self, view: Policy, group: Group | None) -> Inmate:
-        """Start the task in the sandbox of its own."""
+    def _sandboxed(self, view: Policy, group: Group | None) -> SandboxedProcess:
+        """Start the task in a sandbox of its own."""
         task = self.task
         self.processes = view.processes + 2 * task.threads
         policy = replace(view, workspace=task.job_dir, inputs=task.inputs, processes=self.processes)
@@ -105,17 +105,17 @@ class Watch:
             policy,
             outside=lambda: child.open_log(task),
             inside=lambda: child.limit(task),
-            work=lambda: child.work(task, Path(sandbox.ROOM)),
-            forked=lambda warden: self._enter(group, warden),
+            work=lambda: child.work(task, Path(sandbox.JOB_DIR)),
+            forked=lambda init: self._enter(group, init),
         )
 
-    def _enter(self, group: Group | None, warden: int) -> None:
-        """Put the warden into its group, as far as one can be had."""
+    def _enter(self, group: Group | None, init: int) -> None:
+        """Put the init process into its group, as far as one can be had."""
         if group is not None and group.make(self.task.memory_bytes, self.processes):
-            self.group = group if group.join(warden) else None
+            self.group = group if group.join(init) else None
 
-    def run(self) -> Ending:
-        """Watch until the job ends or has to, end every process, and judge what is left."""
+    def run(self) -> JobEnding:
+        """JobWatch until the job ends or has to, end every process, and judge what is left."""
         verdict = self._until_over()
         self._end_all()
         wall_seconds = time.monotonic() - self.began
@@ -124,28 +124,28 @@ class Watch:
             self.group.end()
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             os.truncate(self.log, job_directory.LOG_BYTES)
-        return Ending(
+        return JobEnding(
             verdict.state, verdict.reason, self.cpu_seconds, wall_seconds, self.peak_memory_bytes,
             self._incidents(verdict),
         )  # fmt: skip
 
-    def _until_over(self) -> Verdict | None:
+    def _until_over(self) -> JobVerdict | None:
         """Wait for the job; return why it has to end, or None where it ended by itself."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         if hasattr(os, "pidfd_open"):  # without it (macOS) the end shows at the next look
             poll.register(os.pidfd_open(self.pid), select.POLLIN)
         listener = -1
-        if self.inmate is not None:
-            poll.register(self.inmate.channel, select.POLLIN)
-            if self.inmate.listener is not None:
-                listener = self.inmate.listener
+        if self.sandboxed is not None:
+            poll.register(self.sandboxed.channel, select.POLLIN)
+            if self.sandboxed.listener is not None:
+                listener = self.sandboxed.listener
                 poll.register(listener, select.POLLIN)
         while True:
             left = self.next_look - time.monotonic()
             ready = {descriptor for descriptor, _ in poll.poll(max(0.0, left * 1000))}
             if self.channel.fileno() in ready:
-                return Verdict(OutcomeState.CANCELLED, "cancelled")
+                return JobVerdict(OutcomeState.CANCELLED, "cancelled")
             if listener in ready:
                 self.denied[seccomp.refuse_next(listener)] += 1
             if verdict := self._ended():
@@ -155,18 +155,18 @@ class Watch:
             if time.monotonic() >= self.next_look and (verdict := self._look()):
                 return verdict
 
-    def _ended(self) -> Verdict | None:
-        """Notice the end of the job's first process; return a verdict only where its room was brought down."""
+    def _ended(self) -> JobVerdict | None:
+        """Notice the end of the job's first process; return a verdict only where its sandbox was brought down."""
         self._reap()
-        if self.inmate is None:
+        if self.sandboxed is None:
             return None
-        room_is_down = self.status is not None
-        self.status = self.inmate.status()
-        if room_is_down and self.status is None:
-            return self._by_kernel() or Verdict(OutcomeState.CRASHED, "its room was brought down from inside")
+        is_down = self.status is not None
+        self.status = self.sandboxed.status()
+        if is_down and self.status is None:
+            return self._by_kernel() or JobVerdict(OutcomeState.CRASHED, "its sandbox was brought down from inside")
         return None
 
-    def _look(self) -> Verdict | None:
+    def _look(self) -> JobVerdict | None:
         """Compare what the living processes use with the limits."""
         task, now = self.task, time.monotonic()
         self.next_look = now + LOOK_SECONDS
@@ -181,50 +181,50 @@ class Watch:
             return self._over_wall()
         if self.processes and living.threads >= self.processes:
             said = f"over {self.processes} processes and threads"
-            return Verdict(OutcomeState.CRASHED, said, "processes")
+            return JobVerdict(OutcomeState.CRASHED, said, "processes")
         if self.denied.total() > DENIED_PER_SECOND * (1.0 + now - self.began):
-            return Verdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
+            return JobVerdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
         if now > self.next_measure:
-            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.sandbox)
-            excess = job_directory.overfull(self.sandbox, task.output_bytes, nameless)
+            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.job_dir)
+            excess = job_directory.overfull(self.job_dir, task.output_bytes, nameless)
             took = time.monotonic() - now
             self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
             if excess:
-                return Verdict(OutcomeState.CRASHED, excess, "output")
+                return JobVerdict(OutcomeState.CRASHED, excess, "output")
         return None
 
-    def _over_memory(self, used: int) -> Verdict:
+    def _over_memory(self, used: int) -> JobVerdict:
         said = f"{used} of {self.task.memory_bytes} bytes of memory used"
-        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+        return JobVerdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
 
-    def _by_kernel(self) -> Verdict | None:
+    def _by_kernel(self) -> JobVerdict | None:
         """Return a verdict where the kernel killed for the group's memory, whatever the rest of the job does."""
         if self.group is None or not self.group.killed_for_memory():
             return None
         self.peak_memory_bytes = max(self.peak_memory_bytes, self.group.most_memory_bytes())
         said = f"killed at its group's limit of {self.task.memory_bytes} bytes of memory"
-        return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+        return JobVerdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
 
-    def _over_cpu(self) -> Verdict:
-        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.cpu_seconds:g} CPU seconds", "CPU time")
+    def _over_cpu(self) -> JobVerdict:
+        return JobVerdict(OutcomeState.TIMED_OUT, f"over {self.task.cpu_seconds:g} CPU seconds", "CPU time")
 
-    def _over_wall(self) -> Verdict:
-        return Verdict(OutcomeState.TIMED_OUT, f"over {self.task.wall_seconds:g} wall seconds", "wall time")
+    def _over_wall(self) -> JobVerdict:
+        return JobVerdict(OutcomeState.TIMED_OUT, f"over {self.task.wall_seconds:g} wall seconds", "wall time")
 
-    def _over_log(self) -> Verdict:
-        return Verdict(OutcomeState.CRASHED, f"log over {job_directory.LOG_BYTES} bytes", "log")
+    def _over_log(self) -> JobVerdict:
+        return JobVerdict(OutcomeState.CRASHED, f"log over {job_directory.LOG_BYTES} bytes", "log")
 
     def _account(self) -> kernel.Sample:
         """Bring the figures up to date and return what is used by the living.
 
         Both figures only grow: a child of a parent that ignores SIGCHLD vanishes from getrusage, not from here. The
-        warden's memory is the fork server's own and shared with it: it counts for nobody.
+        init process's memory is the fork server's own and shared with it: it counts for nobody.
         """
         pids = kernel.descendants(os.getpid())
-        warden = [pid for pid in pids if self.inmate is not None and pid == self.inmate.warden]
-        inside, idle = kernel.sample(pid for pid in pids if pid not in warden), kernel.sample(warden)
+        init = [pid for pid in pids if self.sandboxed is not None and pid == self.sandboxed.init]
+        inside, idle = kernel.sample(pid for pid in pids if pid not in init), kernel.sample(init)
         ended = kernel.reaped_use()
         held = 0 if self.group is None else self.group.memory_bytes()  # page cache is nobody's need
         self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes, held)
@@ -243,14 +243,14 @@ class Watch:
             return False
 
     def _note(self, pid: int, status: int) -> None:
-        if pid == self.pid and (self.inmate is None or self.status is None):
+        if pid == self.pid and (self.sandboxed is None or self.status is None):
             self.status = status
 
     def _end_all(self) -> None:
         """Kill all descendants until none is left, then take their usage."""
         self._account()
-        if self.inmate is not None:
-            self._empty_job_dir(self.inmate)
+        if self.sandboxed is not None:
+            self._empty(self.sandboxed)
         while self._reap():
             found = kernel.descendants(os.getpid())
             for pid in found:
@@ -261,11 +261,11 @@ class Watch:
                     self._note(*os.waitpid(-1, 0))  # sleep until the next one has ended
         self._account()
 
-    def _empty_job_dir(self, inmate: Inmate) -> None:
-        """Kill what lives inside, for the warden to reap: what dies together with the warden is charged to nobody."""
-        seccomp.close(inmate.listener)
+    def _empty(self, sandboxed: SandboxedProcess) -> None:
+        """Kill what lives inside, for the init process to reap: what dies together with it is charged to nobody."""
+        seccomp.close(sandboxed.listener)
         deadline = time.monotonic() + EMPTY_SECONDS
-        while others := [pid for pid in kernel.descendants(os.getpid()) if pid != inmate.warden]:
+        while others := [pid for pid in kernel.descendants(os.getpid()) if pid != sandboxed.init]:
             if time.monotonic() > deadline:
                 return
             for pid in others:
@@ -274,7 +274,7 @@ class Watch:
             self._account()
             time.sleep(0.0005)
 
-    def _after(self, wall_seconds: float) -> Verdict | None:
+    def _after(self, wall_seconds: float) -> JobVerdict | None:
         """Find limits that were passed between two looks, and output that is too large."""
         task, seen = self.task, job_directory.last_line(self.log)
         if verdict := self._by_kernel():
@@ -283,31 +283,31 @@ class Watch:
             return self._over_memory(self.peak_memory_bytes)
         if self.status != 0 and any(word in seen for word in _MEMORY_WORDS):
             said = job_directory.crash_reason("refused more memory", self.log)
-            return Verdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
+            return JobVerdict(OutcomeState.OUT_OF_MEMORY, said, "memory")
         if self.cpu_seconds > task.cpu_seconds or self.status == signal.SIGXCPU:
             return self._over_cpu()
         if wall_seconds > task.wall_seconds:
             return self._over_wall()
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
-        if excess := job_directory.overfull(self.sandbox, task.output_bytes):
-            return Verdict(OutcomeState.CRASHED, excess, "output")
-        output = self.sandbox / "out"
+        if excess := job_directory.overfull(self.job_dir, task.output_bytes):
+            return JobVerdict(OutcomeState.CRASHED, excess, "output")
+        output = self.job_dir / "out"
         if output.is_symlink() or not output.is_dir():  # its readers would be led to files that no job may see
-            return Verdict(OutcomeState.CRASHED, "something else stands in place of its output directory")
+            return JobVerdict(OutcomeState.CRASHED, "something else stands in place of its output directory")
         return None
 
-    def _by_status(self) -> Verdict:
+    def _by_status(self) -> JobVerdict:
         """Read the exit status of the job's first process."""
         if self.status is None:
-            return Verdict(OutcomeState.CRASHED, "nobody knows how it ended")
+            return JobVerdict(OutcomeState.CRASHED, "nobody knows how it ended")
         code = os.waitstatus_to_exitcode(self.status)
         if code == 0:
-            return Verdict(OutcomeState.DONE)
+            return JobVerdict(OutcomeState.DONE)
         what = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        return Verdict(OutcomeState.CRASHED, job_directory.crash_reason(what, self.log))
+        return JobVerdict(OutcomeState.CRASHED, job_directory.crash_reason(what, self.log))
 
-    def _incidents(self, verdict: Verdict) -> tuple[Incident, ...]:
+    def _incidents(self, verdict: JobVerdict) -> tuple[Incident, ...]:
         """Return what the job did without leave."""
         found = [Incident("denied call", name, count) for name, count in sorted(self.denied.items()) if name]
         if verdict.limit:

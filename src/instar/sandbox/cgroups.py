@@ -1,4 +1,4 @@
-"""Control groups: the kernel itself holds memory and processes of a whole room, at every moment.
+"""Control groups: the kernel itself holds memory and processes of a whole job, at every moment.
 
 Where none can be had, the supervisor's watch and the rlimits stand alone.
 

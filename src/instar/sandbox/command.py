@@ -1,8 +1,8 @@
 """Runs a command in the sandbox: through bubblewrap where it is installed, behind our own sandbox otherwise.
 
 A launcher (this module as a program, so that nothing is forked from a process with threads) sets the limits and becomes
-bubblewrap, or keeps the inmate. When it is killed, the kernel ends everything inside. Our own sandbox is the stronger
-one: it adds Landlock, counts denied calls, and for root makes the inmate nobody outside, too.
+bubblewrap, or supervises the command. When it is killed, the kernel ends everything inside. Our own sandbox is
+stronger: it adds Landlock, counts denied calls, and for root makes the command nobody outside, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Limits
 from instar.sandbox import calls, cgroups, darwin, limits, process, seccomp
-from instar.sandbox.policy import ROOM, Policy
+from instar.sandbox.policy import JOB_DIR, Policy
 
 _LOOK_SECONDS = 0.2
 _PDEATHSIG = 1  # <linux/prctl.h>
@@ -52,7 +52,7 @@ def run_command(
     arguments: Sequence[str], policy: Policy, most: Limits, *, bubblewrap: str | None = shutil.which("bwrap"),
     stop: Callable[[], bool] = lambda: False,
 ) -> Finished:  # fmt: skip
-    """Run a command that sees only what the policy names, with `/room` as its directory; its output is in the log.
+    """Run a command that sees only what the policy names, with `/job` as its directory; its output is in the log.
 
     Its processes end with it, and with the thread that called. Where control groups can be had they hold memory and
     processes of all of it together.
@@ -144,7 +144,7 @@ def _launch() -> None:
         os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE, loopback=policy.loopback))
         os.lseek(program, 0, os.SEEK_SET)
         names = os.memfd_create("passwd", 0)  # who looks up its own name finds one, as in the sandbox
-        os.write(names, b"nobody:x:65534:65534:nobody:/room:/bin/false\n")
+        os.write(names, b"nobody:x:65534:65534:nobody:/job:/bin/false\n")
         os.lseek(names, 0, os.SEEK_SET)
         words = [told["bubblewrap"], *_words(policy), "--ro-bind-data", str(names), "/etc/passwd"]
         words += ["--remount-ro", "/", "--seccomp", str(program), "--", *told["arguments"]]
@@ -169,17 +169,17 @@ def _words(policy: Policy) -> list[str]:
         "--die-with-parent",
     ]
     words += ["--new-session", "--clearenv", "--hostname", "job", "--proc", "/proc", "--dev", "/dev"]
-    words += ["--bind", policy.workspace, ROOM, "--bind", f"{policy.workspace}/tmp", "/tmp"]  # noqa: S108 - inside
+    words += ["--bind", policy.workspace, JOB_DIR, "--bind", f"{policy.workspace}/tmp", "/tmp"]  # noqa: S108 - inside
     for path in policy.visible:
         words += ["--ro-bind", path, path]
     for name, path in policy.inputs.items():
-        words += ["--ro-bind", path, f"{ROOM}/in/{name}"]
+        words += ["--ro-bind", path, f"{JOB_DIR}/in/{name}"]
     for path in policy.hidden:
         if any(Path(path).is_relative_to(other) for other in policy.visible):
             words += ["--tmpfs", path, "--remount-ro", path]
     for name, value in (dict(policy.environment) | process.VARIABLES).items():
         words += ["--setenv", name, value]
-    return [*words, "--chdir", ROOM]
+    return [*words, "--chdir", JOB_DIR]
 
 
 def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> dict[str, Any]:
@@ -195,22 +195,22 @@ def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> d
             os._exit(127)
 
     try:
-        inmate = process.start(policy, lambda: _reopen(policy), lambda: _set(most), work)
+        started = process.start(policy, lambda: _reopen(policy), lambda: _set(most), work)
     except MissingPart as error:
         return {"missing": error.what, "fix": error.fix}
     denied: Counter[str] = Counter()
     status = None
-    watched = [inmate.channel.fileno(), *([] if inmate.listener is None else [inmate.listener])]
+    watched = [started.channel.fileno(), *([] if started.listener is None else [started.listener])]
     while status is None:
         ready = select.select(watched, [], [])[0]
-        if inmate.listener is not None and inmate.listener in ready:
-            denied[seccomp.refuse_next(inmate.listener)] += 1
-        if inmate.channel.fileno() in ready:
-            status = inmate.status()
+        if started.listener is not None and started.listener in ready:
+            denied[seccomp.refuse_next(started.listener)] += 1
+        if started.channel.fileno() in ready:
+            status = started.status()
             if status is None:
-                status = signal.SIGKILL  # the warden died with all that was inside
-    os.kill(inmate.warden, signal.SIGKILL)
-    os.waitpid(inmate.warden, 0)
+                status = signal.SIGKILL  # the init process died with all that was inside
+    os.kill(started.init, signal.SIGKILL)
+    os.waitpid(started.init, 0)
     return {"code": os.waitstatus_to_exitcode(status), "denied": {name: n for name, n in denied.items() if name}}
 
 

@@ -1,7 +1,7 @@
 """EXPERIMENTAL, never run on a Mac so far: a profile for `sandbox-exec` from Apple's description of the language.
 
 Everything is denied by default; what the policy shows may be read, the workspace may be written, and there is no
-network. It walls in commands only. There are no namespaces: inputs stay where they are, other processes can be
+network. It is for commands only. There are no namespaces: inputs stay where they are, other processes can be
 seen, and nothing is counted. Jobs of the `local` executor have no sandbox on macOS, so that it refuses to run there.
 """
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 
 from instar.sandbox import calls
-from instar.sandbox.policy import ROOM
+from instar.sandbox.policy import JOB_DIR
 
 # <linux/landlock.h>: rights on files by the ABI that brought them
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG = (
@@ -26,10 +26,10 @@ _VERSION_FLAG = 1
 _PATH_BENEATH = 1
 
 READ = EXECUTE | READ_FILE | READ_DIR
-ROOM_RIGHTS = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | MAKE_SOCK | MAKE_FIFO
-ROOM_RIGHTS |= REFER | TRUNCATE
+JOB_DIR_RIGHTS = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | MAKE_SOCK | MAKE_FIFO
+JOB_DIR_RIGHTS |= REFER | TRUNCATE
 _RULES = {"/": READ, "/dev": READ | WRITE_FILE | IOCTL_DEV}
-_RULES |= dict.fromkeys(("/dev/shm", "/tmp", ROOM), ROOM_RIGHTS)  # noqa: S108 - the inmate's own
+_RULES |= dict.fromkeys(("/dev/shm", "/tmp", JOB_DIR), JOB_DIR_RIGHTS)  # noqa: S108 - the job's own
 
 
 def abi() -> int:
@@ -43,7 +43,7 @@ def abi() -> int:
 def restrict(rules: Mapping[str, int] = _RULES, *, loopback: bool = False) -> None:
     """Restrict this process and its children for ever, with the newest rights that the kernel knows.
 
-    With `loopback` TCP is left alone: for rooms whose network has nothing else in it. To be called inside the private
+    With `loopback` TCP is left alone: for sandboxes whose network has nothing else in it. Call it inside the private
     root, for which the rules (path -> rights beneath it) are made, and with no new privileges. Raises OSError.
     """
     version = abi()

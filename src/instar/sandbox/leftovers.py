@@ -9,18 +9,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-MAX_FILES = 20_000  # a room with more entries counts as too large: measuring it would hold up the watch
+MAX_FILES = 20_000  # a job directory with more entries counts as too large: measuring it would hold up the watch
 MAX_DEPTH = 64  # so does one with directories nested deeper: past some depth no path names what lies there
 
-_ATTEMPTS = 8  # at clearing a room in which something still moves; 56 ms in all
-_IN_THE_WAY = {  # of removing a room: entries that come or go, rights that were taken away, depth
+_ATTEMPTS = 8  # at clearing a directory in which something still moves; 56 ms in all
+_IN_THE_WAY = {  # of removing it: entries that come or go, rights that were taken away, depth
     errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENAMETOOLONG
 }  # fmt: skip
 _LOG = "log.txt"  # measured apart
 
 
 def clear(job_dir: Path) -> None:
-    """Remove a room whatever the job left in it; inputs are links and stay.
+    """Remove a job directory whatever the job left in it; inputs are links and stay.
 
     The loop calls it with `outcome.output.parent` when it has read the output. A job whose server was killed may be
     dying there still, and add or remove files meanwhile: then it is looked at again.
@@ -41,7 +41,7 @@ def clear(job_dir: Path) -> None:
 
 
 def _flatten(job_dir: Path) -> None:
-    """Open every directory in a room (a job may have taken rights away) and move it to the top, whatever its depth.
+    """Open every directory in it (a job may have taken rights away) and move it to the top, whatever its depth.
 
     Directory by directory, by descriptors: neither a long path nor a deep recursion comes up. Links are not followed.
     """
@@ -64,7 +64,7 @@ def _flatten(job_dir: Path) -> None:
 
 
 def overfull(job_dir: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
-    """Say what is too much in the room (all files but the inputs and the log), or return ''.
+    """Say what is too much in a job directory (all files but the inputs and the log), or return ''.
 
     A file counts with its length or its blocks, whichever is more, so that neither sparse nor preallocated
     files pass; `nameless_bytes` are those of files that were removed and are still open. Links are not followed.

@@ -1,4 +1,4 @@
-"""Limits that the kernel itself holds for a whole room. The supervisor's own watch stands behind each of them."""
+"""Limits that the kernel itself holds for a whole job. The supervisor's own watch stands behind each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 
 def limit_processes(most: int) -> None:
-    """Allow `most` processes and threads. It is counted per user namespace, so each room has its own count.
+    """Allow `most` processes and threads. It is counted per user namespace, so each sandbox has its own count.
 
     Root without a user of its own inside is not held by it (see `namespaces`); there the supervisor's count stands
     alone.

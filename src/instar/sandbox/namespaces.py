@@ -20,7 +20,7 @@ import struct
 from pathlib import Path
 
 from instar.sandbox import calls
-from instar.sandbox.policy import ROOM, Policy
+from instar.sandbox.policy import JOB_DIR, Policy
 
 NOBODY = 65534
 NEW_MOUNT, NEW_CGROUP, NEW_UTS, NEW_IPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000  # <linux/sched.h>
@@ -84,7 +84,7 @@ def _map(process: str, uid: int, gid: int) -> None:
 
 
 def move_in(policy: Policy, privileged: bool) -> None:
-    """Leave everything behind but what the policy names: new namespaces, a private root, the workspace as `/room`.
+    """Leave everything behind but what the policy names: new namespaces, a private root, the workspace as `/job`.
 
     To be called in the first process of the new PID namespace. Raises OSError where the kernel refuses.
     """
@@ -104,7 +104,7 @@ def move_in(policy: Policy, privileged: bool) -> None:
         os.fchdir(outer)
         _map("self", NOBODY, NOBODY)
     os.close(outer)
-    os.chdir(ROOM)
+    os.chdir(JOB_DIR)
 
 
 def _raise_loopback() -> None:
@@ -136,10 +136,10 @@ class _Root:
         inputs = {name: self._input(path) for name, path in policy.inputs.items()}
         devices = {name: hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
         job_dir = hold(self.base, _NOSUID | _NODEV)
-        private_tmp = hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the inmate's own
+        private_tmp = hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the job's own
         calls.mount("root", self.base, "tmpfs", _NOSUID | _NODEV, f"mode=755,size={_ROOT_BYTES}")
-        self._put(job_dir, ROOM, directory=True)
-        self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the inmate's own; before what lies in /tmp outside
+        self._put(job_dir, JOB_DIR, directory=True)
+        self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the job's own; before what lies in /tmp outside
         for path, held in visible.items():
             self._put(held, path)
         self._devices(devices)
@@ -187,15 +187,15 @@ class _Root:
         _restrict(calls.AT_FDCWD, target, _RDONLY)
 
     def _inputs(self, inputs: dict[str, int | str]) -> None:
-        """Fill `/room/in`, which lies over the workspace's own and cannot be written."""
+        """Fill `/job/in`, which lies over the workspace's own and cannot be written."""
         size = _ROOT_BYTES + sum(_bytes(path) for path in inputs.values() if isinstance(path, str))
-        self._tmpfs(f"{ROOM}/in", f"mode=755,size={size}")
+        self._tmpfs(f"{JOB_DIR}/in", f"mode=755,size={size}")
         for name, held in inputs.items():
             if isinstance(held, str):
-                _copy_for_all(held, f"{self.base}{ROOM}/in/{name}")
+                _copy_for_all(held, f"{self.base}{JOB_DIR}/in/{name}")
             else:
-                self._put(held, f"{ROOM}/in/{name}")
-        _restrict(calls.AT_FDCWD, f"{self.base}{ROOM}/in", _RDONLY)
+                self._put(held, f"{JOB_DIR}/in/{name}")
+        _restrict(calls.AT_FDCWD, f"{self.base}{JOB_DIR}/in", _RDONLY)
 
     def _hide(self) -> None:
         """Lay an empty directory over everything that must not be seen."""
@@ -207,7 +207,7 @@ class _Root:
     def _etc(self) -> None:
         """Name the one user, so that looking up one's own name works."""
         os.makedirs(f"{self.base}/etc", exist_ok=True)
-        Path(self.base, "etc/passwd").write_text(f"nobody:x:{NOBODY}:{NOBODY}:nobody:{ROOM}:/bin/false\n")
+        Path(self.base, "etc/passwd").write_text(f"nobody:x:{NOBODY}:{NOBODY}:nobody:{JOB_DIR}:/bin/false\n")
         Path(self.base, "etc/group").write_text(f"nogroup:x:{NOBODY}:\n")
 
     def _tmpfs(self, path: str, options: str) -> None:
@@ -264,7 +264,7 @@ def _copy_for_all(source: str, target: str) -> None:
     else:
         shutil.copyfile(source, target)
     for directory, _, names in os.walk(target):
-        os.chmod(directory, 0o755)  # noqa: S103 - in the inmate's own root
+        os.chmod(directory, 0o755)  # noqa: S103 - in the job's own root
         for name in names:
             if not os.path.islink(os.path.join(directory, name)):
                 os.chmod(os.path.join(directory, name), 0o644)

@@ -1,4 +1,4 @@
-"""What a room's inmate may see and use, and what of this machine has to be visible for Python to work at all."""
+"""What a sandboxed process may see and use, and what of this machine has to be visible for Python to work at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOM = "/room"  # where the workspace lies inside
+JOB_DIR = "/job"  # where the workspace lies inside
 UNSAFE = (
     "Made without a sandbox (--unsafe-no-sandbox): a hostile design could have read the exam or changed this record, "
     "so no figure here holds against one."
 )
-PROCESSES = 256  # processes and threads of one room together
+PROCESSES = 256  # processes and threads of one job together
 
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
@@ -27,15 +27,15 @@ class Policy:
     """What is visible, and where may be written.
 
     Attributes:
-        workspace: directory outside that becomes `/room`, the only place (with `/tmp` in it) that may be written.
+        workspace: directory outside that becomes `/job`, the only place (with `/tmp` in it) that may be written.
         visible: files and directories that are seen read-only where they are; later ones may lie in earlier ones.
-        inputs: name -> file or directory outside, seen read-only as `/room/in/<name>`.
+        inputs: name -> file or directory outside, seen read-only as `/job/in/<name>`.
         hidden: directories that stay empty although something visible contains them.
-        environment: all variables, beside those that name the room.
+        environment: all variables, beside those that name the job directory.
         shared_memory_bytes: size of the private `/dev/shm`.
         processes: the most processes and threads at once.
         loopback: whether processes inside may talk TCP with one another, on a loopback interface of their own. Nothing
-            outside is reached by that; see `passage` for what may be.
+            outside is reached by that; see `egress` for what may be.
     """
 
     workspace: str

@@ -44,7 +44,7 @@ class Layer:
 def layers() -> tuple[Layer, ...]:
     """Return all layers, tried in a new process; what was found once holds for this process's life."""
     if not calls.LINUX:
-        said = f"{platform.system()} has no namespaces: jobs can't be walled in"
+        said = f"{platform.system()} has no namespaces: jobs can't be sandboxed"
         return (Layer("sandbox", False, said, "Use Linux, in a virtual machine if need be."),)
     try:
         done = subprocess.run(
@@ -70,7 +70,7 @@ def _examine() -> Iterator[Layer]:
     yield _landlock()
     yield _seccomp()
     yield _counting()
-    yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job in a room of its own")
+    yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job of its own")
     said = f"{_groups()}; RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the supervisor's watch every 50 ms"
     yield Layer("limits", True, said)
     found = shutil.which("bwrap")
@@ -163,7 +163,7 @@ def _counting() -> Layer:
 
 
 def _groups() -> str:
-    """Say what holds memory and processes of a whole room, tried with a process that joins a group."""
+    """Say what holds memory and processes of a whole job, tried with a process that joins a group."""
     tree = cgroups.find()
     group = tree.group() if tree is not None else None
     if tree is None or group is None or not group.make(2**26, 16):
@@ -179,14 +179,14 @@ def _groups() -> str:
 
 
 def _whole() -> None:
-    """Wall in a job that does nothing."""
+    """Sandbox a job that does nothing."""
     with tempfile.TemporaryDirectory(prefix="instar-probe-") as job_dir:
         policy = Policy(job_dir, visible_here())
-        inmate = process.start(policy, outside=lambda: None, inside=lambda: None, work=lambda: os._exit(0))
-        inmate.channel.settimeout(process.BUILD_SECONDS)
-        told = inmate.channel.recv(4)
-        os.kill(inmate.warden, signal.SIGKILL)
-        os.waitpid(inmate.warden, 0)
+        started = process.start(policy, outside=lambda: None, inside=lambda: None, work=lambda: os._exit(0))
+        started.channel.settimeout(process.BUILD_SECONDS)
+        told = started.channel.recv(4)
+        os.kill(started.init, signal.SIGKILL)
+        os.waitpid(started.init, 0)
         if told != bytes(4):
             raise OSError("a job that does nothing does not end well")
 

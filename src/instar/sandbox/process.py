@@ -1,10 +1,10 @@
 """Forks a process in the sandbox: every layer stands before any untrusted code runs.
 
-    supervisor ── fork ──► warden (PID 1 inside) ── fork ──► inmate (runs the work)
+    supervisor ── fork ──► init (PID 1 inside) ── fork ──► worker (does the work)
 
-The warden builds the sandbox around itself, hands the listener for denied calls to the supervisor, and forks the
-inmate when the supervisor says so. From then on it only waits for processes to end, so that each is charged to it and
-through it to the supervisor, and tells how the inmate ended. It is in the sandbox itself: should the inmate take it
+The init process builds the sandbox around itself, hands the listener for denied calls to the supervisor, and forks the
+worker when the supervisor says so. From then on it only waits for processes to end, so that each is charged to it and
+through it to the supervisor, and tells how the worker ended. It is in the sandbox itself: should the worker take it
 over, nothing is gained. When it ends, the kernel ends every process inside.
 """
 
@@ -25,31 +25,31 @@ from typing import NoReturn
 from instar.contracts.errors import MissingPart
 from instar.sandbox import calls, capabilities, landlock, namespaces, seccomp
 from instar.sandbox.limits import limit_processes
-from instar.sandbox.policy import ROOM, Policy
+from instar.sandbox.policy import JOB_DIR, Policy
 
 BUILD_SECONDS = 10.0  # how long the sandbox may take to stand
-VARIABLES = {"HOME": ROOM, "TMPDIR": "/tmp", "USER": "nobody", "LOGNAME": "nobody"}  # noqa: S108 - the inmate's own
+VARIABLES = {"HOME": JOB_DIR, "TMPDIR": "/tmp", "USER": "nobody", "LOGNAME": "nobody"}  # noqa: S108 - the job's own
 _STANDS, _FAILED, _GO = b"stands", b"failed", b"go"
 _STATUS = struct.Struct("=i")
 _PDEATHSIG, _SET_DUMPABLE = 1, 4  # <linux/prctl.h>
 
 
 @dataclass
-class Inmate:
+class SandboxedProcess:
     """A process in the sandbox, as its supervisor holds it.
 
     Attributes:
-        warden: process id of the first process inside, a child of the caller.
-        channel: becomes readable when the inmate has ended; `status` reads it.
+        init: process id of the first process inside, a child of the caller.
+        channel: becomes readable when the worker has ended; `status` reads it.
         listener: becomes readable when a call was denied (see `seccomp.refuse_next`), or None: then nothing is counted.
     """
 
-    warden: int
+    init: int
     channel: socket.socket
     listener: int | None
 
     def status(self) -> int | None:
-        """Return the inmate's wait status, or None while it lives (or if the warden died before it)."""
+        """Return the worker's wait status, or None while it lives (or if the init process died before it)."""
         try:
             told = self.channel.recv(_STATUS.size, socket.MSG_DONTWAIT)
         except OSError:
@@ -60,7 +60,7 @@ class Inmate:
 def start(
     policy: Policy, outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
     forked: Callable[[int], None] = lambda _: None,
-) -> Inmate:  # fmt: skip
+) -> SandboxedProcess:  # fmt: skip
     """Fork a process that sees only what the policy names, and let it work.
 
     The caller is the supervisor: a process of one thread that keeps nobody else, since its children are born into a
@@ -68,11 +68,10 @@ def start(
 
     Args:
         policy: what is visible and may be written.
-        outside: called in the warden before anything is built: it may open the standard streams.
-        inside: called in the warden in the private root, before the system calls are filtered: it may set limits.
-        work: called in the inmate; it ends its process.
-        forked: called in the caller with the warden's process id, while the warden builds; nothing works before it
-            returns.
+        outside: called in the init process before anything is built: it may open the standard streams.
+        inside: called in the init process in the private root, before the system calls are filtered: it may set limits.
+        work: called in the worker; it ends its process.
+        forked: called in the caller with the init process's id, while that builds; nothing works before it returns.
 
     Raises:
         MissingPart: the sandbox can't be built; nothing ran.
@@ -82,20 +81,20 @@ def start(
     except OSError as error:
         raise missing(f"no PID namespace ({error.strerror})") from error
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    warden = os.fork()
-    if warden == 0:
-        _warden(policy, privileged, theirs, outside, inside, work)
+    init = os.fork()
+    if init == 0:
+        _init(policy, privileged, theirs, outside, inside, work)
     theirs.close()
-    forked(warden)
+    forked(init)
     try:
-        listener = _await_wall(ours)
+        listener = _await_sandbox(ours)
     except MissingPart:
         with suppress(ProcessLookupError):
-            os.kill(warden, signal.SIGKILL)
-        os.waitpid(warden, 0)
+            os.kill(init, signal.SIGKILL)
+        os.waitpid(init, 0)
         raise
     ours.send(_GO)
-    return Inmate(warden, ours, listener)
+    return SandboxedProcess(init, ours, listener)
 
 
 def missing(why: str) -> MissingPart:
@@ -105,7 +104,7 @@ def missing(why: str) -> MissingPart:
     )
 
 
-def _await_wall(channel: socket.socket) -> int | None:
+def _await_sandbox(channel: socket.socket) -> int | None:
     """Wait until the sandbox stands, and return the listener."""
     if not select.select([channel], [], [], BUILD_SECONDS)[0]:
         raise missing(f"it took more than {BUILD_SECONDS:g} seconds")
@@ -115,7 +114,7 @@ def _await_wall(channel: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _warden(
+def _init(
     policy: Policy, privileged: bool, channel: socket.socket,
     outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
 ) -> NoReturn:  # fmt: skip
@@ -133,15 +132,15 @@ def _warden(
         os._exit(1)
     if channel.recv(len(_GO)) != _GO:
         os._exit(1)
-    calls.prctl(_SET_DUMPABLE, 0)  # nobody inside reads the warden through /proc
-    inmate = os.fork()
-    if inmate == 0:
+    calls.prctl(_SET_DUMPABLE, 0)  # nobody inside reads the init process through /proc
+    worker = os.fork()
+    if worker == 0:
         calls.prctl(_SET_DUMPABLE, 1)
         channel.close()
         os.setsid()
         work()
         os._exit(1)
-    _watch_over(inmate, channel)
+    _reap(worker, channel)
 
 
 def enclose(policy: Policy, privileged: bool, inside: Callable[[], None]) -> int | None:
@@ -172,8 +171,8 @@ def set_environment(variables: Mapping[str, str]) -> None:
         ctypes.memset(start, 0, end - start)
 
 
-def _watch_over(inmate: int, channel: socket.socket) -> NoReturn:
-    """Reap whatever ends, tell the supervisor how the inmate ended, and stay until killed."""
+def _reap(worker: int, channel: socket.socket) -> NoReturn:
+    """Reap whatever ends, tell the supervisor how the worker ended, and stay until killed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     for descriptor in (0, 1, 2):
@@ -186,6 +185,6 @@ def _watch_over(inmate: int, channel: socket.socket) -> NoReturn:
             continue
         except InterruptedError:
             continue
-        if pid == inmate:
+        if pid == worker:
             with suppress(OSError):
                 channel.send(_STATUS.pack(status))

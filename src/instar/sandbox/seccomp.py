@@ -62,7 +62,7 @@ class Condition:
     deny: bool = True  # False: denied unless it is one of the values
 
 
-LOOPBACK = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: where the room has a loopback interface
+LOOPBACK = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: where the sandbox has a loopback interface
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) knows
 _PR = (22, 28, 35, 47, 0x59616D61)  # SET_SECCOMP, SET_SECUREBITS, SET_MM, CAP_AMBIENT, SET_PTRACER
 CONDITIONS = (
@@ -95,7 +95,7 @@ Instruction = tuple[int, int, int, int]
 def program(machine: str = calls.MACHINE, denial: int = NOTIFY, *, loopback: bool = False) -> bytes:
     """Assemble the filter for a machine (x86_64 or aarch64); `denial` is what happens to denied calls.
 
-    With `loopback` sockets of the internet's families may be made: for rooms whose network has nothing else in it.
+    With `loopback` sockets of the internet's families may be made: for sandboxes whose network has nothing else in it.
     """
     which = list(_ARCHITECTURES).index(machine)
     lines: list[Instruction] = [

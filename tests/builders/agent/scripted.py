@@ -55,7 +55,7 @@ def outside() -> None:
 
 def above() -> None:
     good()
-    Path("/room/out/../escaped").write_text("x")
+    Path("/job/out/../escaped").write_text("x")
     for place in ("/usr/planted", "/etc/planted", "/planted"):
         try:
             Path(place).write_text("x")
@@ -73,13 +73,13 @@ def link() -> None:
 
 def second_name() -> None:
     good()
-    os.link(TREE / "features.py", "/room/tmp/other")
+    os.link(TREE / "features.py", "/job/tmp/other")
 
 
 def swap() -> None:
     good()
-    os.rename("/room/tree", "/room/elsewhere")
-    os.symlink("/etc", "/room/tree")
+    os.rename("/job/tree", "/job/elsewhere")
+    os.symlink("/etc", "/job/tree")
 
 
 def huge() -> None:
@@ -110,7 +110,7 @@ def rebriefs() -> None:
 
 def floods() -> None:
     for number in range(200):
-        Path(f"/room/tmp/{number}").write_bytes(b"x" * 2**20)
+        Path(f"/job/tmp/{number}").write_bytes(b"x" * 2**20)
         time.sleep(0.02)
     time.sleep(30)
 
@@ -165,7 +165,7 @@ def nosy() -> None:
             texts = [path.read_bytes() for path in places if os.access(path, os.R_OK)]
             if any(what[::-1].encode() in text for text in texts):  # backwards, or it would find its own argument
                 found.append("a secret")
-    if os.environ.get("HOME") != "/room" or any("INSTAR" in name for name in os.environ):
+    if os.environ.get("HOME") != "/job" or any("INSTAR" in name for name in os.environ):
         found.append("an environment")
     good(why=f"found: {', '.join(found) or 'nothing'}")
     say("done")
@@ -177,7 +177,7 @@ def tells_key() -> None:
 
 
 def daemon() -> None:
-    code = "import time, pathlib; time.sleep(1); pathlib.Path('/room/tree/late').write_text('x'); time.sleep(60)"
+    code = "import time, pathlib; time.sleep(1); pathlib.Path('/job/tree/late').write_text('x'); time.sleep(60)"
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     time.sleep(0.5)
     good()

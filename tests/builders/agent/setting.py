@@ -1,4 +1,4 @@
-"""An agent builder in a world with one editable file, and a scripted agent behind the real wall."""
+"""An agent builder in a world with one editable file, and a scripted agent behind the real sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builder `agent` with a scripted agent behind the real wall: honest, lazy, broken and hostile ones."""
+"""Builder `agent` with a scripted agent behind the real sandbox: honest, lazy, broken and hostile ones."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def running(words: str, wanted: int = 0) -> int:
     """Count the agent's processes whose command line holds these words; wait a while until there are as many."""
     for _ in range(200):
         lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-        found = sum(words in line and "bwrap" not in line and "doorway" not in line for line in lines)
+        found = sum(words in line and "bwrap" not in line and "forwarder" not in line for line in lines)
         if found == wanted:
             break
         time.sleep(0.05)

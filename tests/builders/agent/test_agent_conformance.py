@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from instar.builders import incumbent
-from instar.builders.agent.accounts import Account
+from instar.builders.agent.accounts import UsageReport
 from instar.builders.agent.builder import AgentBuilder
 from instar.builders.agent.calling import Ended
 from instar.builders.agent.options import terms
@@ -32,7 +32,7 @@ class Swift:
         tree = workspace / "tree"
         (tree / "design.json").write_text(json.dumps(self._space.sample(self._rng)))
         (tree / "forecast.json").write_text('{"p_better": 0.5, "mean": 0.5, "deviation": 0.2}')
-        return Ended(0, Account(), 0.0)
+        return Ended(0, UsageReport(), 0.0)
 
 
 class Patient(AgentBuilder):

@@ -177,7 +177,7 @@ def test_no_more_is_spent_than_may_be(tmp_path: Path, then: standin.Behaviour) -
         builder.close()
         assert 2 <= len(server.requests) < 30
         assert server.usd(**PRICES) <= 0.05
-        assert paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd <= 0.05
+        assert paid(tmp_path / "builders" / "spend_cap.jsonl")["llm"].usd <= 0.05
         assert sum(proposal.spend.usd for proposal in proposals) <= 0.05
     whys = [proposal.why for proposal in proposals]
     assert sum("the next call could cost" in why for why in whys) >= 1
@@ -190,12 +190,12 @@ def test_the_money_holds_over_a_restart_with_calls_under_way(tmp_path: Path) -> 
         builder = made(server, tmp_path, max_cost=0.05, **PRICES)
         asked(builder, 2)
         until(lambda: len(server.requests) == 3)  # and then it is killed: nobody closes it
-        before = paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd
+        before = paid(tmp_path / "builders" / "spend_cap.jsonl")["llm"].usd
         again = made(server, tmp_path, max_cost=0.05, spent={"llm": Spend(before / 2), "agent": Spend(0.01)}, **PRICES)
         proposals = asked(again, 20, first=3)
         again.close()
         assert server.usd(**PRICES) + 0.01 <= 0.05
-        assert paid(tmp_path / "builders" / "spend cap.jsonl")["llm"].usd + 0.01 <= 0.05
+        assert paid(tmp_path / "builders" / "spend_cap.jsonl")["llm"].usd + 0.01 <= 0.05
         assert proposals[-1].author.startswith("incumbent@")
         builder.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from instar.builders.llm.client import Bill, CallError, Client, Closed, TooDear
-from instar.builders.llm.options import Options
+from instar.builders.llm.options import LlmOptions
 from instar.builders.spend_cap import SpendCap, paid
 from instar.contracts.records import Spend
 from instar.testing import standin
@@ -27,7 +27,7 @@ MESSAGES = [{"role": "user", "content": "Propose something: größer."}]
 
 def client(server: StandIn, place: Path, cap: float | None = None, **given: Any) -> Client:
     options = {"timeout": 5.0, "retries": 0, "price_in": 1.0, "price_out": 2.0, "max_tokens": 100} | given
-    return Client(Options("m", server.url, KEY, **options), SpendCap(place / "spend cap.jsonl", "llm", cap))
+    return Client(LlmOptions("m", server.url, KEY, **options), SpendCap(place / "spend_cap.jsonl", "llm", cap))
 
 
 def test_a_reply_is_charged_as_the_server_counts(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_reply_is_charged_as_the_server_counts(tmp_path: Path) -> None:
     assert "a" in json.loads(text)
     assert bill.usd == pytest.approx(server.usd(1.0, 2.0))
     assert bill.tokens == server.read_tokens + server.written_tokens
-    assert paid(tmp_path / "spend cap.jsonl")["llm"].usd == pytest.approx(bill.usd)
+    assert paid(tmp_path / "spend_cap.jsonl")["llm"].usd == pytest.approx(bill.usd)
     request = server.requests[0]
     assert (request["model"], request["max_tokens"]) == ("m", 100)
     assert request["response_format"]["json_schema"]["schema"] == SCHEMA
@@ -84,7 +84,7 @@ def test_a_fault_is_one_line_and_paid_for(tmp_path: Path, behaviour: Behaviour, 
         assert server.usd(1.0, 2.0) <= worst
         expected = {"worst": worst, "nothing": 0.0, "usage": server.usd(1.0, 2.0)}[charge]
         assert bill.usd == pytest.approx(expected)
-        assert paid(tmp_path / "spend cap.jsonl")["llm"].usd == pytest.approx(expected)
+        assert paid(tmp_path / "spend_cap.jsonl")["llm"].usd == pytest.approx(expected)
 
 
 def test_a_usage_that_makes_no_sense_is_none(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_no_call_is_made_whose_worst_case_does_not_fit(tmp_path: Path) -> None:
         asking, calls = client(server, tmp_path / "capped", cap=3.5 * worst), 0
         while (
             asking.price(MESSAGES, SCHEMA)
-            <= 3.5 * worst - paid(tmp_path / "capped" / "spend cap.jsonl").get("llm", Spend()).usd
+            <= 3.5 * worst - paid(tmp_path / "capped" / "spend_cap.jsonl").get("llm", Spend()).usd
         ):
             asking.ask(MESSAGES, SCHEMA, Bill())
             calls += 1

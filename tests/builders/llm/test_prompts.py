@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from instar.builders.llm.history import BEST, FAILED, NEWEST, History
+from instar.builders.llm.history import BEST, FAILED, NEWEST, TrialHistory
 from instar.builders.llm.prompts import Prompt
 from instar.contracts.records import Advice, Brief, Design, Forecast, Observation, Proposal, Trial, TrialState
 from instar.testing.builder import GOALS, WORLD_SPACE, generation, make_brief
@@ -27,15 +27,15 @@ def observation(number: int, gain: float | None = 0.1, why: str = "", **changes:
     return Observation(proposal, Trial(number, number, 0, number % 2, 0, 0, state, metric, gain, 0.01, why=why), 0.3)
 
 
-def told(history: History | None = None, brief: Brief | None = None) -> str:
+def told(history: TrialHistory | None = None, brief: Brief | None = None) -> str:
     brief = brief or make_brief(generation(3, DESIGN), pending=[replace(DESIGN, files={"model.py": "y\n"})])
-    messages = Prompt("llm-v1").messages(brief, "world", WORLD_SPACE, history or History(), "0.5 USD left", 1000)
+    messages = Prompt("llm-v1").messages(brief, "world", WORLD_SPACE, history or TrialHistory(), "0.5 USD left", 1000)
     assert [message["role"] for message in messages] == ["system", "user"]
     return "\n".join(message["content"] for message in messages)
 
 
 def test_it_tells_what_is_visible() -> None:
-    history = History()
+    history = TrialHistory()
     history.add(observation(1, width=64))
     history.add(observation(2, None, "out of memory", depth=8))
     text = told(history)
@@ -51,7 +51,7 @@ def test_it_tells_what_is_visible() -> None:
 
 
 def test_nothing_that_others_wrote_can_end_the_data() -> None:
-    history = History()
+    history = TrialHistory()
     history.add(observation(1))
     text = told(history)
     mark = re.findall(r"BEGIN DATA (\w{8})", text)[0]
@@ -76,7 +76,7 @@ def test_a_design_without_files_has_none_to_change() -> None:
 
 
 def test_the_history_does_not_grow() -> None:
-    history = History()
+    history = TrialHistory()
     for number in range(1, 1000):
         history.add(observation(number, None if number % 3 == 0 else number / 1e4))
     assert len(history.best) == BEST
@@ -88,7 +88,7 @@ def test_the_history_does_not_grow() -> None:
 
 
 def test_what_was_cancelled_tells_nothing() -> None:
-    history = History()
+    history = TrialHistory()
     seen = observation(1)
     history.add(replace(seen, trial=replace(seen.trial, state=TrialState.CANCELLED, gain=None, metric=None)))
     assert (history.best, history.newest, history.failed) == ([], [], [])

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Account:
+class UsageReport:
     """What a call has used by its own account.
 
     Attributes:
@@ -30,15 +30,15 @@ class Account:
     fault: str = ""
 
 
-Reader = Callable[[bytes], Account]
+Reader = Callable[[bytes], UsageReport]
 
 
-def plain(output: bytes) -> Account:
+def plain(output: bytes) -> UsageReport:
     """Take all that was printed as the last words."""
-    return Account(output.decode("utf-8", "replace").strip())
+    return UsageReport(output.decode("utf-8", "replace").strip())
 
 
-def codex(output: bytes) -> Account:
+def codex(output: bytes) -> UsageReport:
     """Read the events of `codex exec --json`, one a line; usage is summed over its turns."""
     said, fault, read, written = "", "", None, None
     for event in _objects(output):
@@ -51,10 +51,10 @@ def codex(output: bytes) -> Account:
             fault = ""
         elif event.get("type") in ("turn.failed", "error"):
             fault = str(_table(event.get("error")).get("message") or event.get("message") or "it failed")
-    return Account(said, read, written, None, fault)
+    return UsageReport(said, read, written, None, fault)
 
 
-def claude(output: bytes) -> Account:
+def claude(output: bytes) -> UsageReport:
     """Read the object of `claude -p --output-format json`."""
     for event in reversed(list(_objects(output))):
         if event.get("type") == "result":
@@ -63,7 +63,7 @@ def claude(output: bytes) -> Account:
             read = [_count(usage.get(kind)) for kind in kinds]
             said = str(event.get("result", ""))
             failed = event.get("is_error") is not False
-            return Account(
+            return UsageReport(
                 said,
                 sum(count or 0 for count in read) if read[0] is not None else None,
                 _count(usage.get("output_tokens")),
@@ -73,13 +73,13 @@ def claude(output: bytes) -> Account:
     return plain(output)
 
 
-def acp(output: bytes) -> Account:
+def acp(output: bytes) -> UsageReport:
     """Read the object that `acp_client` prints as its last line."""
     for event in reversed(list(_objects(output))):
         if event.get("type") == "acp":
             fault = str(event.get("fault") or "")
             counts = _count(event.get("tokens_in")), _count(event.get("tokens_out"))
-            return Account(str(event.get("said", "")), *counts, _money(event.get("usd")), fault)
+            return UsageReport(str(event.get("said", "")), *counts, _money(event.get("usd")), fault)
     return plain(output)
 
 

@@ -1,7 +1,8 @@
-"""Runs inside the room, as a program: talks to an agent by the Agent Client Protocol (version 1), by standard streams.
+"""A program inside the sandbox: talks to an agent by the Agent Client Protocol (version 1), by standard streams.
 
 It sends what it reads from standard input as the one prompt of one session, lets the agent read and write files of the
-room and have every permission that it asks for (the sandbox is what holds it), and prints one line of JSON at the end.
+job directory and have every permission that it asks for (the sandbox is what holds it). At the end it prints one line
+of JSON.
 What it prints is the agent's word like any other.
 """
 
@@ -20,7 +21,7 @@ from acp import schema
 _LINE_BYTES = 2**24
 
 
-class Host:
+class AcpHost:
     """The client's side of the protocol."""
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class Host:
     async def read_text_file(
         self, session_id: str, path: str, line: int | None = None, limit: int | None = None, **_: Any
     ) -> schema.ReadTextFileResponse:
-        """Read a file of the room."""
+        """Read a file of the job directory."""
         del session_id
         lines = Path(path).read_text().splitlines(keepends=True)
         first = max(0, (line or 1) - 1)
@@ -57,7 +58,7 @@ class Host:
         return schema.ReadTextFileResponse(content="".join(wanted))
 
     async def write_text_file(self, session_id: str, path: str, content: str, **_: Any) -> schema.WriteTextFileResponse:
-        """Write a file of the room."""
+        """Write a file of the job directory."""
         del session_id
         Path(path).write_text(content)
         return schema.WriteTextFileResponse()
@@ -65,7 +66,7 @@ class Host:
 
 async def talk(command: list[str], prompt: str, directory: str) -> None:
     """Let an agent work on one prompt; print what `accounts.acp` reads, and end with all that it has started."""
-    host = Host()
+    host = AcpHost()
     limits = {"limit": _LINE_BYTES}
     async with acp.spawn_agent_process(host, *command, cwd=directory, transport_kwargs=limits) as (agent, _):  # type: ignore[arg-type]
         files = schema.FileSystemCapabilities(read_text_file=True, write_text_file=True)
@@ -73,10 +74,10 @@ async def talk(command: list[str], prompt: str, directory: str) -> None:
         session = await agent.new_session(cwd=directory, mcp_servers=[])
         answer = await agent.prompt(session_id=session.session_id, prompt=[acp.text_block(prompt)])
         print(json.dumps(_told(host, answer)), flush=True)  # noqa: T201
-        os._exit(0)  # to wait for the agent's own end would take seconds; it ends with the room
+        os._exit(0)  # to wait for the agent's own end would take seconds; it ends with the sandbox
 
 
-def _told(host: Host, answer: schema.PromptResponse) -> dict[str, Any]:
+def _told(host: AcpHost, answer: schema.PromptResponse) -> dict[str, Any]:
     usage, cost = answer.usage, host.cost
     return {
         "type": "acp",

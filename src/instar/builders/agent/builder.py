@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from instar.builders.agent.accounts import Account
+from instar.builders.agent.accounts import UsageReport
 from instar.builders.agent.brief import AGAIN, PROMPT, write_brief
-from instar.builders.agent.calling import Caller, Ended, Walled
-from instar.builders.agent.journal import Journal
+from instar.builders.agent.calling import Caller, Ended, SandboxedCaller
+from instar.builders.agent.journal import CallJournal
 from instar.builders.agent.options import Terms, terms
 from instar.builders.agent.worktree import Edit, check_names, diff, git_program, lay_out, take_back
 from instar.builders.embedding import Hosting, stand_in
@@ -41,7 +41,7 @@ _CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class AgentAnswer:
     """What became of one question to the agent, over all its attempts.
 
     Attributes:
@@ -65,7 +65,7 @@ class AgentBuilder(Hosting):
         lab: name of the lab that the designs are for.
         lab_space: the lab's ranges.
         agreed: which agent, on what terms.
-        desk: where its files are; what the run may spend.
+        context: where its files are; what the run may spend.
         embedded: takes over where the agent fails.
         caller: runs the agent.
     """
@@ -80,11 +80,11 @@ class AgentBuilder(Hosting):
         self._lab, self._lab_space, self._terms, self._caller = lab, lab_space, agreed, caller
         self._place = context.directory / agreed.label  # of several agents in a panel, each has its own
         leftovers.clear(self._place / WORK)  # of a former life
-        self._journal = Journal(self._place / JOURNAL, SpendCap.of(context, self.name))
+        self._journal = CallJournal(self._place / JOURNAL, SpendCap.of(context, self.name))
         self._left_over = tuple(self._journal.left_over)
         self._program = context.program
         self._seen: deque[Observation] = deque(maxlen=_REMEMBERED)
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[AgentAnswer] = deque()
         self._thinking: set[threading.Thread] = set()
         self._lock = threading.Lock()  # over answers, journal and the set of threads
         self._closing = threading.Event()
@@ -125,7 +125,7 @@ class AgentBuilder(Hosting):
 
     # --- what becomes of answers ------------------------------------------------------------------------------------
 
-    def _told(self, brief: Brief, answer: Answer) -> Proposal:
+    def _told(self, brief: Brief, answer: AgentAnswer) -> Proposal:
         """Make a proposal of an answer."""
         design, forecast, why = answer.design, answer.forecast, answer.why
         if design is None or forecast is None:
@@ -198,7 +198,7 @@ class AgentBuilder(Hosting):
             calls.append(again)
         design = None if edit is None else Design(self._lab, edit.parameters, edit.files)
         why = "; then ".join(reasons) if edit is None else edit.why or "no reason given"
-        answer = Answer(brief, tuple(calls), design, edit.forecast if edit else None, why)
+        answer = AgentAnswer(brief, tuple(calls), design, edit.forecast if edit else None, why)
         with self._lock:
             self._thinking.discard(threading.current_thread())
             self._answers.append(answer)
@@ -264,7 +264,7 @@ class AgentBuilder(Hosting):
         """Write down what a call has cost and how it ended, with no secret in it."""
         agreed = self._terms
         if ended is None:  # it never began, or nothing is known of it
-            spend, account = Spend(0.0), Account()
+            spend, account = Spend(0.0), UsageReport()
         else:
             account = ended.account
             tokens = (account.tokens_in or 0) + (account.tokens_out or 0)
@@ -299,7 +299,7 @@ class _Workspace:
         leftovers.clear(self.path)
 
 
-def _question(account: Account) -> str:
+def _question(account: UsageReport) -> str:
     """Return an agent's last words if they are a question, else ''."""
     said = account.said.strip()
     return one_line(said[-200:]) if said.endswith("?") else ""
@@ -316,11 +316,11 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, context: Build
     git_program()
     if context.seed_design is not None:
         check_names(context.seed_design.files)
-    caller = Walled(agreed, hidden=_run_directory(context))
+    caller = SandboxedCaller(agreed, hidden=_run_directory(context))
     embedded = stand_in(agreed.options.stand_in, lab_name, space, rng, context)
     return AgentBuilder(lab_name, space, agreed, context, embedded, caller)
 
 
 def _run_directory(context: BuilderContext) -> Sequence[Path]:
-    """Return what must stay hidden even where something visible contains it: `desk.directory` is HOME/builders/NAME."""
+    """Return what must stay hidden even where something visible contains it (`directory` is HOME/builders/NAME)."""
     return [*context.directory.absolute().parents[1:2], *context.hidden]

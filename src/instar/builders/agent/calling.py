@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from instar.builders.agent.accounts import Account
+from instar.builders.agent.accounts import UsageReport
 from instar.builders.agent.options import TREE, Terms
 from instar.builders.agent.worktree import read_whole
 from instar.builders.outside import one_line
-from instar.sandbox import Policy, doorway, leftovers, probe, visible_here
+from instar.sandbox import Policy, forwarder, leftovers, probe, visible_here
 from instar.sandbox.command import LOG, run_command
-from instar.sandbox.passage import Passage
+from instar.sandbox.egress import Egress
 
 _OUTPUT_BYTES = 32 * 2**20  # of what is printed, as far as it is read
 _LOOK_SECONDS = 1.0  # between two looks at how full the workspace is
@@ -44,7 +44,7 @@ class Ended:
     """
 
     code: int | None
-    account: Account
+    account: UsageReport
     seconds: float
     fault: str = ""
     refused: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Caller(Protocol):
         ...
 
 
-class Walled:
+class SandboxedCaller:
     """Calls a command line as its terms say.
 
     Args:
@@ -82,23 +82,23 @@ class Walled:
         asked.chmod(0o644)
         _open(workspace)
         command = terms.command if terms.prompt == "stdin" else (*terms.command, prompt)
-        with Passage(workspace, terms.hosts) as passage:
+        with Egress(workspace, terms.hosts) as egress:
             told = {
-                "doors": passage.doors, "arguments": command, "directory": TREE, "input": "/room/in/prompt",
-                "output": "/room/out/stdout", "errors": "/room/out/stderr",
+                "ports": egress.ports, "arguments": command, "directory": TREE, "input": "/job/in/prompt",
+                "output": "/job/out/stdout", "errors": "/job/out/stderr",
             }  # fmt: skip
-            words = [sys.executable, "-I", "-S", "/room/in/doorway.py", json.dumps(told)]
-            inputs = {"prompt": str(asked), "doorway.py": str(Path(doorway.__file__).absolute())}
+            words = [sys.executable, "-I", "-S", "/job/in/forwarder.py", json.dumps(told)]
+            inputs = {"prompt": str(asked), "forwarder.py": str(Path(forwarder.__file__).absolute())}
             done = run_command(
-                words, self._policy(workspace, inputs, passage), terms.limits, stop=lambda: stop() or full()
+                words, self._policy(workspace, inputs, egress), terms.limits, stop=lambda: stop() or full()
             )
         seconds, out = time.monotonic() - began, workspace / "out"
         account = terms.reader(read_whole(out / "stdout", _OUTPUT_BYTES))
-        refused = tuple(f"{what} ({count} times)" for what, count in sorted(passage.refused.items()))
+        refused = tuple(f"{what} ({count} times)" for what, count in sorted(egress.refused.items()))
         errors = read_whole(out / "stderr", _OUTPUT_BYTES) or read_whole(workspace / LOG, _OUTPUT_BYTES)
         return Ended(done.code, account, seconds, self._fault(done.code, full.why, seconds, account, errors), refused)
 
-    def _policy(self, workspace: Path, inputs: dict[str, str], passage: Passage) -> Policy:
+    def _policy(self, workspace: Path, inputs: dict[str, str], egress: Egress) -> Policy:
         terms, here = self._terms, visible_here()
         more = [path for path in (*terms.visible, *(_CERTIFICATES if terms.hosts else ())) if os.path.exists(path)]
         seen = [*here]
@@ -107,10 +107,10 @@ class Walled:
                 seen.append(path)
         return Policy(
             str(workspace), tuple(seen), inputs, hidden=self._hidden,
-            environment={**passage.environment, **terms.environment}, loopback=True,
+            environment={**egress.environment, **terms.environment}, loopback=True,
         )  # fmt: skip
 
-    def _fault(self, code: int | None, full: str, seconds: float, account: Account, errors: bytes) -> str:
+    def _fault(self, code: int | None, full: str, seconds: float, account: UsageReport, errors: bytes) -> str:
         """Say why a call has failed, or ''."""
         if full:
             return f"ended: {full}"
@@ -140,7 +140,7 @@ class _Watch:
 
 
 def _open(workspace: Path) -> None:
-    """Let whoever is inside write to the room and its own directories."""
+    """Let whoever is inside write to the job directory and what it needs there."""
     for name in ("out", "tmp", "in"):
         (workspace / name).mkdir(exist_ok=True)
     for path in (workspace, workspace / "out", workspace / "tmp"):

@@ -1,6 +1,6 @@
 """What an agent's calls have cost, one by one: told with the next proposal, and remembered over restarts.
 
-The money itself is held by the run's spend cap (`builders.spend cap`), which all builders share. A call that was cut
+The money itself is held by the run's spend cap (`builders.spend_cap`), which all builders share. A call that was cut
 off counts at its bound.
 """
 
@@ -17,12 +17,12 @@ from instar.contracts.errors import BadInput
 from instar.contracts.records import Spend, canonical
 
 
-class Journal:
+class CallJournal:
     """The account of one builder's calls.
 
     Args:
         path: the file; its directory is made with the first call.
-        spend cap: holds the run's money.
+        spend_cap: holds the run's money.
 
     Raises:
         BadInput: the file is not what this class writes.

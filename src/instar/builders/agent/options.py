@@ -18,12 +18,12 @@ from instar.builders.agent import accounts
 from instar.contracts.errors import BadInput, MissingPart
 from instar.contracts.records import Limits
 from instar.contracts.settings import seconds, size
-from instar.sandbox.passage import Host, parse_host
+from instar.sandbox.egress import Host, parse_host
 
-TREE = "/room/tree"  # where the work tree lies inside
+TREE = "/job/tree"  # where the work tree lies inside
 
 
-class Options(BaseModel):
+class AgentOptions(BaseModel):
     """The table `[builders.agent]` in instar.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ class Options(BaseModel):
 
 
 @dataclass(frozen=True)
-class Preset:
+class AgentPreset:
     """How one kind of agent is called.
 
     Attributes:
@@ -72,12 +72,12 @@ class Preset:
 
 
 # Their own sandboxes are switched off: they cannot be built a second time in the sandbox, which is the stronger.
-PRESETS: Mapping[str, Preset] = {
-    "codex": Preset(
+PRESETS: Mapping[str, AgentPreset] = {
+    "codex": AgentPreset(
         ("codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"),
         reader=accounts.codex, hosts=("api.openai.com",), keys=("CODEX_API_KEY", "OPENAI_API_KEY"),
     ),
-    "claude": Preset(
+    "claude": AgentPreset(
         ("claude", "-p", "--output-format", "json", "--permission-mode", "bypassPermissions"),
         reader=accounts.claude, hosts=("api.anthropic.com",), keys=("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"),
         variables=(
@@ -85,7 +85,7 @@ PRESETS: Mapping[str, Preset] = {
         ),
         cost_flag="--max-budget-usd",
     ),
-    "acp": Preset((), reader=accounts.acp),
+    "acp": AgentPreset((), reader=accounts.acp),
 }  # fmt: skip
 
 
@@ -113,9 +113,9 @@ class Terms:
     visible: tuple[str, ...]
     limits: Limits
     bound: float | None
-    options: Options
+    options: AgentOptions
 
-    def usd(self, account: accounts.Account) -> float:
+    def usd(self, account: accounts.UsageReport) -> float:
         """Return what a call has cost: by its own word, else by its tokens, else its whole bound."""
         options = self.options
         if account.usd is not None:
@@ -183,14 +183,14 @@ def terms(arguments: Sequence[str], table: Mapping[str, Any], environment: Mappi
 _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
-def _read(table: Mapping[str, Any]) -> Options:
+def _read(table: Mapping[str, Any]) -> AgentOptions:
     try:
-        options = Options.model_validate(dict(table))
+        options = AgentOptions.model_validate(dict(table))
         size(options.file_size)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(Options.model_fields)
+        known = ", ".join(AgentOptions.model_fields)
         if first["type"] == "extra_forbidden":
             raise BadInput(f"[builders.agent]: unknown key '{key}'", f"Known: {known}.") from None
         raise BadInput(f"[builders.agent]: '{key}': {first['msg']}", "Give a valid value.") from None
@@ -199,11 +199,11 @@ def _read(table: Mapping[str, Any]) -> Options:
     return options
 
 
-def _preset(arguments: Sequence[str], options: Options) -> Preset:
+def _preset(arguments: Sequence[str], options: AgentOptions) -> AgentPreset:
     """Return the preset that the arguments name, with what the table says in place of its own."""
     if len(arguments) > 1 or any(name not in PRESETS for name in arguments):
         raise BadInput(f"builder 'agent:{','.join(arguments)}' is not known", f"Presets: {', '.join(PRESETS)}.")
-    preset = PRESETS[arguments[0]] if arguments else Preset(())
+    preset = PRESETS[arguments[0]] if arguments else AgentPreset(())
     return replace(
         preset,
         prompt=options.prompt or preset.prompt,
@@ -212,7 +212,7 @@ def _preset(arguments: Sequence[str], options: Options) -> Preset:
 
 
 def _environment(
-    preset: Preset, options: Options, environment: Mapping[str, str], label: str
+    preset: AgentPreset, options: AgentOptions, environment: Mapping[str, str], label: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the agent's variables, and those of their values that are secret."""
     for name in options.environment:
@@ -230,7 +230,7 @@ def _environment(
     return {**basic, **dict(preset.variables), **options.variables, **passed}, secrets
 
 
-def _program(name: str, options: Options, environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+def _program(name: str, options: AgentOptions, environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """Find the program; return its path, and what has to be visible for it to run."""
     found = shutil.which(name, path=environment.get("PATH", os.defpath))
     if found is None:

@@ -19,7 +19,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OriginLine:
     """One line, without its end, and who brought it in."""
 
     generation: int
@@ -27,30 +27,30 @@ class Line:
     text: str
 
 
-def lineage(versions: Sequence[Version]) -> list[Line]:
+def lineage(versions: Sequence[Version]) -> list[OriginLine]:
     """Return the lines of the last version with their origins.
 
     Args:
         versions: the file along a line of descent, the oldest first.
     """
-    lines: list[Line] = []
+    lines: list[OriginLine] = []
     for version in versions:
         new = lines_of(version.text)
         matcher = SequenceMatcher(
             None, [line.text for line in lines], [line.rstrip("\n") for line in new], autojunk=False
         )
-        here: list[Line] = []
+        here: list[OriginLine] = []
         for tag, begin, end, first, last in matcher.get_opcodes():
             here += (
                 lines[begin:end]
                 if tag == "equal"
-                else [Line(version.generation, version.author, line.rstrip("\n")) for line in new[first:last]]
+                else [OriginLine(version.generation, version.author, line.rstrip("\n")) for line in new[first:last]]
             )
         lines = here
     return lines
 
 
-def shares(lines: Sequence[Line]) -> dict[str, float]:
+def shares(lines: Sequence[OriginLine]) -> dict[str, float]:
     """Return the share of lines by author, the largest first."""
     authors = [line.author for line in lines]
     counted = {author: authors.count(author) / len(authors) for author in dict.fromkeys(authors)}

@@ -14,7 +14,7 @@ from instar.builders.llm.builder import LlmBuilder
 from instar.builders.llm.client import Client
 from instar.builders.llm.options import read_options
 from instar.builders.llm.prompts import Prompt
-from instar.builders.llm.thinking import Thinker
+from instar.builders.llm.thinking import LlmThinker
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import BuilderContext
 from instar.contracts.space import Space
@@ -31,7 +31,7 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, *, context: Bu
     prompt, spend_cap = Prompt(options.prompt), SpendCap.of(context, LlmBuilder.name)
     client = Client(options, spend_cap)
     embedded = context.make("incumbent") if context.make else incumbent.create(lab_name, space, rng)
-    thinker = Thinker(options, client, prompt, Calls(context.directory), space)
+    thinker = LlmThinker(options, client, prompt, Calls(context.directory), space)
     return LlmBuilder(
         lab_name, space, options, embedded, thinker=thinker, client=client, prompt=prompt, spend_cap=spend_cap
     )  # fmt: skip

@@ -29,7 +29,7 @@ class AnswerError(ValueError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class LlmAnswer:
     """What a model proposes.
 
     Attributes:
@@ -77,7 +77,7 @@ def _type(allowed: Range) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read(text: str, space: Space, base: Design, max_file_bytes: int) -> Answer:
+def read(text: str, space: Space, base: Design, max_file_bytes: int) -> LlmAnswer:
     """Return what an answer proposes.
 
     Args:
@@ -96,7 +96,7 @@ def read(text: str, space: Space, base: Design, max_file_bytes: int) -> Answer:
     for key in _KEYS[:3]:
         if key not in found:
             raise AnswerError(f"key '{key}' is missing")
-    return Answer(
+    return LlmAnswer(
         _parameters(found["parameters"], space, base.parameters),
         _files(found.get("files") or [], base.files, max_file_bytes),
         _forecast(found["forecast"]),

@@ -18,12 +18,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from instar.builders.embedding import Hosting
-from instar.builders.llm.answers import Answer, schema
+from instar.builders.llm.answers import LlmAnswer, schema
 from instar.builders.llm.client import Client, Message
-from instar.builders.llm.history import History
-from instar.builders.llm.options import Options
+from instar.builders.llm.history import TrialHistory
+from instar.builders.llm.options import LlmOptions
 from instar.builders.llm.prompts import Prompt
-from instar.builders.llm.thinking import Thinker, Thought
+from instar.builders.llm.thinking import LlmThinker, Thought
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import Builder
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
@@ -44,7 +44,7 @@ class LlmBuilder(Hosting):
         thinker: asks the model.
         client: what it asks with, for prices and to be closed.
         prompt: makes the messages.
-        spend cap: where the money comes from.
+        spend_cap: where the money comes from.
         clock: monotonic seconds.
     """
 
@@ -52,8 +52,8 @@ class LlmBuilder(Hosting):
     edits_files = True
 
     def __init__(
-        self, lab: str, lab_space: Space, options: Options, embedded: Builder, *,
-        thinker: Thinker, client: Client, prompt: Prompt, spend_cap: SpendCap,
+        self, lab: str, lab_space: Space, options: LlmOptions, embedded: Builder, *,
+        thinker: LlmThinker, client: Client, prompt: Prompt, spend_cap: SpendCap,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         super().__init__(embedded)
@@ -65,7 +65,7 @@ class LlmBuilder(Hosting):
             spend_cap,
             clock,
         )
-        self._history = History()
+        self._history = TrialHistory()
         self._arrived: SimpleQueue[Thought] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._ready: deque[Thought] = deque()
@@ -232,7 +232,7 @@ class Pauses:
         return 1 if self._failures >= self._limit else ahead
 
 
-def _forecast(answer: Answer, brief: Brief, late: bool) -> Forecast:
+def _forecast(answer: LlmAnswer, brief: Brief, late: bool) -> Forecast:
     """Return the model's forecast; what it said of an older incumbent is held against the new one by its own mean."""
     return (
         answer.forecast.held_against(brief.incumbent_score)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from instar.builders.llm.options import Options
+from instar.builders.llm.options import LlmOptions
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Spend
@@ -76,10 +76,10 @@ class Client:
 
     Args:
         options: server, model, bounds and prices.
-        spend cap: where the money comes from.
+        spend_cap: where the money comes from.
     """
 
-    def __init__(self, options: Options, spend_cap: SpendCap) -> None:
+    def __init__(self, options: LlmOptions, spend_cap: SpendCap) -> None:
         try:
             import openai
         except ModuleNotFoundError:

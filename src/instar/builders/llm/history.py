@@ -12,7 +12,7 @@ BEST, NEWEST, FAILED = 8, 12, 6
 
 
 @dataclass(frozen=True)
-class Entry:
+class ToldTrial:
     """One finished trial as it is told."""
 
     trial: Trial
@@ -21,18 +21,18 @@ class Entry:
     why: str
 
 
-class History:
+class TrialHistory:
     """The trials worth telling; its size does not grow."""
 
     def __init__(self) -> None:
-        self._best: list[Entry] = []
-        self._newest: deque[Entry] = deque(maxlen=NEWEST)
-        self._failed: deque[Entry] = deque(maxlen=FAILED)
+        self._best: list[ToldTrial] = []
+        self._newest: deque[ToldTrial] = deque(maxlen=NEWEST)
+        self._failed: deque[ToldTrial] = deque(maxlen=FAILED)
 
     def add(self, observation: Observation) -> None:
         """Take in one finished trial; a repeated one (a replica) counts as one of its own."""
         trial, proposal = observation.trial, observation.proposal
-        entry = Entry(trial, proposal.design, proposal.author, proposal.why)
+        entry = ToldTrial(trial, proposal.design, proposal.author, proposal.why)
         if trial.state.failed or trial.state is TrialState.DUPLICATE:
             self._failed.append(entry)
         elif trial.gain is not None and math.isfinite(trial.gain):
@@ -41,21 +41,21 @@ class History:
             self._best = kept[:BEST]
 
     @property
-    def best(self) -> list[Entry]:
+    def best(self) -> list[ToldTrial]:
         """The largest gains at the highest rung that was reached, the best first."""
         return list(self._best)
 
     @property
-    def newest(self) -> list[Entry]:
+    def newest(self) -> list[ToldTrial]:
         """The newest that were scored, oldest first, without those under `best`."""
         best = {entry.trial.number for entry in self._best}
         return [entry for entry in self._newest if entry.trial.number not in best]
 
     @property
-    def failed(self) -> list[Entry]:
+    def failed(self) -> list[ToldTrial]:
         """The newest that failed, oldest first."""
         return list(self._failed)
 
 
-def _merit(entry: Entry) -> tuple[int, float]:
+def _merit(entry: ToldTrial) -> tuple[int, float]:
     return entry.trial.rung, entry.trial.gain or 0.0

@@ -18,7 +18,7 @@ _NO_KEY = "none"  # what a server is told that asks for none
 
 
 @dataclass(frozen=True)
-class Options:
+class LlmOptions:
     """The builder's settings.
 
     Attributes:
@@ -75,8 +75,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 _WHOLE = ("retries", "max_tokens", "ahead", "failures", "max_file_bytes", "max_reply_bytes")
 
 
-def read_options(context: BuilderContext, environment: Mapping[str, str] = os.environ) -> Options:
-    """Return the settings that `desk` gives.
+def read_options(context: BuilderContext, environment: Mapping[str, str] = os.environ) -> LlmOptions:
+    """Return the settings that the builder context gives.
 
     Raises:
         BadInput: an option is unknown or out of range, the model or the key is missing, or a cap on money could not
@@ -87,14 +87,14 @@ def read_options(context: BuilderContext, environment: Mapping[str, str] = os.en
         raise BadInput(f"builder 'llm' takes one model, not {', '.join(context.arguments)}", "Write llm:MODEL.")
     given |= {"model": context.arguments[0]} if context.arguments else {}
     variable = given.pop("api_key_env", None)
-    known = [entry.name for entry in fields(Options) if entry.name != "key"]
+    known = [entry.name for entry in fields(LlmOptions) if entry.name != "key"]
     for name, value in given.items():
         if name not in known:
             raise BadInput(f"builders.llm: unknown option '{name}'", f"Known: {', '.join([*known, 'api_key_env'])}.")
         _check(name, value)
     if not given.get("model"):
         raise BadInput("builder 'llm' needs a model", "Write --builder llm:MODEL, or model under [builders.llm].")
-    options = Options(**given, key=_key(variable, given.get("base_url", OPENAI), environment))
+    options = LlmOptions(**given, key=_key(variable, given.get("base_url", OPENAI), environment))
     missing = [name for name in ("price_in", "price_out") if getattr(options, name) is None]
     if context.max_cost is not None and missing:
         raise BadInput(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.resources import files as packaged
 from string import Template
 
-from instar.builders.llm.history import Entry, History
+from instar.builders.llm.history import ToldTrial, TrialHistory
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Brief, Design, Goal, digest
 from instar.contracts.space import Choice, Parameters, Range, Space
@@ -44,7 +44,7 @@ class Prompt:
             raise ValueError(f"{version}.md: its parts must be {', '.join(PARTS)}")
 
     def messages(
-        self, brief: Brief, lab: str, space: Space, history: History, budget: str, max_file_bytes: int
+        self, brief: Brief, lab: str, space: Space, history: TrialHistory, budget: str, max_file_bytes: int
     ) -> list[dict[str, str]]:
         """Return the messages that ask for one proposal."""
         design = brief.incumbent.design
@@ -108,11 +108,11 @@ def _contents(design: Design) -> str:
     return "\n\n".join(shown)
 
 
-def _table(entries: Sequence[Entry], own: Parameters, design: Design) -> str:
+def _table(entries: Sequence[ToldTrial], own: Parameters, design: Design) -> str:
     return "\n".join(_line(entry, own, design) for entry in entries) or "none"
 
 
-def _line(entry: Entry, own: Parameters, design: Design) -> str:
+def _line(entry: ToldTrial, own: Parameters, design: Design) -> str:
     """Return one trial in one line."""
     trial = entry.trial
     metric = "-" if trial.metric is None else f"{trial.metric:.4f}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instar.builders.calls import FAILED, PROPOSED, REFUSED, Calls
-from instar.builders.llm.answers import Answer, AnswerError, read, schema
+from instar.builders.llm.answers import AnswerError, LlmAnswer, read, schema
 from instar.builders.llm.client import Bill, CallError, Client, Closed, Message, TooDear, clean
-from instar.builders.llm.options import Options
+from instar.builders.llm.options import LlmOptions
 from instar.builders.llm.prompts import Prompt
 from instar.contracts.records import Brief, Spend
 from instar.contracts.space import Space
@@ -26,16 +26,16 @@ class Thought:
     """
 
     parent: int
-    answer: Answer | None
+    answer: LlmAnswer | None
     reason: str
     spend: Spend
     failed: bool
 
 
-class Thinker:
+class LlmThinker:
     """Thinks one thought at a time, in whatever thread it is called from."""
 
-    def __init__(self, options: Options, client: Client, prompt: Prompt, calls: Calls, space: Space) -> None:
+    def __init__(self, options: LlmOptions, client: Client, prompt: Prompt, calls: Calls, space: Space) -> None:
         self._options, self._client, self._prompt = options, client, prompt
         self._calls, self._space = calls, space
 
@@ -53,7 +53,7 @@ class Thinker:
             self._note(FAILED, bill, reason)
         return Thought(brief.incumbent.number, None, reason, bill.spend, failed)
 
-    def _answer(self, brief: Brief, messages: list[Message], bill: Bill) -> Answer:
+    def _answer(self, brief: Brief, messages: list[Message], bill: Bill) -> LlmAnswer:
         """Ask, and once more where the answer is refused. Raises `CallError` or `AnswerError`."""
         text = self._ask(brief, messages, bill)
         try:
@@ -76,7 +76,7 @@ class Thinker:
             self._note(FAILED, bill, str(error))
             raise
 
-    def _read(self, brief: Brief, text: str, bill: Bill) -> Answer:
+    def _read(self, brief: Brief, text: str, bill: Bill) -> LlmAnswer:
         """Read an answer, and put it on record."""
         key = self._options.key
         try:

@@ -1,7 +1,7 @@
-"""Runs inside a room, as a program: starts a command with its streams in files, and carries loopback connections out.
+"""A program inside a sandbox: starts a command with its streams in files, and carries loopback connections out.
 
-The room has a network of its own with nothing in it but a loopback interface. Each door is a port there whose
-connections are carried to a Unix socket in the room, behind which a `passage.Passage` decides what becomes of them.
+The sandbox has a network of its own with nothing in it but a loopback interface. Connections to each port are carried
+to a Unix socket in the job directory, behind which an `egress.Egress` decides what becomes of them.
 Nothing here is trusted: who takes this process over can do no more than the command itself.
 
 It leans on the standard library alone, so that it starts at once (`python -I -S`) and needs nothing else to be visible.
@@ -21,9 +21,9 @@ _PIECE = 2**16
 
 
 def main() -> None:
-    """Do what the first argument says (JSON): open `doors`, run `arguments` in `directory`, end with its exit code."""
+    """Do what the first argument says (JSON): open `ports`, run `arguments` in `directory`, end with its exit code."""
     told = json.loads(sys.argv[1])
-    for port, path in told["doors"]:
+    for port, path in told["ports"]:
         listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=_stand, args=(listener, path), daemon=True).start()
     try:

@@ -12,13 +12,13 @@ import sys
 import tempfile
 from typing import IO
 
-from instar.builders.sampling import Request, Row, to_json
+from instar.builders.sampling import DesignRow, Request, to_json
 from instar.contracts.errors import MissingPart
 
 _THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 
-class Thinker:
+class SamplerProcess:
     """Holds at most one question at a time. The process starts with the first and ends with `close` or with us.
 
     Args:
@@ -56,7 +56,7 @@ class Thinker:
         except OSError:
             return  # `take` says that it has ended
 
-    def take(self) -> list[Row]:
+    def take(self) -> list[DesignRow]:
         """Return the answer. Raises `MissingPart` where the process ended instead; the next question starts another."""
         self._listen()
         self._asked = False
@@ -65,7 +65,7 @@ class Thinker:
             self.close()
             raise MissingPart(f"the process of builder '{self._name}' ended: {said}", "Is torch installed whole?")
         line, self._heard = self._heard.split(b"\n", 1)[0], b""
-        return [Row(**row) for row in json.loads(line)]
+        return [DesignRow(**row) for row in json.loads(line)]
 
     def close(self) -> None:
         """End the process. Safe to call twice."""

@@ -1,14 +1,14 @@
-"""The one way out of a room's network: to hosts that a person has named, by TLS tunnels or to a port of this machine.
+"""The one way out of a sandbox's network: TLS tunnels to hosts that a person has named, or ports of this machine.
 
-A room never shares this machine's network. Its own has a loopback interface alone; `doorway` (inside) carries
-connections to Unix sockets in the room, and here, outside, each is held against the list:
+A sandbox never shares this machine's network. Its own has a loopback interface alone; `forwarder` (inside) carries
+connections to Unix sockets in the job directory, and here, outside, each is held against the list:
 
 - A named host is reached through a proxy that knows HTTP's CONNECT alone (RFC 9110, section 9.3.6): a host and port
   on the list, resolved here, and not to this machine or its link.
-- A named port of this machine (`127.0.0.1:8080`: a local model, a stand-in) has a door at the same port inside.
+- A named port of this machine (`127.0.0.1:8080`: a local model, a stand-in) is reached at the same port inside.
 
-What flows is not looked into: who may talk to a host may tell it all that the room can see. A host is known by name, so
-that whoever answers under that name, a shared front of many sites among them, is reached.
+What flows is not looked into: who may talk to a host may tell it all that the sandbox shows. A host is known by name:
+whoever answers under that name, a shared front of many sites among them, is reached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from instar.contracts.errors import BadInput
-from instar.sandbox.policy import ROOM
+from instar.sandbox.policy import JOB_DIR
 
 HTTPS = 443
 _FOLDER = "net"  # in the workspace
@@ -68,11 +68,11 @@ def parse_host(text: str) -> Host:
 
 
 @dataclass
-class Passage:
-    """Sockets in a room's workspace through which its processes reach `hosts`, and nothing else.
+class Egress:
+    """Sockets in a sandbox's workspace through which its processes reach `hosts`, and nothing else.
 
     Attributes:
-        workspace: the room's, outside.
+        workspace: the sandbox's, outside.
         hosts: what may be reached.
         refused: how often something else was asked for, by what it was ("evil.example:443").
     """
@@ -93,11 +93,11 @@ class Passage:
         return next(port for port in range(3128, 65536) if port not in taken)
 
     @property
-    def doors(self) -> list[tuple[int, str]]:
-        """Ports inside, and the socket in the room that each leads to."""
-        found = [(host.port, f"{ROOM}/{_FOLDER}/{host.port}") for host in self.hosts if host.here]
+    def ports(self) -> list[tuple[int, str]]:
+        """Ports inside, and the socket in the job directory that each leads to."""
+        found = [(host.port, f"{JOB_DIR}/{_FOLDER}/{host.port}") for host in self.hosts if host.here]
         if any(not host.here for host in self.hosts):
-            found.append((self.proxy_port, f"{ROOM}/{_FOLDER}/proxy"))
+            found.append((self.proxy_port, f"{JOB_DIR}/{_FOLDER}/proxy"))
         return found
 
     @property
@@ -151,7 +151,7 @@ class Passage:
                 threading.Thread(target=self._served, args=(ours, answer), daemon=True).start()
 
     def _keep(self, end: socket.socket, most: int) -> bool:
-        """Note an open end, or close it where the passage is closed or full."""
+        """Note an open end, or close it where the egress is closed or full."""
         with self._lock:
             if not self._closed and len(self._open) < 2 * most:
                 self._open.add(end)

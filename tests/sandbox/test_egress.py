@@ -1,4 +1,4 @@
-"""A room's network: its own loopback, and through a passage the named hosts alone."""
+"""A sandbox's network: its own loopback, and by its egress the named hosts alone."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Limits
-from instar.sandbox import Policy, doorway, visible_here
+from instar.sandbox import Policy, forwarder, visible_here
 from instar.sandbox.command import Finished, run_command
-from instar.sandbox.passage import Host, Passage, parse_host
+from instar.sandbox.egress import Egress, Host, parse_host
 from tests.sandbox.inside import LINUX
 
 pytestmark = LINUX
@@ -69,20 +69,20 @@ def echo() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def through(words: list[str], passage: Passage, bwrap: str | None) -> tuple[Finished, str]:
-    workspace = passage.workspace
+def through(words: list[str], egress: Egress, bwrap: str | None) -> tuple[Finished, str]:
+    workspace = egress.workspace
     workspace.mkdir()
     (workspace / "out").mkdir()
     workspace.joinpath("out").chmod(0o777)
     (workspace.parent / "ask.py").write_text(ASK)
-    inputs = {"doorway.py": str(Path(doorway.__file__)), "ask.py": str(workspace.parent / "ask.py")}
-    policy = Policy(str(workspace), visible_here(), inputs, environment=dict(passage.environment), loopback=True)
+    inputs = {"forwarder.py": str(Path(forwarder.__file__)), "ask.py": str(workspace.parent / "ask.py")}
+    policy = Policy(str(workspace), visible_here(), inputs, environment=dict(egress.environment), loopback=True)
     told = {
-        "doors": passage.doors, "arguments": [sys.executable, "-I", "-S", "/room/in/ask.py", *words],
-        "input": "/dev/null", "output": "/room/out/stdout", "errors": "/room/out/stderr", "directory": "/room",
+        "ports": egress.ports, "arguments": [sys.executable, "-I", "-S", "/job/in/ask.py", *words],
+        "input": "/dev/null", "output": "/job/out/stdout", "errors": "/job/out/stderr", "directory": "/job",
     }  # fmt: skip
-    with passage:
-        command = [sys.executable, "-I", "-S", "/room/in/doorway.py", json.dumps(told)]
+    with egress:
+        command = [sys.executable, "-I", "-S", "/job/in/forwarder.py", json.dumps(told)]
         done = run_command(command, policy, AMPLE, bubblewrap=bwrap)
     return done, (workspace / "out" / "stdout").read_text()
 
@@ -91,7 +91,7 @@ def test_a_named_port_of_this_machine_is_reached_and_no_other(tmp_path: Path, bw
     with socket.create_server(("127.0.0.1", 0)) as other:
         elsewhere = other.getsockname()[1]
         words = [f"127.0.0.1:{echo}/hello", f"127.0.0.1:{elsewhere}/secret", "192.0.2.1:80/secret"]
-        done, said = through(words, Passage(tmp_path / "job", [Host("127.0.0.1", echo)]), bwrap)
+        done, said = through(words, Egress(tmp_path / "job", [Host("127.0.0.1", echo)]), bwrap)
     lines = said.splitlines()
     assert done.code == 0
     assert lines[0].endswith("b'HELLO'")
@@ -107,22 +107,22 @@ def test_the_proxy_carries_to_named_hosts_alone(tmp_path: Path, bwrap: str | Non
         end = socket.create_connection(("127.0.0.1", echo), timeout)
         return Elsewhere(fileno=end.detach())
 
-    passage = Passage(tmp_path / "job", [Host("api.example", 443)], connect)
-    at = f"127.0.0.1:{passage.proxy_port}"
+    egress = Egress(tmp_path / "job", [Host("api.example", 443)], connect)
+    at = f"127.0.0.1:{egress.proxy_port}"
     words = [
         f"{at}/CONNECT+api.example:443+HTTP/1.1~~within",
         f"{at}/CONNECT+evil.example:443+HTTP/1.1~~",
         f"{at}/CONNECT+api.example:22+HTTP/1.1~~",
         f"{at}/GET+http://api.example/+HTTP/1.1~~",
     ]
-    _, said = through(words, passage, bwrap)
+    _, said = through(words, egress, bwrap)
     first, second, third, fourth = said.splitlines()
     assert first.endswith("established\\r\\n\\r\\nWITHIN'")
     assert "403" in second
     assert "403" in third
     assert "405" in fourth
     assert asked == [("api.example", 443)]
-    assert set(passage.refused) == {"evil.example:443", "api.example:22", "plain GET http://api.example/"}
+    assert set(egress.refused) == {"evil.example:443", "api.example:22", "plain GET http://api.example/"}
 
 
 class Elsewhere(socket.socket):
@@ -136,10 +136,10 @@ def test_a_name_that_leads_to_this_machine_is_refused(tmp_path: Path, bwrap: str
     def connect(address: tuple[str, int], timeout: float) -> socket.socket:
         return socket.create_connection(("127.0.0.1", echo), timeout)
 
-    passage = Passage(tmp_path / "job", [Host("rebound.example", 443)], connect)
-    _, said = through([f"127.0.0.1:{passage.proxy_port}/CONNECT+rebound.example:443+HTTP/1.1~~x"], passage, bwrap)
+    egress = Egress(tmp_path / "job", [Host("rebound.example", 443)], connect)
+    _, said = through([f"127.0.0.1:{egress.proxy_port}/CONNECT+rebound.example:443+HTTP/1.1~~x"], egress, bwrap)
     assert "403" in said
-    assert list(passage.refused) == ["rebound.example:443, which leads to this machine"]
+    assert list(egress.refused) == ["rebound.example:443, which leads to this machine"]
 
 
 @pytest.mark.parametrize("text", ["", "a b", "x:99999", "x:0", "http://x", "127.0.0.1:80", "::1", "x:443:1", "-x"])
@@ -157,7 +157,7 @@ def test_a_command_is_ended_on_a_word_with_all_that_it_left(tmp_path: Path, bwra
     (tmp_path / "job").mkdir()
     began = time.monotonic()
     policy = Policy(str(tmp_path / "job"), visible_here(), environment={"LANG": "C.UTF-8"})
-    script = "(setsid sh -c 'sleep 1; echo late > /room/out/late' &); echo on > out/on; sleep 30"
+    script = "(setsid sh -c 'sleep 1; echo late > /job/out/late' &); echo on > out/on; sleep 30"
     done = run_command(
         ["/bin/sh", "-c", script], policy, AMPLE, bubblewrap=bwrap, stop=(tmp_path / "job" / "out" / "on").exists
     )
