@@ -17,7 +17,7 @@ from instar.contracts.executor import Executor
 from instar.executors import inline, local
 from instar.testing import executor as suite
 
-STAMP = "import time; (room / 'out' / 'entered').write_text(repr(time.monotonic()))"
+STAMP = "import time; (job / 'out' / 'entered').write_text(repr(time.monotonic()))"
 
 
 def spread(seconds: list[float]) -> dict[str, float]:

@@ -125,7 +125,7 @@ def execute(job_dir: Path, payload: Payload) -> None:
 
 
 def _take_name(name: str) -> None:
-    """Let the kernel show this process under a name. Its id would not do: inside a room it is another than outside."""
+    """Let the kernel show this process under a name. Its id differs inside a sandbox."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)  # PR_SET_NAME
 

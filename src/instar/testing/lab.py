@@ -159,7 +159,7 @@ class LabConformance:
         assert design.digest == self.lab().seed_design().digest
 
     def test_it_has_a_name_a_version_and_plain_files(self) -> None:
-        """Artefact files are plain names of weights and strict JSON, or of source that only a walled room runs."""
+        """Artefact files are plain names of weights and strict JSON, or of source that only a sandboxed job runs."""
         lab = self.lab()
         assert lab.name
         assert lab.version

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is 
 ATTACKS = tour.attacks()
 SEEN = [one for one in ATTACKS if one.detectable]
 UNSEEN = [one for one in ATTACKS if not one.detectable]
-OPEN = [one for one in SEEN if one.off in (Off.WALL, Off.OWN_PROCESS, Off.LIMITS, Off.CHECK)]
+OPEN = [one for one in SEEN if one.off in (Off.SANDBOX, Off.OWN_PROCESS, Off.LIMITS, Off.CHECK)]
 
 
 def _range(off: Off | None) -> Iterator[Range]:
@@ -38,7 +38,7 @@ def sandboxed() -> Iterator[Range]:
 
 @pytest.fixture(scope="module")
 def without_sandbox() -> Iterator[Range]:
-    yield from _range(Off.WALL)
+    yield from _range(Off.SANDBOX)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def unchecked() -> Iterator[Range]:
 
 
 _FIXTURES = {
-    Off.WALL: "without_wall", Off.OWN_PROCESS: "own_process", Off.LIMITS: "ample", Off.CHECK: "unchecked"
+    Off.SANDBOX: "without_sandbox", Off.OWN_PROCESS: "own_process", Off.LIMITS: "ample", Off.CHECK: "unchecked"
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_detected_is_not_claimed(one: Attack, sandboxed: Range) -
 @pytest.mark.parametrize("one", OPEN, ids=lambda one: f"{one.name}-{one.off.name.lower()}")
 def test_it_gets_through_without_its_defence(one: Attack, request: pytest.FixtureRequest) -> None:
     if one.root and os.geteuid() != 0:
-        pytest.skip("an ordinary user has no right to this, wall or not")
+        pytest.skip("an ordinary user has no right to this, sandbox or not")
     seen = one.attempt(request.getfixturevalue(_FIXTURES[one.off]))
     assert seen.through, f"{one.off}, and yet: {seen.outcome}"
 

@@ -38,7 +38,7 @@ _DEADLINE_SECONDS = 60.0
 class Off(StrEnum):
     """How an attack's defence is switched off, to see that the attack would work."""
 
-    WALL = "the sandbox is left out"
+    SANDBOX = "the sandbox is left out"
     OWN_PROCESS = "jobs run in the conductor's own process"
     LIMITS = "limits are far away"
     CHECK = "the check is left out"
@@ -166,7 +166,7 @@ class Range:
         self, function: str, payload: Mapping[str, Any] | None = None, limits: Limits = USUAL,
         inputs: Mapping[str, Path] | None = None, threads: int = 1,
     ) -> Shot:  # fmt: skip
-        """Run one function of `inside` in a room and return what came of it; the room stays until `swept`."""
+        """Run one function of `inside` as a job and return what came of it; its directory stays until `sweep`."""
         key = self.send(function, payload, limits, inputs, threads)
         return self.await_shot(key)
 
@@ -195,7 +195,7 @@ class Range:
         return Shot(outcome, _left(outcome.output.parent))
 
     def sweep(self, shot: Shot) -> None:
-        """Remove a job's room, as the loop does."""
+        """Remove a job's directory, as the loop does."""
         layout.clear(shot.outcome.output.parent)
 
     def leaks(self, shot: Shot) -> bool:
@@ -243,7 +243,7 @@ def make_range(place: Path, off: Off | None = None, preload: Sequence[str] = ())
     else:
         executor = local.LocalExecutor(
             2, place / "jobs", [INSIDE, *preload], {"PYTHONPATH": str(place / "code")},
-            hidden=[place / "home"], unsafe_no_sandbox=off is Off.WALL,
+            hidden=[place / "home"], unsafe_no_sandbox=off is Off.SANDBOX,
         )  # fmt: skip
     return Range(place, executor, defended=off is None, ample=off is Off.LIMITS)
 

@@ -22,7 +22,7 @@ from instar.testing.redteam import judges, readers
 from instar.testing.redteam.attack import INSIDE, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
-LABS = ("tiles", "digits")  # of which those that are installed train and sit
+LABS = ("tiles", "digits")  # of which those that are installed train and answer
 _LIMITS = Limits(60.0, 60.0, 2**31)
 _EFFORT = 0.05  # share of a full training
 _DEADLINE_SECONDS = 120.0
@@ -99,7 +99,7 @@ def _fault(range_: Range, outcome: Outcome, files: tuple[str, ...]) -> str:
 
 
 def _lab(range_: Range, lab: Lab) -> Iterator[Control]:
-    """Let an installed lab found, collect, train a little, and sit, as a run does."""
+    """Let an installed lab found, collect, train a little, and be examined, as a run does."""
     place, said = range_.fresh(f"lab-{lab.name}"), ""
     try:
         founder = _trained(range_, lab, TrainRequest("honest-found", lab.seed_design(), 1, 0.0, None, _LIMITS), place)
@@ -110,7 +110,7 @@ def _lab(range_: Range, lab: Lab) -> Iterator[Control]:
             question_set = lab.exam.set(3, Stage.SCREEN)
             questions = place / f"questions-{artefact.name}.safetensors"
             write_arrays(questions, question_set.questions, sync=False)
-            job = lab.exam.evaluate(f"honest-sit-{artefact.name}", artefact, questions, _LIMITS)
+            job = lab.exam.evaluate(f"honest-exam-{artefact.name}", artefact, questions, _LIMITS)
             lab.exam.mark(question_set, read_arrays(_output(range_, job) / "answers.safetensors"))
     except InstarError as error:
         said = str(error)

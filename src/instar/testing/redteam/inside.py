@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001, S108 - this is what hostile code does; jobs have the signature of an entry
-"""What hostile jobs do in their rooms. Each function wants one thing, and leaves what it got in `out/loot`."""
+"""What hostile jobs do. Each function wants one thing, and leaves what it got in `out/loot`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_through_proc(job_dir: Path, payload: Payload) -> None:
 
 
 def climb_out(job_dir: Path, payload: Payload) -> None:
-    """Climb out of the room by `..` from an open directory."""
+    """Climb out of the job directory by `..` from an open directory."""
     descriptor = os.open(job_dir, os.O_RDONLY)
     for path in payload["paths"]:
         with suppress(OSError):

@@ -256,7 +256,7 @@ def enciphered_canary(range_: Range) -> Seen:
     return _canary(range_, lambda text: bytes(sign ^ 1 for sign in text))
 
 
-@attack("conduct", "files that were lent are looked after by what the kernel keeps of them", Off.NOTHING)
+@attack("conduct", "fingerprint inputs are looked after by what the kernel keeps of them", Off.NOTHING)
 def tampered_loan(range_: Range) -> Seen:
     """Change promoted weights without a sandbox, and put size and times back."""
     import os

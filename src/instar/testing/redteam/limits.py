@@ -1,4 +1,4 @@
-"""Attacks by untrusted code in a room: on what it may take of the machine."""
+"""Attacks by untrusted code in the sandbox: on what it may take of the machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _overrun(range_: Range, function: str, payload: Mapping[str, Any], limits: L
     return shot.seen(not any(said in text for text in (shot.said, *shot.incidents)), f"ended: {shot.said}")
 
 
-@attack("wall", "refused", Off.LIMITS)
+@attack("sandbox", "refused", Off.LIMITS)
 def raise_limits(range_: Range) -> Seen:
     """Raise its own limits and write more than it may."""
     shot = range_.shoot("raise_limits", {"bytes": layout.LOG_BYTES + 2**22})
@@ -67,12 +67,12 @@ def memory_bomb_in_parts(range_: Range) -> Seen:
     return _overrun(range_, "take_memory", {"bytes": 100 * 2**20, "processes": 4}, USUAL, "memory")
 
 
-@attack("wall", "bounded, absent", Off.WALL)
+@attack("sandbox", "bounded, absent", Off.SANDBOX)
 def hidden_memory(range_: Range) -> Seen:
     """Put memory into /dev/shm, memfd and System V segments, where no process is charged."""
     name = f"instar-red-{time.monotonic_ns()}"
     shot = range_.shoot("take_shared_memory", {"name": name, "bytes": 2**27}, replace(USUAL, output_bytes=2**28))
-    outside = Path("/dev/shm", name)  # noqa: S108 - what an open wall let through
+    outside = Path("/dev/shm", name)  # noqa: S108 - what an open sandbox let through
     left = outside.exists()
     outside.unlink(missing_ok=True)
     range_.sweep(shot)

@@ -1,4 +1,4 @@
-"""Attacks by untrusted code in a room: on the network and on the kernel."""
+"""Attacks by untrusted code in the sandbox: on the network and on the kernel."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ def _reach(range_: Range, family: int, kind: int, address: Any) -> Seen:
     return shot.seen(WORD.encode() in heard, "the words arrived" if heard else "nothing arrived")
 
 
-@attack("wall", "no network", Off.WALL)
+@attack("sandbox", "no network", Off.SANDBOX)
 def host_loopback(range_: Range) -> Seen:
     """Connect to a port of this machine."""
     return _reach(range_, socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
 
 
-@attack("wall", "no network", Off.WALL)
+@attack("sandbox", "no network", Off.SANDBOX)
 def dns_exfiltration(range_: Range) -> Seen:
     """Send secrets out as a datagram, as DNS does."""
     return _reach(range_, socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
 
 
-@attack("wall", "another network namespace; Landlock", Off.WALL)
+@attack("sandbox", "another network namespace; Landlock", Off.SANDBOX)
 def abstract_socket(range_: Range) -> Seen:
     """Connect to an abstract Unix socket."""
     return _reach(range_, socket.AF_UNIX, socket.SOCK_STREAM, f"\0instar-red-{time.monotonic_ns()}")
 
 
-@attack("wall", "no such file", Off.WALL)
+@attack("sandbox", "no such file", Off.SANDBOX)
 def docker_socket(range_: Range) -> Seen:
     """Connect to a Unix socket by its path, such as docker.sock."""
     return _reach(range_, socket.AF_UNIX, socket.SOCK_STREAM, str(range_.fresh("s") / "docker.sock"))
 
 
-@attack("wall", "denied, and counted", Off.WALL)
+@attack("sandbox", "denied, and counted", Off.SANDBOX)
 def socket_families(range_: Range) -> Seen:
     """Open sockets of other families (raw, packet, netlink, vsock, crypto)."""
     shot = range_.shoot("open_sockets")
@@ -73,31 +73,31 @@ def socket_families(range_: Range) -> Seen:
     return shot.seen(opened > 0, f"{opened} sockets were opened")
 
 
-@attack("wall", "denied, and counted", Off.WALL, root=True)
+@attack("sandbox", "denied, and counted", Off.SANDBOX, root=True)
 def io_uring(range_: Range) -> Seen:
     """Set up io_uring, past any filter of single calls."""
     return _works(range_, "call_kernel", {"number": 425, "arguments": [4, "memory"]})
 
 
-@attack("wall", "denied, and counted", Off.WALL)
+@attack("sandbox", "denied, and counted", Off.SANDBOX)
 def user_namespace(range_: Range) -> Seen:
     """Become root in a user namespace of its own."""
     return _works(range_, "new_user_namespace")
 
 
-@attack("wall", "denied, and counted", Off.NEVER)
+@attack("sandbox", "denied, and counted", Off.NEVER)
 def mount(range_: Range) -> Seen:
     """Mount file systems, and the machine's own writable again."""
     return _works(range_, "mount")
 
 
-@attack("wall", "no rights, and denied", Off.WALL, root=True)
+@attack("sandbox", "no rights, and denied", Off.SANDBOX, root=True)
 def become_root(range_: Range) -> Seen:
     """Become another user or give files away."""
     return _works(range_, "become_root")
 
 
-@attack("wall", "denied, and counted", Off.WALL, root=True)
+@attack("sandbox", "denied, and counted", Off.SANDBOX, root=True)
 def kernel_log(range_: Range) -> Seen:
     """Ask the kernel for its log."""
     return _works(range_, "call_kernel", {"number": 103 if _X86 else 116, "arguments": [10, 0, 0]})

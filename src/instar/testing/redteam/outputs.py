@@ -1,4 +1,4 @@
-"""Attacks by untrusted code in a room: by what it leaves in place of its output."""
+"""Attacks by untrusted code in the sandbox: by what it leaves in place of its output."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pipe_in_output(range_: Range) -> Seen:
     return _node(range_, "pipe")
 
 
-@attack("wall", "devices cannot be made, and are not read", Off.WALL, root=True)
+@attack("sandbox", "devices cannot be made, and are not read", Off.SANDBOX, root=True)
 def device_in_output(range_: Range) -> Seen:
     """Leave a device in an output's place."""
     shot = range_.shoot("make_nodes", {"kind": "device", "name": "model.safetensors", "target": ""})
@@ -76,7 +76,7 @@ def device_in_output(range_: Range) -> Seen:
     return shot.seen(through, "a device stands there" if through else "no device stands there")
 
 
-@attack("wall", "another file system", Off.WALL)
+@attack("sandbox", "another file system", Off.SANDBOX)
 def second_name_in_output(range_: Range) -> Seen:
     """Give the incumbent's weights a second name in its own output."""
     fingerprints = range_.fresh("fingerprints") / "weights"

@@ -1,4 +1,4 @@
-"""Attacks by untrusted code in a room: on secrets, on other processes, and on code."""
+"""Attacks by untrusted code in the sandbox: on secrets, on other processes, and on code."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ def _steal(range_: Range, function: str, payload: Mapping[str, Any] | None = Non
 # --- secrets --------------------------------------------------------------------------------------------------------
 
 
-@attack("wall", "no such file", Off.WALL)
+@attack("sandbox", "no such file", Off.SANDBOX)
 def read_sealed_key(range_: Range) -> Seen:
     """Read the sealed key, archive, ledger and answers by their paths."""
     return _steal(range_, "read_files")
 
 
-@attack("wall", "no process of outside is shown", Off.WALL)
+@attack("sandbox", "no process of outside is shown", Off.SANDBOX)
 def read_through_proc(range_: Range) -> Seen:
     """Read the same through /proc/PID/root and /proc/PID/cwd."""
     return _steal(range_, "read_through_proc")
 
 
-@attack("wall", "the root is the room's own", Off.WALL)
+@attack("sandbox", "the root is the sandbox's own", Off.SANDBOX)
 def climb_out(range_: Range) -> Seen:
-    """Climb out of the room by `..` from an open directory."""
+    """Climb out of the job directory by `..` from an open directory."""
     return _steal(range_, "climb_out")
 
 
-@attack("wall", "no process of outside is shown", Off.WALL)
+@attack("sandbox", "no process of outside is shown", Off.SANDBOX)
 def read_environment(range_: Range) -> Seen:
     """Read the environment of the conductor's processes."""
     return _steal(range_, "read_environment")
 
 
-@attack("wall", "no process of outside is shown", Off.WALL)
+@attack("sandbox", "no process of outside is shown", Off.SANDBOX)
 def read_memory(range_: Range) -> Seen:
     """Read the memory of the conductor's processes."""
     return _steal(range_, "read_memory")
 
 
-@attack("wall", "nothing is inherited", Off.NOTHING)
+@attack("sandbox", "nothing is inherited", Off.NOTHING)
 def read_descriptors(range_: Range) -> Seen:
     """Read or write what the fork server has open, and speak in the supervisor's name."""
     return _steal(range_, "read_descriptors", {"token_for_a_socket": range_.token})
 
 
-@attack("wall", "no other room is there", Off.WALL)
+@attack("sandbox", "no other job directory is there", Off.SANDBOX)
 def read_another_room(range_: Range) -> Seen:
-    """Read what a job beside it holds in its room."""
+    """Read what a job beside it holds in its directory."""
     victim = range_.send("hang", {"seconds": 0.6, "held": range_.token})
     paths = [str(range_.place / "jobs" / victim / "out" / "held")]
     time.sleep(0.25)
@@ -82,7 +82,7 @@ def read_another_room(range_: Range) -> Seen:
     through = range_.leaks(shot)
     range_.sweep(shot)
     range_.sweep(range_.await_shot(victim))
-    return shot.seen(through, "it read the other's room" if through else "the other's room was not there")
+    return shot.seen(through, "it read the other's directory" if through else "the other's directory was not there")
 
 
 @attack("executor", "the fork forgets all but its own task", Off.NOTHING)
@@ -100,7 +100,7 @@ def read_inherited_memory(range_: Range) -> Seen:
 # --- other processes ------------------------------------------------------------------------------------------------
 
 
-@attack("wall", "no such process", Off.WALL)
+@attack("sandbox", "no such process", Off.SANDBOX)
 def kill_bystander(range_: Range) -> Seen:
     """Kill a process outside by id, group and descriptor."""
     pid = range_.bystander.pid
@@ -109,7 +109,7 @@ def kill_bystander(range_: Range) -> Seen:
     return _survived(range_, shot)
 
 
-@attack("wall", "no such process; ptrace is denied", Off.WALL)
+@attack("sandbox", "no such process; ptrace is denied", Off.SANDBOX)
 def trace_bystander(range_: Range) -> Seen:
     """Trace a process outside so that it dies with the job."""
     shot = range_.shoot("trace", {"pid": range_.bystander.pid})
@@ -124,7 +124,7 @@ def _survived(range_: Range, shot: Shot) -> Seen:
     return shot.seen(not alive, "the process lives on" if alive else "the process is dead")
 
 
-@attack("wall", "its parent is immune", Off.WALL)
+@attack("sandbox", "its parent is immune", Off.SANDBOX)
 def kill_supervisor(range_: Range) -> Seen:
     """Kill its parent (and, in the sandbox, everybody by kill -1)."""
     shot = range_.shoot("kill_parents", {"everybody": not isinstance(range_.executor, inline.InlineExecutor)
@@ -192,7 +192,7 @@ def count_when_cancelled(range_: Range) -> Seen:
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-@attack("wall", "read-only", Off.WALL)
+@attack("sandbox", "read-only", Off.SANDBOX)
 def edit_evaluator(range_: Range) -> Seen:
     """Edit the evaluator's code."""
     marker = range_.code / "marker.py"
@@ -207,7 +207,7 @@ def edit_evaluator(range_: Range) -> Seen:
 _STARTUP = ("sitecustomize.py", "usercustomize.py", "conftest.py", "planted.pth", "__pycache__/marker.cpython-311.pyc")
 
 
-@attack("wall", "read-only", Off.WALL)
+@attack("sandbox", "read-only", Off.SANDBOX)
 def plant_startup_code(range_: Range) -> Seen:
     """Plant conftest.py, sitecustomize.py, .pth and .pyc files where code is loaded from."""
     places = [range_.code]
@@ -224,7 +224,7 @@ def plant_startup_code(range_: Range) -> Seen:
     return shot.seen(bool(planted), f"{len(planted)} files were planted")
 
 
-@attack("wall", "they are not there", Off.WALL)
+@attack("sandbox", "they are not there", Off.SANDBOX)
 def delete_detectors(range_: Range) -> Seen:
     """Delete or change detectors, canaries and promoted weights in the run directory."""
     paths = [range_.home / name for name in ("exam-answers.json", "generations/weights")]
@@ -237,9 +237,9 @@ def delete_detectors(range_: Range) -> Seen:
     return shot.seen(now != before, "they were changed" if now != before else "they are as they were")
 
 
-@attack("wall", "inputs are read-only", Off.WALL)
+@attack("sandbox", "inputs are read-only", Off.SANDBOX)
 def write_inputs(range_: Range) -> Seen:
-    """Write into what it was lent."""
+    """Write into its inputs."""
     fingerprints = range_.fresh("fingerprints") / "weights"
     fingerprints.write_text("the incumbent's")
     os.chmod(fingerprints, 0o666)  # noqa: S103 - so that no file permission stands in for the sandbox
@@ -258,16 +258,16 @@ def _poison(range_: Range) -> Seen:
     second = range_.shoot("find_poison", {"names": names, "text": text})
     for shot in (first, second):
         range_.sweep(shot)
-    for place in ("/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - what an open wall let through
+    for place in ("/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - what an open sandbox let through
         with suppress(OSError):
             Path(place, names[0]).unlink()
     through = text.encode() in second.left
     return first.seen(through, "the next job met it" if through else "the next job met nothing of it")
 
 
-@attack("wall", "each room has its own", Off.WALL)
+@attack("sandbox", "each job has its own", Off.SANDBOX)
 def hide_work_for_later(range_: Range) -> Seen:
-    """Hide work or messages for a later job in /tmp, /dev/shm, HOME and the rooms' directory."""
+    """Hide work or messages for a later job in /tmp, /dev/shm, HOME and the directory above the jobs."""
     return _poison(range_)
 
 
@@ -287,7 +287,7 @@ def lie_about_time(range_: Range) -> Seen:
     return shot.seen(used.wall_seconds < 0.25 or used.cpu_seconds < 0.2, said)
 
 
-@attack("wall", "denied, and counted", Off.NEVER)
+@attack("sandbox", "denied, and counted", Off.NEVER)
 def set_clock(range_: Range) -> Seen:
     """Set the machine's clock."""
     offset = time.time() - time.monotonic()
@@ -297,8 +297,7 @@ def set_clock(range_: Range) -> Seen:
     return shot.seen(moved, "the clock was moved" if moved else "the clock is as it was")
 
 
-# --- without a sandbox
-# -------------------------------------------------------------------------------------------------
+# --- without a sandbox ------------------------------------------------------------------------------------------------
 
 
 @attack("executor", "refused without --unsafe-no-sandbox", Off.NOTHING)
@@ -316,9 +315,9 @@ def executor_of(range_: Range) -> str:
     return "local" if isinstance(range_.executor, LocalExecutor) else "inline"
 
 
-@attack("wall", "nothing: load and memory of the machine are shown to everyone", detectable=False)
+@attack("sandbox", "nothing: load and memory of the machine are shown to everyone", detectable=False)
 def machine_statistics(range_: Range) -> Seen:
-    """Learn from /proc how busy the machine is, and time other rooms by it."""
+    """Learn from /proc how busy the machine is, and time other jobs by it."""
     shot = range_.shoot("read_files", {"paths": ["/proc/loadavg", "/proc/meminfo"]})
     range_.sweep(shot)
     return shot.seen(b"MemTotal" in shot.left, "it read the machine's load and memory")
