@@ -111,7 +111,7 @@ def test_a_gain_that_seeds_explain_is_refused_with_words_and_numbers():
     assert reason.text.startswith("no more than a change of seed may give: 3 seeds are ")
     assert "4 degrees of freedom" in reason.text
     assert reason.numbers["gain"] < reason.numbers["needed"]
-    means = reason.seeds, [reason.numbers[f"replica_{i}"] for i in (1, 2, 3)]
+    means = [reason.numbers[f"seed_{i}"] for i in (1, 2, 3)], [reason.numbers[f"replica_{i}"] for i in (1, 2, 3)]
     assert reason.numbers["gain"] == pytest.approx(np.mean(means[0]) - np.mean(means[1]))
     assert reason.numbers["seed_spread"] ** 2 == pytest.approx(np.mean([np.var(group, ddof=1) for group in means]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
@@ -156,6 +156,7 @@ def _encode_trial(fact: Trial) -> Columns:
         "why": fact.why,
         "artefact": fact.artefact,
         "fate": fact.fate.value,
+        "experience": fact.experience,
     }
 
 
@@ -175,6 +176,7 @@ def _decode_trial(row: Row[Any]) -> Trial:
         why=row.why,
         artefact=row.artefact,
         fate=Fate(row.fate),
+        experience=row.experience,
     )
 
 
@@ -252,16 +254,19 @@ def _encode_verdict(fact: Verdict) -> Columns:
         "incumbent": fact.incumbent,
         "reasons": encode_json(reasons),
         "estimates": _encode_nested(fact.estimates),
+        "seeds": encode_json(fact.seeds),
+        "root": fact.root,
     }
 
 
 def _decode_verdict(row: Row[Any]) -> Verdict:
     decision = Decision(tuple(_decode_reason(**reason) for reason in json.loads(row.reasons)))
-    return Verdict(row.number, row.proposal, row.incumbent, decision, json.loads(row.estimates))
+    seeds = tuple(json.loads(row.seeds))
+    return Verdict(row.number, row.proposal, row.incumbent, decision, json.loads(row.estimates), seeds, row.root)
 
 
-def _decode_reason(kind: str, seeds: Sequence[float], **rest: Any) -> Reason:
-    return Reason(kind=ReasonKind(kind), seeds=tuple(seeds), **rest)
+def _decode_reason(kind: str, **rest: Any) -> Reason:
+    return Reason(kind=ReasonKind(kind), **rest)
 
 
 def _encode_incident(fact: IncidentRecord) -> Columns:

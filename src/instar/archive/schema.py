@@ -136,6 +136,7 @@ trials = _numbered(
     _required("why", Text),
     _required("artefact", Text),
     _required("fate", Text),
+    _required("experience", Integer),
 )
 
 generations = _numbered(
@@ -174,6 +175,8 @@ verdicts = _numbered(
     _required("incumbent", Integer),
     _required("reasons", Text),  # JSON
     _required("estimates", Text),  # JSON
+    _required("seeds", Text),  # JSON
+    _required("root", Text),
 )
 
 incidents = _known_by(

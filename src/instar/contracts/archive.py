@@ -36,13 +36,21 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judged candidate: what the gates said. `number` is the count of judgements in the run."""
+    """A judged candidate: what the gates said. `number` is the count of judgements in the run.
+
+    Attributes:
+        seeds: metric of each of its training seeds at this exam; () where the gates were not asked.
+        root: of the ledger, with the commitment: the exam's questions were drawn by it. "" where the gates were not
+            asked.
+    """
 
     number: int
     proposal: int
     incumbent: int
     decision: Decision
     estimates: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[float, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,7 @@ class Trial:
         gain: metric minus the parent's on the same questions.
         noise: standard error of the gain over the questions.
         fate: what followed from its score; `why` says it in words.
+        experience: how many data files the run had when its training began: it was given the newest of these.
     """
 
     number: int
@@ -218,6 +219,7 @@ class Trial:
     why: str = ""
     artefact: str = ""
     fate: Fate = Fate.OPEN
+    experience: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,7 +395,6 @@ class Reason:
         kind, subject: what was judged: a band or safeguard with its name, a goal metric ("" is the lab's first),
             "size", a kind of incident.
         against: "incumbent" or "founder", where success or a safeguard is to be kept.
-        seeds: metric of each training seed of the candidate, where a gate compares seeds.
     """
 
     gate: str
@@ -403,7 +404,6 @@ class Reason:
     kind: ReasonKind = ReasonKind.OTHER
     subject: str = ""
     against: str = ""
-    seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,10 @@ class NoiseFloor:
             "seeds": float(groups[0].size),
             "replicas": float(others.size if stands_in else len(evidence.incumbent_replicas or ())),
         }
+        numbers |= {f"seed_{i + 1}": float(mean) for i, mean in enumerate(groups[0])}
         numbers |= {f"replica_{i + 1}": float(mean) for i, mean in enumerate(groups[1]) if evidence.incumbent_replicas}
-        text, seeds = _words(passed, numbers, stands_in), tuple(float(mean) for mean in groups[0])
-        return Reason(self.name, passed, text, numbers, ReasonKind.NOISE, against="incumbent", seeds=seeds)
+        text = _words(passed, numbers, stands_in)
+        return Reason(self.name, passed, text, numbers, ReasonKind.NOISE, against="incumbent")
 
     def needed(self, alpha: float, spread: float, seeds: int, incumbent_replicas: int, freedom: int) -> float:
         """Return the gain past which a change of seed is no explanation, in shares of the score."""

@@ -51,6 +51,7 @@ class Examination:
         self.scores: dict[str, Score] = {}
         self.problems: list[str] = []
         self.cut_off = False
+        self.seeds: tuple[float, ...] = ()  # their metrics, once the gates are asked
         self.usages: dict[str, Usage] = {}
         self.incumbent_replicas = replicas.of_incumbent(run)
         self.question_sets = self._set()
@@ -79,6 +80,7 @@ class Examination:
         digests = [trial.artefact for trial in self.trials] + merged
         commitment = {"kind": "candidate", "test": self.test, "artefacts": digests, "successor": self.successor}
         receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
+        self.root = receipt.root
         exam = run.parts.lab.exam
         question_sets = {"": exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)}
         if isinstance(exam, Impossible):
@@ -148,7 +150,9 @@ class Examination:
         decision = self._decide()
         seen = self.scores.get(self.successor)
         estimates = figures(seen, seed=self.test) if seen else {}
-        verdict = Verdict(self.test, candidate.proposal.number, run.incumbent.number, decision, estimates)
+        root = self.root if self.seeds else ""
+        proposal, incumbent = candidate.proposal.number, run.incumbent.number
+        verdict = Verdict(self.test, proposal, incumbent, decision, estimates, self.seeds, root)
         run.stage(verdict)
         if decision.promote and seen is not None:
             artefact = self._examinees()[self.successor]
@@ -190,7 +194,8 @@ class Examination:
             incidents=self.candidate.incidents,
             code=simplicity.of(self.run, self.candidate),
         )
-        self.run.judged_seeds.append(tuple(score.metric for score in evidence.candidate))
+        self.seeds = tuple(score.metric for score in evidence.candidate)
+        self.run.judged_seeds.append(self.seeds)
         decision = self.run.parts.gate.judge(evidence)
         own = (self._similarity(), self._contamination())
         return Decision((*decision.reasons, *own)) if decision.reasons else decision

@@ -65,7 +65,7 @@ def resume(run: Run) -> None:
         run.judged = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
         run.failures = run.judged - len(decisions.waiting_for_release(run))
         against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
-        run.judged_seeds = [seeds for verdict in against if (seeds := _judged_seeds(verdict))]
+        run.judged_seeds = [verdict.seeds for verdict in against if verdict.seeds]
     if run.settings.baseline == "loop" and not run.stopping:
         schedule.founder(run)  # first of all: without it, and its score, no trial can be marked
         schedule.incumbent_score(run)
@@ -99,11 +99,6 @@ def _declare_said(run: Run) -> None:
         run.declare(handover)
     for approval in run.parts.archive.history(Approval):
         run.declare(approval)
-
-
-def _judged_seeds(verdict: Verdict) -> tuple[float, ...]:
-    """Return the metrics of a judged candidate's training seeds, as the noise floor has compared them."""
-    return next((reason.seeds for reason in verdict.decision.reasons if reason.seeds), ())
 
 
 def _begin_ledger(run: Run) -> None:

@@ -40,7 +40,8 @@ def start(run: Run, candidate: Candidate, rung: int, replica: int) -> None:
     """Record a new trial and begin it."""
     proposal = candidate.proposal
     seed = run.seed("train", proposal.design.digest, proposal.number, replica)
-    trial = Trial(run.next_trial, proposal.number, proposal.parent, rung, replica, seed)
+    known = len(run.experience)
+    trial = Trial(run.next_trial, proposal.number, proposal.parent, rung, replica, seed, experience=known)
     run.next_trial += 1
     run.stage(trial)
     train(run, candidate, trial)

@@ -77,7 +77,7 @@ def sample_proposal(number: int = 1) -> Proposal:
 
 def sample_trial(number: int = 1, state: TrialState = TrialState.RUNNING) -> Trial:
     """Return a trial with a seed of 64 bits."""
-    return Trial(number, number, 0, rung=1, replica=0, seed=2**64 - number, state=state)
+    return Trial(number, number, 0, rung=1, replica=0, seed=2**64 - number, state=state, experience=7)
 
 
 def sample_generation(number: int = 0) -> Generation:
@@ -108,9 +108,10 @@ def sample_experience(name: str = "a") -> Experience:
 def sample_verdict(number: int = 1) -> Verdict:
     """Return a verdict with a reason for and one against."""
     reasons = (Reason("improvement", True, "e = 31", {"e": 31.0}), Reason(
-        "retention", False, "worse", {"change": -0.2}, ReasonKind.BAND, "1-4", "incumbent", (0.1 + 0.2, 0.5)
+        "retention", False, "worse", {"change": -0.2}, ReasonKind.BAND, "1-4", "incumbent"
     ))  # fmt: skip
-    return Verdict(number, number, 0, Decision(reasons), {"gain": {"value": 0.1, "status": "measured"}})
+    estimates = {"gain": {"value": 0.1, "status": "measured"}}
+    return Verdict(number, number, 0, Decision(reasons), estimates, (0.1 + 0.2, 0.5), "c0ffee")
 
 
 def sample_incident(name: str = "a", trial: int | None = 1) -> IncidentRecord:

@@ -43,6 +43,7 @@ def upgrade() -> None:
         *_reals("metric", "gain", "noise", nullable=True),
         *_usage(),
         *_texts("why", "artefact", "fate"),
+        *_integers("experience"),
     )
     _numbered(
         "generations",
@@ -65,7 +66,7 @@ def upgrade() -> None:
         *_integers("examples"),
         *_usage(),
     )
-    _numbered("verdicts", *_integers("proposal", "incumbent"), *_texts("reasons", "estimates"))
+    _numbered("verdicts", *_integers("proposal", "incumbent"), *_texts("reasons", "estimates", "seeds", "root"))
     _create_conduct()
     _create_rights()
     _create_totals()
