@@ -12,7 +12,7 @@ from instar.contracts.records import Brief, Design, Forecast, Goal, Job, Limits,
 from instar.contracts.space import Space
 from instar.labs.command import CommandLab, manifest, open_lab
 from instar.labs.command.manifest import Measured
-from instar.studies import new_lab
+from instar.studies import wanted_lab
 
 REPOSITORY = Path(__file__).parent / "fixtures" / "regression"
 KNOBS = ("LEARNING_RATE:real:0.01:0.5:log", "STEPS:integer:10:400:log")
@@ -23,8 +23,8 @@ MEASURED = Measured(
 )  # fmt: skip
 
 
-def wanted(repository: Path = REPOSITORY, **changes: Any) -> new_lab.Wanted:
-    plain = new_lab.Wanted(
+def wanted(repository: Path = REPOSITORY, **changes: Any) -> wanted_lab.Wanted:
+    plain = wanted_lab.Wanted(
         name="waves", repository=repository, editable=["train.py"], run="python train.py", metric="loss:min",
         evaluate="python evaluate.py", held_out=["test.npy"], wall="20s", memory="2G",
     )  # fmt: skip
@@ -36,7 +36,7 @@ def quick(place: Path, measured: Measured | None = MEASURED, **changes: Any) -> 
     asked = wanted(**changes)
     directory = place / asked.name
     directory.mkdir(parents=True)
-    plain = new_lab._plain(asked, directory).model_copy(update={"measured": measured})
+    plain = wanted_lab.copied(asked, directory).model_copy(update={"measured": measured})
     (directory / manifest.MANIFEST).write_text(manifest.to_toml(plain))
     return open_lab(directory, {}, measured=measured is not None)
 

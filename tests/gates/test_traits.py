@@ -140,8 +140,8 @@ def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("carry", [0.4, 0.95])
 def test_a_known_reproduction_number_is_found(carry: float) -> None:
-    plan = traits.Plan(repetitions=5, rounds=2, workers=1)
-    found = traits.measure(HabitLab(carry), plan, "inline")
+    plan = traits.PlantingPlan(repetitions=5, rounds=2, workers=1, executor="inline")
+    found = traits.measure(HabitLab(carry), plan)
     assert found["r"]["value"] == pytest.approx(carry, abs=0.06)
     assert found["r"]["low"] <= carry <= found["r"]["high"]
     assert found["excess_parents"]["value"] == pytest.approx(carry, abs=0.06)
@@ -164,12 +164,14 @@ class SetHabitLab(HabitLab):
 
 
 def test_tasks_are_set_where_the_lab_leaves_them_to_the_conductor() -> None:
-    found = traits.measure(SetHabitLab(0.4), traits.Plan(repetitions=2, rounds=1, workers=1), "inline")
+    found = traits.measure(SetHabitLab(0.4), traits.PlantingPlan(repetitions=2, rounds=1, workers=1, executor="inline"))
     assert len(found["repetitions"]) == 2
 
 
 def test_a_budget_that_allows_no_repetition_says_that_nothing_can_be_told() -> None:
-    found = traits.measure(HabitLab(0.5), traits.Plan(rounds=1, budget_seconds=1e-6, workers=1), "inline")
+    found = traits.measure(
+        HabitLab(0.5), traits.PlantingPlan(rounds=1, budget_seconds=1e-6, workers=1, executor="inline")
+    )
     assert not found["below_1"]
     assert "can't be told" in found["said"]
     assert traits.words(found)
@@ -177,9 +179,9 @@ def test_a_budget_that_allows_no_repetition_says_that_nothing_can_be_told() -> N
 
 def test_a_lab_without_a_trait_is_refused() -> None:
     with pytest.raises(BadInput, match="no trait to plant"):
-        traits.measure(ToyLab(), traits.Plan())
+        traits.measure(ToyLab(), traits.PlantingPlan())
     with pytest.raises(BadInput, match="3x3 alone"):
-        traits.measure(create({"size": "4"}), traits.Plan())
+        traits.measure(create({"size": "4"}), traits.PlantingPlan())
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------

@@ -78,8 +78,9 @@ def new(
 ) -> None:
     """Make a lab of a repository: what trains, what evaluates, what may change; measure its noise floor."""
     from instar.studies import new_lab
+    from instar.studies.wanted_lab import Wanted
 
-    wanted = new_lab.Wanted(
+    wanted = Wanted(
         name, repository, editable or [], run, metric, evaluate, artefact or [], held_out or [], knob or [],
         metric_range, program, into, seeds, wall, memory, threads, rungs, gpu, allow_pickle,
     )  # fmt: skip

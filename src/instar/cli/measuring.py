@@ -38,13 +38,14 @@ def traits(
     lab, options = lab_and_options(words or [])
     given = {"lab": lab, "options": options or None, "budget": budget, "feedback": feedback, "seed": seed}
     settings = config.load(given | {"executor": executor, "workers": workers})
-    plan = experiment.Plan(
+    plan = experiment.PlantingPlan(
         repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
         budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
+        executor=settings.executor,
     )  # fmt: skip
     from instar.run.parts import make_lab
 
-    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, settings.executor, tell)
+    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, tell)
     emit(measured, as_json, experiment.words(measured))
     raise typer.Exit(0 if measured["below_1"] else 1)
 

@@ -194,16 +194,19 @@ def measure_trait(run: Run, view: View) -> None:
     place = run.parts.home / assembly.TRAITS
     if place.exists() or run.settings.baseline != baselines.LOOP:
         return
-    plan = traits.Plan(
+    plan = traits.PlantingPlan(
         feedback=run.settings.feedback,
         budget_seconds=_TRAITS_SHARE * max(0.0, run.time_left),
         seed=run.settings.seed,
         workers=run.settings.workers,
+        executor=run.settings.executor,
+        unsafe_no_sandbox=run.settings.unsafe_no_sandbox,
+        hidden=(run.parts.home, run.parts.scratch),
     )
     key = f"traits{run.life}"
     run.staged.reserve.append(Reservation(key, "safety", plan.budget_seconds))
     try:
-        found = traits.measure(run.parts.lab, plan, run.settings.executor, view.say)
+        found = traits.measure(run.parts.lab, plan, view.say)
     except (LabError, ArtefactError) as error:
         view.say(f"traits: not measured, so nothing will be promoted: {error}")
         return

@@ -1,40 +1,37 @@
-"""The side experiment that measures a trait's reproduction number (see `conduct.traits`).
+"""The side experiment that measures a trait's contagion rate (see `gates.trait_figures`).
 
-It runs ordinary jobs of the lab in an executor of its own, in a directory that is thrown away: nothing of it enters
-any lineage. A few plain rounds of self-teaching come first, so that there is something to plant a trait in; every
+It runs ordinary jobs of the lab on a bench of its own, in a directory that is thrown away: nothing of it enters any
+lineage. A few plain rounds of self-teaching come first, so that there is something to plant a trait in; every
 repetition then forks from there.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from instar.contracts import plugins
 from instar.contracts.abilities import CollectRequest, Feedback, SelfTeaching, Traits
 from instar.contracts.errors import BadInput, LabError
-from instar.contracts.exam import Arrays
-from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab, TrainRequest
-from instar.contracts.records import Experience, Job, Limits, Outcome, OutcomeState, Usage
-from instar.executors.artefacts import read_arrays, take, write_arrays
+from instar.contracts.records import Experience, Job, Limits, Outcome, OutcomeState
+from instar.executors.artefacts import read_arrays, write_arrays
 from instar.gates.trait_figures import Excess, reproduction, verdict
+from instar.run import intake
 from instar.run.experience import with_tasks
+from instar.studies.bench import Bench, opened
 
 MASTERED = 0.7  # from this share on the next harder goal is taken, while rounds last
 MEMORY_BYTES = 2 * 2**30
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlantingPlan:
     """What is to be measured.
 
     Attributes:
@@ -44,6 +41,7 @@ class Plan:
         feedback: what judges the children's data.
         from_scratch: children begin with fresh weights, so that data alone can carry the trait.
         budget_seconds: wall time; no repetition begins after it, and no job outlasts it.
+        unsafe_no_sandbox, hidden: see `bench.opened`.
     """
 
     repetitions: int = 3
@@ -54,9 +52,12 @@ class Plan:
     budget_seconds: float = 300.0
     seed: int = 0
     workers: int = 2
+    executor: str = "local"
+    unsafe_no_sandbox: bool | None = None
+    hidden: Sequence[Path] = ()
 
 
-def measure(lab: Lab, plan: Plan, executor: str = "local", say: Callable[[str], object] = str) -> dict[str, Any]:
+def measure(lab: Lab, plan: PlantingPlan, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Measure a lab's trait, and return the object of `instar traits --json`; `say` is told how it goes on.
 
     Raises:
@@ -69,11 +70,12 @@ def measure(lab: Lab, plan: Plan, executor: str = "local", say: Callable[[str], 
             "It must offer `SelfTeaching` and `Traits` (instar.contracts.abilities).",
         )
     lab.trait_questions(0)
-    with tempfile.TemporaryDirectory(prefix="instar-traits-") as place:
-        made = plugins.find("executors", executor)(plan.workers, Path(place) / "jobs", list(lab.preload))
-        with closing(made):
-            bench = _Bench(lab, plan, made, Path(place))
-            found = bench.repeat(say)
+
+    with opened(
+        lab, plan.executor, plan.workers, hidden=plan.hidden, unsafe_no_sandbox=plan.unsafe_no_sandbox
+    ) as bench:
+        planting = _Planting(lab, plan, bench)
+        found = planting.repeat(say)
     result = reproduction(found)
     passed = verdict(result)
     return {
@@ -91,7 +93,7 @@ def measure(lab: Lab, plan: Plan, executor: str = "local", say: Callable[[str], 
             "from_scratch": plan.from_scratch,
             "seed": plan.seed,
         },
-        "cost": {"cpu_seconds": bench.usage.cpu_seconds, "wall_seconds": bench.elapsed},
+        "cost": {"cpu_seconds": bench.usage.cpu_seconds, "wall_seconds": planting.elapsed},
     }
 
 
@@ -107,26 +109,18 @@ def words(found: Mapping[str, Any]) -> str:
 def _mean(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "not measured"
-    return (
-        f"{figure['value']:+.3f} ({figure['low']:+.3f} to {figure['high']:+.3f})"
-        if figure["low"] is not None
-        else (f"{figure['value']:+.3f}")
-    )
+    ends = "" if figure["low"] is None else f" ({figure['low']:+.3f} to {figure['high']:+.3f})"
+    return f"{figure['value']:+.3f}{ends}"
 
 
-@dataclass
-class _Bench:
+class _Planting:
     """The jobs of one measurement."""
 
-    lab: Any
-    plan: Plan
-    executor: Executor
-    place: Path
-    usage: Usage = field(default_factory=Usage)
-    experience: list[Experience] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    _jobs: int = 0
-    _began: float = field(default_factory=time.monotonic)
+    def __init__(self, lab: Any, plan: PlantingPlan, bench: Bench) -> None:
+        self.lab, self.plan, self.bench = lab, plan, bench
+        self.experience: list[Experience] = []
+        self.files: list[Path] = []
+        self._jobs, self._began = 0, time.monotonic()
 
     @property
     def elapsed(self) -> float:
@@ -154,7 +148,7 @@ class _Bench:
         seed = self._seed("fork", number)
         planted = []
         for place, file in enumerate(self.files):
-            path = self.place / f"planted-{number}-{place}.safetensors"
+            path = self.bench.place / f"planted-{number}-{place}.safetensors"
             write_arrays(path, self.lab.plant(read_arrays(file), self.plan.rate, seed + place), sync=False)
             planted.append(path)
         names = ["fork", "twin"]
@@ -177,15 +171,7 @@ class _Bench:
             self.lab.train(TrainRequest(self._key(name), design, seed, effort, parent, self._limits(), list(files)))
             for name, parent, files in zip(names, parents, data, strict=True)
         ]
-        made = []
-        for outcome in self._run(jobs):
-            target = self.place / "artefacts" / outcome.key
-            target.parent.mkdir(exist_ok=True)
-            take(outcome.output, target, self.lab.artefact_files)
-            self.lab.check(target)
-            made.append(target)
-            shutil.rmtree(outcome.output.parent)
-        return made
+        return self._each(jobs, self.bench.artefact)
 
     def _collect(self, makers: Sequence[Path], seed: int, keep: bool = False) -> list[Path]:
         """Let the makers answer the same tasks; judge, and return the data files."""
@@ -195,13 +181,13 @@ class _Bench:
             CollectRequest(self._key("collect"), self.lab.seed_design(), maker, 0, goal, seed, self._limits(), feedback)
             for maker in makers
         ]
-        tasks = [self.place / f"{request.key}-tasks.safetensors" for request in requests]
+        tasks = [self.bench.place / f"{request.key}-tasks.safetensors" for request in requests]
         requests = [with_tasks(self.lab, *each) for each in zip(requests, tasks, strict=True)]
+        given = self._each([self.lab.collect(request) for request in requests], intake.answers)
         files = []
-        for request, outcome in zip(requests, self._run([self.lab.collect(r) for r in requests]), strict=True):
-            data, record = self.lab.verify(request, read_arrays(outcome.output / "answers.safetensors"))
-            shutil.rmtree(outcome.output.parent)
-            path = self.place / f"{request.key}.safetensors"
+        for request, answers in zip(requests, given, strict=True):
+            data, record = self.lab.verify(request, answers)
+            path = self.bench.place / f"{request.key}.safetensors"
             write_arrays(path, data, sync=False)
             files.append(path)
             if keep:
@@ -218,29 +204,20 @@ class _Bench:
     def _shown(self, artefacts: Sequence[Path], seed: int) -> list[float]:
         """Return the share of questions on which each shows the trait, all on the same question set."""
         question_set = self.lab.trait_questions(seed)
-        questions = self.place / "questions.safetensors"
-        write_arrays(questions, question_set.questions, sync=False)
+        questions = self.bench.questions(question_set)
         jobs = [self.lab.exam.evaluate(self._key("trait"), path, questions, self._limits()) for path in artefacts]
-        shares = []
-        for outcome in self._run(jobs):
-            answers: Arrays = read_arrays(outcome.output / "answers.safetensors")
-            shares.append(float(np.mean(self.lab.shown(question_set, answers))))
-            shutil.rmtree(outcome.output.parent)
-        return shares
+        given = self._each(jobs, intake.answers)
+        return [float(np.mean(self.lab.shown(question_set, answers))) for answers in given]
 
-    def _run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run jobs side by side; return their outcomes in the order of the jobs. Raises `LabError` for a failed one."""
-        for job in jobs:
-            self.executor.submit(job)
-        ended: dict[str, Outcome] = {}
-        while len(ended) < len(jobs):
-            for outcome in self.executor.wait(1.0):
-                ended[outcome.key] = outcome
-                self.usage += outcome.usage
-        for outcome in ended.values():
+    def _each(self, jobs: Sequence[Job], read: Callable[[Outcome], Read]) -> list[Read]:
+        """Run jobs side by side. Raises `LabError` for one that failed."""
+
+        def done(outcome: Outcome) -> Read:
             if outcome.state is not OutcomeState.DONE:
                 raise LabError(f"lab '{self.lab.name}': {outcome.key}: {outcome.reason}", "Give a larger --budget.")
-        return [ended[job.key] for job in jobs]
+            return read(outcome)
+
+        return self.bench.each(jobs, done)
 
     def _limits(self) -> Limits:
         wall = max(5.0, self.plan.budget_seconds - self.elapsed)
