@@ -29,7 +29,7 @@ def test_answers_in_form_come_back() -> None:
     [
         ({"moves": None}, "'moves' is missing"),
         ({"score": np.ones(1)}, "'score' was not asked for"),
-        ({"a\nb": np.ones(1)}, r"'a\?b' was not"),
+        ({"a\nb": np.ones(1)}, r"'a b' was not"),
         ({"moves": np.zeros((3, 4), np.int16)}, r"int8 of shape \(3, any\), not int16"),
         ({"moves": np.zeros(3, np.int8)}, "must be"),
         ({"moves": np.zeros((3, 4, 1), np.int8)}, "must be"),

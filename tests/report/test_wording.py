@@ -1,20 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from instar.report.wording import count, duration, interval, number, plain, share
-
-
-@given(st.text())
-def test_plain_is_one_printable_line(text):
-    assert plain(text).isprintable()
-    assert len(plain(text, 20)) <= 20
-
-
-def test_plain_leaves_ordinary_words_alone():
-    assert plain("width 32 -> 48, Grüße") == "width 32 -> 48, Grüße"
-    assert plain("a\x1b[31m\tb\u202e\nc") == "a [31m b c"
-    assert plain("x" * 9, 5) == "xxxx…"
+from instar.report.wording import count, duration, interval, number, share
 
 
 @pytest.mark.parametrize(

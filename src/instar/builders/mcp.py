@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from instar.builders import mailbox
 from instar.builders.agent.brief import FORECAST_WORDS, describe
 from instar.builders.embedding import Hosting, stand_in
-from instar.builders.outside import one_line, read_forecast, read_parameters, text_of
+from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal
 from instar.contracts.settings import seconds
 from instar.contracts.space import Space
+from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
 
 NAME = "mcp"
@@ -172,7 +173,7 @@ def read_proposal(
         raise ArtefactError("files: path -> text is needed")
     for name, text in edited.items():
         _check_file(name, text, files)
-    author = one_line(str(content.get("author", "")), 40) or "somebody"
+    author = printable(content.get("author", ""), 40) or "somebody"
     parameters = read_parameters(content["parameters"], space, "parameters")
     return author, Design(lab, parameters, {**files, **edited}), forecast, why
 
@@ -180,7 +181,7 @@ def read_proposal(
 def _check_file(name: str, text: object, files: Mapping[str, str]) -> None:
     """Raise `ArtefactError` unless this may be the new text of an editable file."""
     if name not in files:
-        raise ArtefactError(f"files: '{one_line(name, 100)}' may not be edited")
+        raise ArtefactError(f"files: '{printable(name, 100)}' may not be edited")
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\0"
     text_of(data, f"files: {name}")
     if len(data) > FILE_BYTES:

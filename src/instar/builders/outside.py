@@ -8,8 +8,9 @@ from typing import Any
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.records import Forecast
 from instar.contracts.space import Real, Space, Value
+from instar.contracts.text import printable
 
-_WHY = 300  # characters
+MOST_WORDS = 300  # characters
 _NUMBERS = ("p_better", "mean", "deviation")
 
 
@@ -20,7 +21,7 @@ def read_parameters(given: object, space: Space, where: str) -> dict[str, Value]
     try:
         space.check(given, where)
     except BadInput as error:
-        raise ArtefactError(shown(error.what)) from None
+        raise ArtefactError(printable(error.what, 160)) from None
     reals = {name for name, allowed in space.ranges.items() if isinstance(allowed, Real)}
     return {name: float(given[name]) if name in reals else given[name] for name in space.ranges}
 
@@ -41,11 +42,11 @@ def read_forecast(given: Any, where: str) -> tuple[Forecast, str]:
     except (ValueError, OverflowError):
         raise ArtefactError(
             f"{where}: p_better must be in [0, 1], mean finite, deviation above 0 and finite "
-            f"(given: {shown(json.dumps(numbers))})"
+            f"(given: {printable(json.dumps(numbers), 160)})"
         ) from None
     if not 0.0 <= forecast.mean <= 1.0:
         raise ArtefactError(f"{where}: mean must be in [0, 1], as the metric is")
-    return forecast, one_line(str(given.get("why", "")))
+    return forecast, printable(given.get("why", ""), MOST_WORDS)
 
 
 def text_of(data: bytes, name: str) -> str:
@@ -57,14 +58,3 @@ def text_of(data: bytes, name: str) -> str:
     if "\0" in text:
         raise ArtefactError(f"{name}: it is binary")
     return text
-
-
-def one_line(text: str, most: int = _WHY) -> str:
-    """Return an untrusted text as one printable line."""
-    words = "".join(character if character.isprintable() else " " for character in text[: 4 * most]).split()
-    return " ".join(words)[:most]
-
-
-def shown(text: str) -> str:
-    """Return an untrusted text fit for a part of a message."""
-    return one_line(text, 160)

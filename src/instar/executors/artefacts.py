@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.text import printable
 from instar.sandbox.output import open_regular
 
 Array = npt.NDArray[Any]
@@ -199,7 +200,7 @@ def _laid_out(entries: Mapping[str, Any], size: int) -> dict[str, Tensor]:
     for begin, end, name in spans:
         if begin != at or end - begin != tensors[name].bytes:
             raise ValueError(
-                f"tensor '{_shown(name)}': offsets {begin} to {end} overlap, leave a gap or lie about its size"
+                f"tensor '{printable(name, 60)}': offsets {begin} to {end} overlap, leave a gap or lie about its size"
             )
         at = end
     if at != size:
@@ -213,7 +214,7 @@ def _entry(name: str, entry: Any) -> Tensor:
         raise _malformed(name, "wants dtype, shape and data_offsets")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _WIDTHS:
-        raise _malformed(name, f"type {_shown(str(kind))} is not one of {', '.join(_WIDTHS)}")
+        raise _malformed(name, f"type {printable(kind, 60)} is not one of {', '.join(_WIDTHS)}")
     if not (isinstance(shape, list) and len(shape) <= _MAX_AXES and all(_natural(side) for side in shape)):
         raise _malformed(name, "its shape is none")
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(_natural(offset) for offset in offsets)):
@@ -222,12 +223,7 @@ def _entry(name: str, entry: Any) -> Tensor:
 
 
 def _malformed(name: str, why: str) -> ValueError:
-    return ValueError(f"tensor '{_shown(name)}': {why}")
-
-
-def _shown(text: str) -> str:
-    """Return an adversary's text fit for one line of a message."""
-    return "".join(character if character.isprintable() else "?" for character in text[:60])
+    return ValueError(f"tensor '{printable(name, 60)}': {why}")
 
 
 def _natural(number: object) -> bool:
@@ -241,7 +237,7 @@ def _compare(header: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None
             raise ValueError(f"tensor '{name}' is missing")
     for name, found in header.items():
         if name not in wanted:
-            raise ValueError(f"tensor '{_shown(name)}' is not part of this configuration")
+            raise ValueError(f"tensor '{printable(name, 60)}' is not part of this configuration")
         if found != wanted[name]:
             raise ValueError(f"tensor '{name}' is {found}, the configuration says {wanted[name]}")
 
@@ -257,9 +253,9 @@ def _check_numbers(arrays: Mapping[str, Array], header: Mapping[str, Tensor]) ->
     """Raise ValueError for NaN, infinity, and truth values that are neither 0 nor 1."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not finite(array):
-            raise ValueError(f"tensor '{_shown(name)}' holds NaN or infinity")
+            raise ValueError(f"tensor '{printable(name, 60)}' holds NaN or infinity")
         if header[name].kind == "BOOL" and (array.view(np.uint8) > 1).any():
-            raise ValueError(f"tensor '{_shown(name)}' holds truth values other than 0 and 1")
+            raise ValueError(f"tensor '{printable(name, 60)}' holds truth values other than 0 and 1")
 
 
 def read_json(path: Path, limit: int = 2**20) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Job, canonical
+from instar.contracts.text import printable
 from instar.sandbox import leftovers
 
 LOG = "log.txt"
@@ -85,8 +86,7 @@ def last_line(log: Path, limit: int = 300) -> str:
             lines = (stream.read(4096) or b"").decode("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
-    text = lines[-1] if lines else ""
-    return "".join(character if character.isprintable() else " " for character in text)[:limit]
+    return printable(lines[-1], limit) if lines else ""
 
 
 def crash_reason(what: str, log: Path) -> str:

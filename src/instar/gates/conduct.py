@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Decision, Evidence, Incident, Reason, ReasonKind
+from instar.contracts.text import printable
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
 
 _DENIED = "denied call"
 _SOFT = ("limit", "bad answers")  # they end the job, which is price enough; they are listed
+_MOST = 120  # characters of what an incident says of itself
 _SHOWN = 3  # incidents that a reason quotes
 
 
@@ -54,9 +56,9 @@ class Conduct:
         open_ones, explained = Counter[str](), Counter[str]()
         for incident in incidents:
             if incident.kind == kind and incident.cause.strip():
-                explained[f"{_plain(incident.detail)} ({_plain(incident.cause)})"] += incident.count
+                explained[f"{printable(incident.detail, _MOST)} ({printable(incident.cause, _MOST)})"] += incident.count
             elif incident.kind == kind:
-                open_ones[_plain(incident.detail)] += incident.count
+                open_ones[printable(incident.detail, _MOST)] += incident.count
         allowed = self.denied_calls if kind == _DENIED else 0
         unexplained = open_ones.total()
         passed = kind in _SOFT or unexplained <= allowed
@@ -65,18 +67,13 @@ class Conduct:
         parts += [f"{allowed} allowed"] if allowed else []
         parts += ["of a kind that blocks nothing"] if kind in _SOFT else []
         numbers = {"unexplained": float(unexplained), "explained": float(explained.total()), "allowed": float(allowed)}
-        text = f"{_plain(kind)}: {', '.join(parts) or 'none'}"
-        return Reason(self.name, passed, text, numbers, ReasonKind.CONDUCT, _plain(kind))
+        text = f"{printable(kind, _MOST)}: {', '.join(parts) or 'none'}"
+        return Reason(self.name, passed, text, numbers, ReasonKind.CONDUCT, printable(kind, _MOST))
 
 
 def _quoted(details: Counter[str]) -> str:
     shown = [f"{detail} x {count}" if count > 1 else detail for detail, count in details.most_common(_SHOWN)]
     return f" [{'; '.join(shown)}{'; ...' if len(details) > _SHOWN else ''}]"
-
-
-def _plain(text: str) -> str:
-    """Return untrusted text as one short printable line."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:120]
 
 
 def create(options: Mapping[str, object]) -> Conduct:

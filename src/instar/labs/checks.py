@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.records import Floats
+from instar.contracts.text import printable
 from instar.executors.artefacts import finite
 
 Array = npt.NDArray[Any]
@@ -55,7 +56,7 @@ def formed(answers: Mapping[str, Array], forms: Mapping[str, Form]) -> dict[str,
     """
     for name in answers:
         if name not in forms:
-            raise ArtefactError(f"answers: '{_shown(name)}' was not asked for")
+            raise ArtefactError(f"answers: '{printable(name, 60)}' was not asked for")
     return {name: _formed(name, answers.get(name), form) for name, form in forms.items()}
 
 
@@ -75,10 +76,6 @@ def _formed(name: str, array: Array | None, form: Form) -> Array:
     if array.size and form.high is not None and array.max() > form.high:
         raise ArtefactError(f"answers: '{name}' holds {array.max()}, {form.high} is the largest")
     return array
-
-
-def _shown(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:60])
 
 
 # --- probabilities --------------------------------------------------------------------------------------------------

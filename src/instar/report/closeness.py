@@ -17,11 +17,12 @@ import numpy as np
 
 from instar.contracts.archive import Verdict
 from instar.contracts.records import Estimate, Generation, Reason
+from instar.contracts.text import printable
 from instar.report import findings, stalls
 from instar.report.document import Block, Bullets, Heading, Paragraph, Table
 from instar.report.history import History, kept_result
 from instar.report.history import read as read_history
-from instar.report.wording import count, interval, number, plain, share
+from instar.report.wording import count, interval, number, share
 from instar.run.conduct import rates
 from instar.stats.intervals import paired_difference, wilson
 
@@ -125,12 +126,12 @@ def section(history: History, others: Beside, result: Mapping[str, Any], unit: s
         "was measured under the stated assumption."
     )
     rows = [
-        [dial.name, _shown(dial), str(dial.figure.n or ""), dial.figure.status, plain(dial.caveat, 300)]
+        [dial.name, _shown(dial), str(dial.figure.n or ""), dial.figure.status, printable(dial.caveat, 300)]
         for dial in found
     ]
     yield Table(["dial", "reading", "n", "status", "caveat"], rows)
     yield Paragraph("What would have to change:")
-    yield Bullets([f"{dial.name}: {plain(dial.change, 400)}" for dial in found])
+    yield Bullets([f"{dial.name}: {printable(dial.change, 400)}" for dial in found])
     yield Paragraph(stalls.words(stalls.attribute(history, result)))
 
 
@@ -161,7 +162,9 @@ def _horizon(history: History, unit: str) -> Dial:
         if figure.get("high") is None
         else f"solve half of the tasks longer than {number(figure['high'])} {unit}"
     )
-    return Dial("horizon_50", name, _estimate(figure), plain(unit, 20), f"generation {newest.number}; {note}", change)
+    return Dial(
+        "horizon_50", name, _estimate(figure), printable(unit, 20), f"generation {newest.number}; {note}", change
+    )
 
 
 def _reached(history: History) -> tuple[Generation, Estimate] | None:
@@ -218,7 +221,7 @@ def _recursion(history: History, others: Beside) -> Dial:
     name, key = "recursion gain r", "recursion_gain"
     found = (others.recursion or {}).get("r") or (others.recursion or {}).get("r_to_frozen")
     if not found:
-        lab = plain(history.identity.get("lab", "LAB"), 40)
+        lab = printable(history.identity.get("lab", "LAB"), 40)
         return _missing(key, name, "not measured for this lab on this machine",
                         f"`instar recursion {lab}` compares later with earlier builders")  # fmt: skip
     assert others.recursion is not None
@@ -234,7 +237,7 @@ def _authorship(history: History) -> Dial:
         return _missing(key, name, "nothing was promoted", "a first promotion")
     own = sum(one.author.partition("@")[0] == "incumbent" for one in promoted)
     others = sorted({one.author.partition("@")[0] for one in promoted} - {"incumbent"})
-    change = f"{', '.join(plain(one, 30) for one in others)} made the rest" if others else "none: all are its own"
+    change = f"{', '.join(printable(one, 30) for one in others)} made the rest" if others else "none: all are its own"
     return Dial(key, name, wilson(own, len(promoted)), "of promoted changes",
                 "provenance; never self-improvement by itself", change)  # fmt: skip
 
@@ -293,7 +296,7 @@ def _grounded(history: History) -> Dial:
     name, key, found = "grounded share of feedback", "grounded_share", findings.grounds(history)
     if not found.kept:
         return _missing(key, name, "this lab makes no experience of its own", "none: it learns from given data")
-    judges = ", ".join(sorted({plain(record.verified_by, 20) for record in history.experience}))
+    judges = ", ".join(sorted({printable(record.verified_by, 20) for record in history.experience}))
     whole = found.grounded == found.kept
     change = "none: nothing is believed unverified" if whole else "verify the rest, or leave it out"
     return Dial(key, name, wilson(found.grounded, found.kept), "of kept answers", f"judged by {judges}", change)
@@ -310,7 +313,7 @@ def _retention(history: History) -> Dial:
     allowed = f"generation {generation} gave this up; the gate allows {worst.numbers.get('margin', math.nan):.2g}"
     change = allowed if worst.numbers["change"] < 0 else "none: nothing was given up"
     return Dial(key, name, figure, "share solved against its parent or the founder",
-                f"the worst of {len(reasons)} comparisons is rather too low by selection; {plain(worst.text, 60)}",
+                f"the worst of {len(reasons)} comparisons is rather too low by selection; {printable(worst.text, 60)}",
                 change)  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from instar.contracts.text import printable
 from instar.report.document import Block, Heading, Paragraph, Table
 from instar.report.history import History
-from instar.report.wording import count, duration, plain, share
+from instar.report.wording import count, duration, share
 
 
 def autonomy(history: History) -> Iterator[Block]:
@@ -28,7 +29,7 @@ def autonomy(history: History) -> Iterator[Block]:
     yield from _slots(history)
     authors = found["authorship"]["share_by_builder"]
     if authors:
-        said = ", ".join(f"{plain(name, 40)} {100 * part:.0f} %" for name, part in authors.items())
+        said = ", ".join(f"{printable(name, 40)} {100 * part:.0f} %" for name, part in authors.items())
         yield Paragraph(f"Authorship of {count(found['authorship']['promoted'], 'promoted change')}: {said}. This is "
                         f"{found['authorship']['note']}.")  # fmt: skip
 
@@ -44,7 +45,7 @@ def _slots(history: History) -> Iterator[Block]:
     total = found["slot_seconds"]
     if not total:
         return
-    idle = [[plain(cause, 60), share(part * total, total)] for cause, part in found["idle_share_by_cause"].items()]
+    idle = [[printable(cause, 60), share(part * total, total)] for cause, part in found["idle_share_by_cause"].items()]
     if idle:
         yield Paragraph("Slots that stood free, by what they waited for:")
         yield Table(["cause", "share of the slots' time"], idle)
@@ -52,6 +53,7 @@ def _slots(history: History) -> Iterator[Block]:
     if stage:
         faster = "without bound" if stage["speed_up"] is None else f"at most {stage['speed_up']:.2f} times"
         yield Paragraph(
-            f"What holds the loop up most: {plain(stage['stage'], 60)}, {share(stage['slot_seconds'], total)} of the "
-            f"slots' time. Without it the loop would be faster, {faster} (estimated: Amdahl's bound, all else equal)."
+            f"What holds the loop up most: {printable(stage['stage'], 60)}, {share(stage['slot_seconds'], total)} of "
+            f"the slots' time. Without it the loop would be faster, {faster} (estimated: Amdahl's bound, all else "
+            "equal)."
         )

@@ -7,12 +7,12 @@ outside; its content policy forbids scripts and every source but what is inlined
 from __future__ import annotations
 
 import base64
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
-from instar.report.wording import plain
+from instar.contracts.text import html, markdown, terminal
 
 
 @dataclass(frozen=True)
@@ -73,66 +73,46 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def _markdown(block: Block) -> str:
     match block:
         case Heading():
-            return f"{'#' * block.level} {_marked(block.text)}"
+            return f"{'#' * block.level} {markdown(block.text)}"
         case Paragraph():
-            return f"**{_marked(block.text)}**" if block.strong else _marked(block.text)
+            return f"**{markdown(block.text)}**" if block.strong else markdown(block.text)
         case Bullets():
-            return "\n".join(f"- {_marked(item)}" for item in block.items)
+            return "\n".join(f"- {markdown(item)}" for item in block.items)
         case Table():
             lines = [block.head, ["---"] * len(block.head), *block.rows]
-            return "\n".join(f"| {' | '.join(_marked(cell) if line is not lines[1] else cell for cell in line)} |"
+            return "\n".join(f"| {' | '.join(markdown(cell) if line is not lines[1] else cell for cell in line)} |"
                              for line in lines)  # fmt: skip
         case Code():
-            text = _lines(block.text)
+            text = terminal(block.text)
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
             return f"{fence}\n{text}\n{fence}"
         case Picture():
-            return f"![{_marked(block.caption)}]({block.file})\n\n*{_marked(block.caption)}*"
-
-
-def _marked(text: str) -> str:
-    """Escape everything that Markdown, or HTML within it, would act on."""
-    line = plain(text).replace("&", "&amp;").replace("<", "&lt;")
-    line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
-    return re.sub(r"^([-+#>=]|\d+(?=[.)]))", _first_escaped, line)
-
-
-def _first_escaped(found: re.Match[str]) -> str:
-    """Keep a line's first sign from making it a list, a heading or a quotation; a number keeps its sign in tables."""
-    sign, rest = found[0], found.string[found.end() :]
-    if sign.isdigit():
-        return f"{sign}\\" if re.match(r"[.)](\s|$)", rest) else sign
-    return f"\\{sign}" if not rest[:1].isdigit() else sign
-
-
-def _lines(text: str) -> str:
-    """Return untrusted text of several lines without anything unprintable."""
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))
+            return f"![{markdown(block.caption)}]({block.file})\n\n*{markdown(block.caption)}*"
 
 
 def to_html(blocks: Sequence[Block], title: str) -> str:
     """Write the blocks as one page that asks for nothing from outside; light or dark as the reader's system is."""
     body = "\n".join(_html(block) for block in blocks)
-    return _PAGE.format(title=html.escape(plain(title)), style=_STYLE, body=body)
+    return _PAGE.format(title=html(title), style=_STYLE, body=body)
 
 
 def _html(block: Block) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}>{_safe(block.text)}</h{block.level}>"
+            return f"<h{block.level}>{html(block.text)}</h{block.level}>"
         case Paragraph():
-            return f"<p{' class=strong' if block.strong else ''}>{_safe(block.text)}</p>"
+            return f"<p{' class=strong' if block.strong else ''}>{html(block.text)}</p>"
         case Bullets():
-            return f"<ul>{''.join(f'<li>{_safe(item)}</li>' for item in block.items)}</ul>"
+            return f"<ul>{''.join(f'<li>{html(item)}</li>' for item in block.items)}</ul>"
         case Table():
-            head = "".join(f"<th>{_safe(cell)}</th>" for cell in block.head)
+            head = "".join(f"<th>{html(cell)}</th>" for cell in block.head)
             rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>\n" for row in block.rows)
             return f"<div class=wide><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
         case Code():
-            return f"<pre>{html.escape(_lines(block.text))}</pre>"
+            return f"<pre>{escape(terminal(block.text))}</pre>"
         case Picture():
             data = base64.b64encode(block.png).decode("ascii")
-            caption = _safe(block.caption)
+            caption = html(block.caption)
             return (
                 f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption>'
                 "</figure>"
@@ -141,11 +121,7 @@ def _html(block: Block) -> str:
 
 def _cell(text: str) -> str:
     right = " class=n" if re.match(r"[-+]?\d[\d.,e%]*( |$)", text) else ""
-    return f"<td{right}>{_safe(text)}</td>"
-
-
-def _safe(text: str) -> str:
-    return html.escape(plain(text))
+    return f"<td{right}>{html(text)}</td>"
 
 
 _STYLE = """

@@ -16,6 +16,7 @@ from instar.archive import read_archive
 from instar.contracts.archive import Verdict
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Generation, Proposal, Reason
+from instar.contracts.text import terminal
 from instar.report.exporting import changes, sources_of
 
 _WIDTH = 118
@@ -78,19 +79,15 @@ def in_words(found: Mapping[str, Any]) -> str:
         f"verdict {found['verdict']}: proposal {found['proposal']} by {found['author'] or 'unknown'} "
         f"against generation {found['incumbent']}, {outcome}"
     )
-    lines = [head, *([_printable(found["why"])] if found["why"] else [])]
+    lines = [head, *([terminal(found["why"])] if found["why"] else [])]
     table = Table(title=f"{len(found['reasons'])} reasons, {failed} against", title_justify="left", show_lines=True)
     for column, ratio in (("gate", 2), ("", 1), ("what it saw", 6), ("numbers", 4)):
         table.add_column(column, ratio=ratio, min_width=2, no_wrap=column == "")
     for reason in found["reasons"]:
         numbers = "\n".join(f"{name} {value:.4g}" for name, value in reason["numbers"].items())
         cells = (reason["gate"], "yes" if reason["passed"] else "NO", reason["text"], numbers)
-        table.add_row(*(Text(_printable(cell)) for cell in cells))  # `Text`: nobody's words are read as markup
+        table.add_row(*(Text(terminal(cell)) for cell in cells))  # `Text`: nobody's words are read as markup
     page = io.StringIO()
     Console(file=page, width=_WIDTH, force_terminal=False, color_system=None).print(table)
     code = ["", "What its code changes against its parent's:", *found["diff"]] if found["diff"] else []
     return "\n".join([*lines, page.getvalue().rstrip(), *code])
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)

@@ -22,6 +22,7 @@ from instar.builders.code.patch import PatchError, apply
 from instar.contracts.errors import BadInput, InstarError
 from instar.contracts.lab import Rendering
 from instar.contracts.records import Design, Generation
+from instar.contracts.text import printable, terminal
 from instar.executors.artefacts import write_bytes
 from instar.run.parts import lab_of
 
@@ -102,9 +103,9 @@ def _patch(made: Generation, old: Mapping[str, str], new: Mapping[str, str], pla
 
 def _plain(text: str) -> str:
     """Return somebody's words on one line, without what a mail's head or a diff would be read from."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
     return (
-        line.replace('"', "'")
+        printable(text)
+        .replace('"', "'")
         .replace("\\", "/")
         .replace("<", "(")
         .replace(">", ")")
@@ -192,14 +193,10 @@ def origins(home: Path, file: str, generation: int | None = None) -> dict[str, A
 def origins_words(found: Mapping[str, Any]) -> str:
     """Return the lines as `git blame` would show them."""
     width = max((len(_plain(line["author"])[:20]) for line in found["lines"]), default=0)
-    rows = [f"{line['generation']:>4} {_plain(line['author'])[:20]:<{width}} {number:>4}  {_shown(line['text'])}"
+    rows = [f"{line['generation']:>4} {_plain(line['author'])[:20]:<{width}} {number:>4}  {terminal(line['text'])}"
             for number, line in enumerate(found["lines"], start=1)]  # fmt: skip
     said = ", ".join(f"{_plain(author)} {share:.0%}" for author, share in found["shares"].items())
     return "\n".join([*rows, f"Lines by author: {said or 'none'}."])
-
-
-def _shown(text: str) -> str:
-    return "".join(sign if sign.isprintable() or sign == "\t" else "?" for sign in text)
 
 
 def changes(parent: Design, design: Design, sources: Sources, most: int) -> Sequence[str]:

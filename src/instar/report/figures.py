@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
 from instar.contracts.records import Reason
+from instar.contracts.text import printable
 from instar.report.history import History
-from instar.report.wording import plain
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
 INK, GREY, PALE = "#333333", "#8A8A8A", "#B4B4B4"
@@ -129,7 +129,7 @@ def _draw_trials(axes: Axes, history: History, metric: str) -> None:
     ended = sum(trial.state.value != "running" for trial in history.trials)
     axes.set_title(f"{ended} trials, {len(kept)} promoted (numbers: generation)")
     axes.set_xlabel("trial")
-    axes.set_ylabel(plain(metric, 40))
+    axes.set_ylabel(printable(metric, 40))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     axes.set_xlim(0, last * 1.02 + 0.5)
     axes.margins(y=0.13)
@@ -178,7 +178,7 @@ def _draw_horizon(axes: Axes, history: History, unit: str) -> None:
         drawn += _horizons(axes, found, label, colour, shape)
     axes.set_title("Horizon by generation (95 % intervals; arrows: no bound on that side)")
     axes.set_xlabel("generation")
-    axes.set_ylabel(f"task length ({plain(unit, 20)}), log scale")
+    axes.set_ylabel(f"task length ({printable(unit, 20)}), log scale")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     if not drawn:
         _say(axes, "no horizon has been measured yet")
@@ -248,7 +248,7 @@ def _bands(reasons: Sequence[Reason], who: str) -> Iterator[tuple[str, tuple[flo
     for reason in reasons:
         band = re.match(r"band ([^:]{1,40}):", reason.text)
         if band and who in reason.numbers and "founder" not in reason.gate:
-            yield plain(band[1]), (reason.numbers[who], int(reason.numbers.get("questions", 0)))
+            yield printable(band[1]), (reason.numbers[who], int(reason.numbers.get("questions", 0)))
 
 
 def _draw_lengths(axes: Axes, history: History, unit: str) -> bool:
@@ -271,9 +271,9 @@ def _draw_lengths(axes: Axes, history: History, unit: str) -> bool:
         axes.errorbar(at, y, yerr=[low, high], fmt="o-", color=colour, markersize=4, linewidth=1.5, elinewidth=1.0,
                       label=f"generation {number}")  # fmt: skip
     axes.set_title("Success by task length")
-    axes.set_xlabel(f"task length ({plain(unit, 20)})")
+    axes.set_xlabel(f"task length ({printable(unit, 20)})")
     axes.set_ylabel("share solved")
-    axes.set_xticks(range(len(names)), [plain(name, 14) for name in names])
+    axes.set_xticks(range(len(names)), [printable(name, 14) for name in names])
     axes.set_ylim(-0.03, 1.05)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -293,7 +293,7 @@ def _some(numbers: Sequence[int], most: int) -> list[int]:
 def _draw_purposes(axes: Axes, history: History) -> None:
     settled = sorted(history.account.settled.items(), key=lambda entry: entry[1].cpu_seconds)
     spent = [usage.cpu_seconds for _, usage in settled]
-    bars = axes.barh([plain(purpose, 20) for purpose, _ in settled], spent, color=SKY, height=0.6)
+    bars = axes.barh([printable(purpose, 20) for purpose, _ in settled], spent, color=SKY, height=0.6)
     total = sum(spent) or 1.0
     axes.bar_label(bars, [f"{s:.0f} s ({s / total:.0%})" for s in spent], padding=4, fontsize=9)
     axes.margins(x=0.35)
@@ -317,7 +317,7 @@ def _draw_return(axes: Axes, history: History, metric: str) -> None:
         axes.annotate(text, (at, value or 0.0), (-3, 6), textcoords="offset points", ha="right", fontsize=9)
     axes.set_title("What it bought (numbers: generation)")
     axes.set_xlabel("CPU seconds of the run")
-    axes.set_ylabel(plain(metric, 40))
+    axes.set_ylabel(printable(metric, 40))
     axes.margins(y=0.15)
 
 

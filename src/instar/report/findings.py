@@ -15,8 +15,9 @@ from typing import Any
 
 from instar.contracts.archive import Verdict
 from instar.contracts.records import Estimate, Generation, Trial, TrialState
+from instar.contracts.text import printable
 from instar.report.history import History, reason
-from instar.report.wording import interval, plain
+from instar.report.wording import interval
 from instar.run.conduct import rates
 from instar.run.conduct.watch import PAUSED
 
@@ -106,7 +107,7 @@ def causes(history: History) -> list[tuple[TrialState, str, int]]:
     shown: dict[tuple[TrialState, str], str] = {}
     for trial in history.trials:
         if trial.state.failed:
-            why = plain(trial.why, 160) or "no reason was given"
+            why = printable(trial.why, 160) or "no reason was given"
             kind = (trial.state, re.sub(r"\d+(\.\d+)?", "#", why))
             tally[kind] += 1
             shown.setdefault(kind, why)
@@ -155,20 +156,20 @@ def conduct(history: History) -> str:
     growth = rates.trend(watch.by_generation())
     grows = f"; growth over generations: p = {growth.p_growth:.2g}" if growth else ""
     paused = f"PAUSED: {watch.paused}; " if watch.paused else ""
-    return plain(f"{paused}{kinds} in {watch.jobs.total()} jobs; explained share {share}{grows}", 400)
+    return printable(f"{paused}{kinds} in {watch.jobs.total()} jobs; explained share {share}{grows}", 400)
 
 
 def changes(parent: Generation, child: Generation) -> list[tuple[str, str, str]]:
     """Return parameter, old and new value of all that differs between two designs; source files are told apart."""
     old, new = dict(parent.design.parameters), dict(child.design.parameters)
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    return [(plain(name), _value(old.get(name)), _value(new.get(name))) for name in names]
+    return [(printable(name), _value(old.get(name)), _value(new.get(name))) for name in names]
 
 
 def _value(value: object) -> str:
     if value is None:
         return "absent"
-    return f"{value:.4g}" if isinstance(value, float) else plain(value, 60)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value, 60)
 
 
 def command(identity: Mapping[str, Any], **instead: str) -> str:
@@ -182,7 +183,7 @@ def command(identity: Mapping[str, Any], **instead: str) -> str:
             words += [f"--{key.replace('_', '-')}", str(value)]
     if identity.get("unsafe_no_sandbox"):
         words.append("--unsafe-no-sandbox")
-    return plain(" ".join(shlex.quote(word) for word in words))
+    return printable(" ".join(shlex.quote(word) for word in words))
 
 
 _STANDARD = {
@@ -280,4 +281,4 @@ def is_baseline(identity: Mapping[str, Any]) -> str:
         said.append(f"the builder is frozen at generation {identity['builder_frozen_at']}")
     if identity.get("feedback", "verified") != "verified":
         said.append(f"feedback '{identity['feedback']}': answers are trained on without a verifier's word")
-    return plain("; ".join(said), 300)
+    return printable("; ".join(said), 300)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from instar.contracts.archive import Archive, Fact, Verdict
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
+from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
-from instar.report.wording import plain
 
 if TYPE_CHECKING:
     from instar.run.state import Run
@@ -65,5 +65,5 @@ class Logbook:
         value = self._value_of(trial.metric) if scored and trial.metric is not None else 0.0
         memory = trial.usage.peak_memory_bytes / 2**30 if scored else 0.0
         status = "crash" if not scored else "keep" if promoted else "discard"
-        said = plain(proposal.why if scored else f"{proposal.why} ({trial.why})", 160)
+        said = printable(proposal.why if scored else f"{proposal.why} ({trial.why})", 160)
         return f"{proposal.design.digest[:7]}\t{value:.6f}\t{memory:.1f}\t{status}\t{said}\n"

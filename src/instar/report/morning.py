@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.archive import Archive
+from instar.contracts.text import printable
 from instar.report import findings, sections
 from instar.report.history import History, read
-from instar.report.wording import count, duration, interval, number, plain, share
+from instar.report.wording import count, duration, interval, number, share
 from instar.sandbox import UNSAFE
 
 LINES, COLUMNS = 24, 100
@@ -38,7 +39,7 @@ def morning(
 
 def _title(history: History, status: str) -> str:
     name = " ".join(map(str, [history.identity.get("lab", "run"), *_options(history)]))
-    return plain(f"Instar, {name}: {status}", COLUMNS)
+    return printable(f"Instar, {name}: {status}", COLUMNS)
 
 
 def _options(history: History) -> list[str]:
@@ -54,7 +55,7 @@ def _entries(
     yield from _improved(history, result, unit, metric)
     yield "cost", _cost(history, result), 2
     yield "tried", _tried(history), 2
-    failed = "; ".join(f"{n} x {state.value}: {plain(why, 70)}" for state, why, n in findings.causes(history)[:3])
+    failed = "; ".join(f"{n} x {state.value}: {printable(why, 70)}" for state, why, n in findings.causes(history)[:3])
     if failed:
         yield "failed", failed, 2
     if history.verdicts or history.scored:
@@ -88,7 +89,7 @@ def _cost(history: History, result: Mapping[str, Any]) -> str:
     account = history.account
     total = account.total.cpu_seconds
     purposes = sorted(account.settled.items(), key=lambda item: -item[1].cpu_seconds)
-    split = ", ".join(f"{plain(purpose, 20)} {share(used.cpu_seconds, total)}" for purpose, used in purposes[:4])
+    split = ", ".join(f"{printable(purpose, 20)} {share(used.cpu_seconds, total)}" for purpose, used in purposes[:4])
     busy = result.get("slots_busy_share")
     slots = f"; slots busy {100 * busy:.1f} %" if isinstance(busy, int | float) else ""
     return f"{duration(account.wall_seconds)} wall, {duration(total)} CPU{f' ({split})' if split else ''}{slots}"
@@ -106,9 +107,9 @@ def _rejected(history: History) -> str:
     if verdict is not None:
         value, low, high = findings.gain(verdict)
         proposal = history.judged.get(verdict.proposal)
-        what = f"{plain(proposal.why, 90)}: " if proposal else ""
+        what = f"{printable(proposal.why, 90)}: " if proposal else ""
         measured = "" if value is None else f"gain {interval({'value': value, 'low': low, 'high': high})}; "
-        return f"best of {len(history.rejected)}: {what}{measured}{plain(verdict.decision.summary, 140)}"
+        return f"best of {len(history.rejected)}: {what}{measured}{printable(verdict.decision.summary, 140)}"
     promoted = {verdict.proposal for verdict in history.promotions.values()}
     rest = [trial for trial in history.scored if trial.rung == history.top_rung and trial.proposal not in promoted]
     if not rest:
@@ -116,13 +117,13 @@ def _rejected(history: History) -> str:
     best = max(rest, key=lambda trial: trial.gain or 0.0)
     return (
         f"no examined candidate; of the full trials that led to no exam the best is {best.number}: "
-        f"gain {number(best.gain)} on the screen ({plain(best.why, 80)})"
+        f"gain {number(best.gain)} on the screen ({printable(best.why, 80)})"
     )
 
 
 def _wrapped(label: str, text: str, most: int) -> list[str]:
     """Return an entry as at most `most` lines, cut with an ellipsis."""
     return textwrap.wrap(
-        plain(text), COLUMNS, initial_indent=f"{label:<{_LABEL}}", subsequent_indent=" " * _LABEL,
+        printable(text), COLUMNS, initial_indent=f"{label:<{_LABEL}}", subsequent_indent=" " * _LABEL,
         max_lines=most, placeholder=" …", break_long_words=True, break_on_hyphens=False,
     )  # fmt: skip

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
 from instar.report import closeness, deciding, figures, sections
 from instar.report.closeness import Beside
 from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown
 from instar.report.history import History, kept_result, read
-from instar.report.wording import plain
 from instar.sandbox import UNSAFE
 
 CLAIMED = (
@@ -115,4 +115,4 @@ def _pictures(history: History, unit: str, metric: str) -> Iterator[Block]:
 
 def _title(history: History) -> str:
     options = ", ".join(f"{key} {value}" for key, value in dict(history.identity.get("options") or {}).items())
-    return plain(f"Instar: {history.identity.get('lab', 'a run')}{f' ({options})' if options else ''}", 100)
+    return printable(f"Instar: {history.identity.get('lab', 'a run')}{f' ({options})' if options else ''}", 100)

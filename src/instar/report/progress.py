@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Trial, TrialState
+from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
 from instar.executors.kernel import die_with_parent
-from instar.report.wording import plain
 
 if TYPE_CHECKING:
     from instar.run.state import Run
@@ -133,7 +133,9 @@ class ProgressFigure:
     def _fail(self, why: str) -> None:
         if not self._failed:
             self._failed = True
-            text = f"{NAME} is no longer drawn: {plain(why, 200)}. The run goes on; see {self._home / 'logs' / LOG}."
+            text = (
+                f"{NAME} is no longer drawn: {printable(why, 200)}. The run goes on; see {self._home / 'logs' / LOG}."
+            )
             self._say(text)
 
 

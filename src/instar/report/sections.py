@@ -11,10 +11,11 @@ from typing import Any
 from instar.contracts.archive import Verdict
 from instar.contracts.oversight import IncidentRecord
 from instar.contracts.records import Generation, Reason
+from instar.contracts.text import printable
 from instar.report import findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from instar.report.history import History, reason
-from instar.report.wording import count, duration, interval, number, plain, share
+from instar.report.wording import count, duration, interval, number, share
 from instar.run.conduct import rates
 from instar.stats.evalues import in_words
 
@@ -44,7 +45,7 @@ def headline(history: History, result: Mapping[str, Any], unit: str, metric: str
 
 def ended(result: Mapping[str, Any]) -> str:
     """Return why the run ended, or that it has not."""
-    return plain(result.get("reason") or result.get("status") or "running, or cut off without a result", 100)
+    return printable(result.get("reason") or result.get("status") or "running, or cut off without a result", 100)
 
 
 def gains(found: findings.Comparison, unit: str, metric: str) -> list[str]:
@@ -53,13 +54,15 @@ def gains(found: findings.Comparison, unit: str, metric: str) -> list[str]:
     before, after = found.before.get("horizon_50"), found.after.get("horizon_50")
     if before and after:
         grown = findings.doublings(before, after)
-        lengths = f"from {interval(before)} to {interval(after)} {plain(unit, 20)}"
+        lengths = f"from {interval(before)} to {interval(after)} {printable(unit, 20)}"
         said.append(f"50 % horizon {lengths}{_doubled(grown.low, grown.high)}")
-    for key, name in (("metric", plain(metric, 40)), ("solved", "share solved")):
+    for key, name in (("metric", printable(metric, 40)), ("solved", "share solved")):
         before, after = found.before.get(key), found.after.get(key)
         if before and after and (key == "metric" or before.get("value") or after.get("value")):
             said.append(f"{name} from {interval(before)} to {interval(after)}")
-    said += [f"{plain(name, 40)} from {number(old)} to {number(new)}" for name, old, new in _plain_figures(found)[:1]]
+    said += [
+        f"{printable(name, 40)} from {number(old)} to {number(new)}" for name, old, new in _plain_figures(found)[:1]
+    ]
     return said or ["a generation was added, without figures"]
 
 
@@ -94,10 +97,10 @@ def generations(history: History, unit: str, metric: str) -> Iterator[Block]:
     keys = list(dict.fromkeys(key for made in history.generations for key in made.estimates))
     plain_figures = list(dict.fromkeys(key for made in history.generations for key in made.metrics))[:4]
     names = NAMES | {"metric": metric, "horizon_50": f"horizon at 50 % ({unit})", "horizon_80": f"at 80 % ({unit})"}
-    titles = [plain(names.get(key, key), 40) for key in keys]
+    titles = [printable(names.get(key, key), 40) for key in keys]
     head = ["generation", "parent", "author", "design", "after", "CPU", *titles, *plain_figures]
     rows = [
-        [str(made.number), number(made.parent) if made.parent is not None else "founder", plain(made.author, 40),
+        [str(made.number), number(made.parent) if made.parent is not None else "founder", printable(made.author, 40),
          made.design.digest[:10], duration(made.run_seconds), duration(made.run_cpu_seconds),
          *(interval(made.estimates.get(key, {})) for key in keys),
          *(number(made.metrics[key]) if key in made.metrics else "" for key in plain_figures)]
@@ -105,7 +108,7 @@ def generations(history: History, unit: str, metric: str) -> Iterator[Block]:
     ]  # fmt: skip
     yield Heading("Generations")
     yield from _table(head, rows)
-    notes = sorted({plain(figure["note"], 200) for made in history.generations for figure in made.estimates.values()
+    notes = sorted({printable(figure["note"], 200) for made in history.generations for figure in made.estimates.values()
                     if figure.get("note")})  # fmt: skip
     if notes:
         yield Paragraph("Notes on the horizons:")
@@ -136,7 +139,7 @@ def _file_diffs(parent: Generation, made: Generation) -> list[Block]:
     for name in sorted({*parent.design.files, *made.design.files}):
         old, new = parent.design.files.get(name, ""), made.design.files.get(name, "")
         if old != new:
-            labels = (f"generation {parent.number}/{plain(name)}", f"generation {made.number}/{plain(name)}")
+            labels = (f"generation {parent.number}/{printable(name)}", f"generation {made.number}/{printable(name)}")
             lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), *labels, lineterm=""))
             cut = [f"... {len(lines) - MOST_DIFF_LINES} more lines"] if len(lines) > MOST_DIFF_LINES else []
             blocks.append(Code("\n".join(plain_line[:200] for plain_line in [*lines[:MOST_DIFF_LINES], *cut])))
@@ -170,19 +173,19 @@ def _verdict(history: History, verdict: Verdict, parent: str) -> list[str]:
         in_words(figures["log_e_value"]) if "log_e_value" in figures else "",
         f"{1 / alpha:.0f}" if alpha else "",
         f"{figures.get('seeds_better', 0):.0f} of {figures.get('seeds', 0):.0f}" if figures else "",
-        plain(proposal.author, 40) if proposal else "",
-        f"{plain(proposal.why, 160) if proposal else ''}: {_why(verdict.decision.reasons)}",
+        printable(proposal.author, 40) if proposal else "",
+        f"{printable(proposal.why, 160) if proposal else ''}: {_why(verdict.decision.reasons)}",
     ]  # fmt: skip
 
 
 def _why(reasons: Sequence[Reason]) -> str:
     """Return the failed reasons in words; where all passed, the first and the number of the others."""
-    failed = [f"{one.gate}: {plain(one.text, 260)}" for one in reasons if not one.passed]
+    failed = [f"{one.gate}: {printable(one.text, 260)}" for one in reasons if not one.passed]
     if failed:
         return "; ".join(failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
     if not reasons:
         return "no gate gave a reason"
-    return f"{plain(reasons[0].text, 260)}; {count(len(reasons) - 1, 'other check')} passed"
+    return f"{printable(reasons[0].text, 260)}; {count(len(reasons) - 1, 'other check')} passed"
 
 
 def floor(history: History) -> Iterator[Block]:
@@ -222,7 +225,7 @@ def builders(history: History) -> Iterator[Block]:
         return
     yield Heading("Builders")
     rows = [
-        [plain(author, 40), str(one.proposals), str(one.trials.total()), str(one.finalists), str(one.promoted),
+        [printable(author, 40), str(one.proposals), str(one.trials.total()), str(one.finalists), str(one.promoted),
          interval(one.gain.to_json()), duration(one.usage.cpu_seconds), number(one.spend.usd),
          interval(one.gain_per_cpu_hour.to_json())]
         for author, one in history.credits.items()
@@ -252,8 +255,8 @@ def experience(history: History) -> Iterator[Block]:
     rows = [
         [str(maker), str(len(records)), str(sum(r.attempts for r in records)),
          share(sum(r.kept for r in records), sum(r.attempts for r in records)),
-         share(records[-1].mastery, 1.0), plain(records[-1].goal.name, 60),
-         ", ".join(sorted({plain(r.verified_by, 20) for r in records}))]
+         share(records[-1].mastery, 1.0), printable(records[-1].goal.name, 60),
+         ", ".join(sorted({printable(r.verified_by, 20) for r in records}))]
         for maker, records in sorted(by_maker.items())
     ]  # fmt: skip
     yield from _table(["maker", "batches", "answers", "kept", "solved at last goal", "last goal", "judged by"], rows)
@@ -269,14 +272,15 @@ def conduct(history: History) -> Iterator[Block]:
     yield Paragraph(findings.conduct(history) + ".", strong=bool(watch.paused))
     rows = [
         [str(number), str(block.jobs), str(block.flagged), interval(rates.rate(block.flagged, block.jobs).to_json()),
-         plain(", ".join(f"{times} {kind}" for kind, times in watch.summary(number).items()), 120)]
+         printable(", ".join(f"{times} {kind}" for kind, times in watch.summary(number).items()), 120)]
         for number, block in enumerate(watch.by_generation())
     ]  # fmt: skip
     head = ["incumbent", "jobs", "with an unexplained incident", "per 1,000 jobs (95 %)", "incidents by kind"]
     yield from _table(head, rows)
     latest = [
-        [str(record.generation), plain(record.job, 60), plain(record.incident.kind, 40), str(record.incident.count),
-         plain(record.incident.detail, 160), plain(record.incident.cause, 120) or _explained(history, record)]
+        [str(record.generation), printable(record.job, 60), printable(record.incident.kind, 40),
+         str(record.incident.count), printable(record.incident.detail, 160),
+         printable(record.incident.cause, 120) or _explained(history, record)]
         for record in list(watch.records.values())[-RECENT:]
     ]  # fmt: skip
     yield Paragraph("The latest:")
@@ -292,7 +296,7 @@ def cost(history: History) -> Iterator[Block]:
     settled = history.account.settled
     total = history.account.total
     yield Heading("Cost")
-    rows = [[plain(purpose, 30), duration(used.cpu_seconds), share(used.cpu_seconds, total.cpu_seconds),
+    rows = [[printable(purpose, 30), duration(used.cpu_seconds), share(used.cpu_seconds, total.cpu_seconds),
              duration(used.wall_seconds), f"{used.peak_memory_bytes / 2**20:.0f} MiB"]
             for purpose, used in sorted(settled.items(), key=lambda item: -item[1].cpu_seconds)]  # fmt: skip
     peak = f"{total.peak_memory_bytes / 2**20:.0f} MiB"
@@ -308,7 +312,7 @@ def reproduce(history: History) -> Iterator[Block]:
     """Yield the run's identity and the command that begins it again."""
     yield Heading("How to reproduce")
     yield Code(findings.command(history.identity))
-    rows = [[plain(key, 40), plain(value, 200)] for key, value in sorted(history.identity.items())]
+    rows = [[printable(key, 40), printable(value, 200)] for key, value in sorted(history.identity.items())]
     yield from _table(["setting", "value"], rows)
     baseline = findings.is_baseline(history.identity)
     yield Paragraph(
@@ -325,8 +329,8 @@ def caveats(history: History, metric: str) -> Iterator[Block]:
     statuses: dict[str, set[str]] = defaultdict(set)
     for made in history.generations:
         for key, figure in made.estimates.items():
-            statuses[plain((NAMES | {"metric": metric}).get(key, key), 40)].add(
-                plain(figure.get("status", "claimed"), 20)
+            statuses[printable((NAMES | {"metric": metric}).get(key, key), 40)].add(
+                printable(figure.get("status", "claimed"), 20)
             )
     yield Heading("Caveats and status of the figures")
     rows = [[name, ", ".join(sorted(found))] for name, found in statuses.items()]

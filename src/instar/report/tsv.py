@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from instar.contracts.archive import Archive, Fact, Verdict
 from instar.contracts.records import Proposal, Trial, TrialState
+from instar.contracts.text import printable
 from instar.report.findings import gain, kept
-from instar.report.wording import plain
 
 if TYPE_CHECKING:
     from instar.run.state import Run
@@ -89,7 +89,7 @@ class ResultsTable:
                 rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
         except (OSError, UnicodeDecodeError, csv.Error):
             return {}
-        return {(row[0], row[1]): plain(row[-1], 20) for row in rows[1:] if len(row) == len(COLUMNS)}
+        return {(row[0], row[1]): printable(row[-1], 20) for row in rows[1:] if len(row) == len(COLUMNS)}
 
     def _rows(self, facts: Sequence[Fact] | Iterator[Fact], top_rung: int, now: str) -> Iterator[Sequence[str]]:
         for fact in facts:
@@ -106,7 +106,7 @@ class ResultsTable:
         return (
             "trial", str(trial.number), str(trial.parent), *self._source(trial.proposal, trial.rung, trial.replica),
             _figure(trial.metric), _figure(trial.gain), _figure(trial.noise), trial.state.value, kept(trial, top_rung),
-            plain(trial.why, _WHY), f"{trial.usage.cpu_seconds:.3f}", now,
+            printable(trial.why, _WHY), f"{trial.usage.cpu_seconds:.3f}", now,
         )  # fmt: skip
 
     def _verdict(self, verdict: Verdict, now: str) -> Sequence[str]:
@@ -116,14 +116,14 @@ class ResultsTable:
         return (
             "verdict", str(verdict.number), str(verdict.incumbent), *self._source(verdict.proposal, "", ""),
             _figure(verdict.estimates.get("metric", {}).get("value")), _figure(value), _figure(noise),
-            "promoted" if promote else "rejected", "yes" if promote else "no", plain(verdict.decision.summary, _WHY),
-            "", now,
+            "promoted" if promote else "rejected", "yes" if promote else "no",
+            printable(verdict.decision.summary, _WHY), "", now,
         )  # fmt: skip
 
     def _source(self, proposal: int, rung: int | str, replica: int | str) -> tuple[str, str, str, str]:
         """Return author, rung, replica and what was tried; empty where the proposal was forgotten."""
         known = self._proposals.get(proposal)
-        author, what = (plain(known.author, 60), plain(known.why, _WHAT)) if known else ("", "")
+        author, what = (printable(known.author, 60), printable(known.why, _WHAT)) if known else ("", "")
         return author, str(rung), str(replica), what
 
 

@@ -1,22 +1,11 @@
-"""How numbers, durations and untrusted text are put into words, the same on every page.
-
-Designs, reasons and error messages come from candidates: `plain` leaves nothing in them that could move a cursor,
-break a line or turn the direction of writing.
-"""
+"""How numbers, durations and counts are put into words, the same on every page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-
-def plain(text: object, limit: int | None = None) -> str:
-    """Return `text` on one line of printable characters, cut to `limit` characters."""
-    line = str(text)
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else " " for c in line)
-    line = " ".join(line.split())
-    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+from instar.contracts.text import printable
 
 
 def number(value: object) -> str:
@@ -24,7 +13,7 @@ def number(value: object) -> str:
     if value is None:
         return "open"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return plain(value)
+        return printable(value)
     if isinstance(value, int):
         return str(value)
     if abs(value) < 1e-12:  # what is left of a subtraction

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from instar.contracts.errors import BadInput
+from instar.contracts.text import printable
 from instar.sandbox.policy import JOB_DIR
 
 HTTPS = 443
@@ -191,7 +192,7 @@ class Egress:
     def _refuse(self, ours: socket.socket, what: str, status: str) -> None:
         with self._lock:
             if what in self.refused or len(self.refused) < 100:
-                self.refused["".join(c if c.isprintable() else "?" for c in what)] += 1
+                self.refused[printable(what)] += 1
         ours.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def _reach(self, ours: socket.socket, host: Host, welcome: bytes = b"", first: bytes = b"") -> None:

@@ -59,7 +59,7 @@ FAULTS: list[tuple[Behaviour, str, str]] = [
     (standin.slow(9.0), "no whole reply within 0.4 s", "worst"),
     (standin.reset, "the connection broke off", "worst"),
     (standin.raw(gzip.compress(b" " * 10**6), {"Content-Encoding": "gzip"}), "compressed", "worst"),
-    (status(401, f"Incorrect key {KEY}\x1b[31m\nprovided"), "HTTP 401: Incorrect key [key] [31m provided", "nothing"),
+    (status(401, f"Incorrect key {KEY}\x1b[31m\nprovided"), "HTTP 401: Incorrect key [key]?[31m provided", "nothing"),
     (status(404, "no such model"), "HTTP 404: no such model", "nothing"),
     (status(429, "slow down"), "HTTP 429: slow down", "nothing"),
     (status(500, "x" * 10**6), "HTTP 500: ", "worst"),

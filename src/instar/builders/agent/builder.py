@@ -24,13 +24,14 @@ from instar.builders.agent.journal import CallJournal
 from instar.builders.agent.options import Terms, terms
 from instar.builders.agent.worktree import Edit, check_names, diff, git_program, lay_out, take_back
 from instar.builders.embedding import Hosting, stand_in
-from instar.builders.outside import one_line
+from instar.builders.outside import MOST_WORDS
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, InstarError
 from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
 from instar.contracts.settings import size
 from instar.contracts.space import Parameters, Space
+from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
 from instar.sandbox import leftovers
 
@@ -215,7 +216,7 @@ class AgentBuilder(Hosting):
                 patch = diff(workspace.with_name("diff"), self._given(brief), edit)
             return edit
         except (InstarError, OSError) as error:  # no sandbox, no disk: it costs the proposal, and the loop goes on
-            fault = self._hushed(one_line(error.what if isinstance(error, ArtefactError) else str(error)))
+            fault = self._hushed(printable(error.what if isinstance(error, ArtefactError) else error, MOST_WORDS))
             raise ArtefactError(fault) from None
         finally:
             self._settle(call, ended, fault, patch)
@@ -270,7 +271,7 @@ class AgentBuilder(Hosting):
             tokens = (account.tokens_in or 0) + (account.tokens_out or 0)
             spend = Spend(agreed.usd(account), tokens, ended.seconds)
         about = {"fault": self._hushed(fault), "refused_hosts": list(ended.refused) if ended else []}
-        about["said"] = self._hushed(one_line(account.said))
+        about["said"] = self._hushed(printable(account.said, MOST_WORDS))
         with self._lock:
             self._journal.settle(call, spend, **about)
         if patch:
@@ -302,7 +303,7 @@ class _Workspace:
 def _question(account: UsageReport) -> str:
     """Return an agent's last words if they are a question, else ''."""
     said = account.said.strip()
-    return one_line(said[-200:]) if said.endswith("?") else ""
+    return printable(said[-200:]) if said.endswith("?") else ""
 
 
 def create(lab_name: str, space: Space, rng: np.random.Generator, context: BuilderContext) -> AgentBuilder:

@@ -15,7 +15,7 @@ from typing import Protocol
 from instar.builders.agent.accounts import UsageReport
 from instar.builders.agent.options import TREE, Terms
 from instar.builders.agent.worktree import read_whole
-from instar.builders.outside import one_line
+from instar.contracts.text import printable
 from instar.sandbox import Policy, forwarder, leftovers, probe, visible_here
 from instar.sandbox.command import LOG, run_command
 from instar.sandbox.egress import Egress
@@ -118,10 +118,10 @@ class SandboxedCaller:
             late = seconds >= self._terms.limits.wall_seconds
             return f"stalled: ended after {seconds:.0f} s" if late else "stopped with the run"
         if account.fault:
-            return f"failed: {one_line(account.fault, 200)}"
+            return f"failed: {printable(account.fault, 200)}"
         if code:
             lines = errors.decode("utf-8", "replace").strip().splitlines()
-            return f"crashed: exit code {code}" + (f": {one_line(lines[-1], 200)}" if lines else "")
+            return f"crashed: exit code {code}" + (f": {printable(lines[-1], 200)}" if lines else "")
         return ""
 
 

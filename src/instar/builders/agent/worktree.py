@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from instar.builders.outside import read_forecast, read_parameters, shown, text_of
+from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.errors import ArtefactError, BadInput, MissingPart
 from instar.contracts.records import Forecast
 from instar.contracts.space import Parameters, Space
+from instar.contracts.text import printable
 from instar.executors.artefacts import read_bytes, read_json, write_json
 from instar.sandbox.output import open_regular
 
@@ -104,7 +105,7 @@ def take_back(tree: Path, files: Mapping[str, str], brief: str, space: Space, mo
         raise ArtefactError("the work tree is gone, or something else is in its place")
     for name in _left(tree):
         if name not in files and name not in _OWN:
-            raise ArtefactError(f"{shown(name)}: it is no file that may be edited")
+            raise ArtefactError(f"{printable(name, 160)}: it is no file that may be edited")
     if read_text(tree, BRIEF, 2**22) != brief:
         raise ArtefactError(f"{BRIEF}: it was changed")
     edited = {name: read_text(tree, name, most_bytes) for name in files}
@@ -164,7 +165,7 @@ def _left(tree: Path) -> Iterator[str]:
         try:
             entries = list(os.scandir(tree / folder))
         except OSError as error:
-            raise ArtefactError(f"{shown(folder)}: cannot be listed ({error.strerror})") from None
+            raise ArtefactError(f"{printable(folder, 160)}: cannot be listed ({error.strerror})") from None
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             count += 1
@@ -173,7 +174,7 @@ def _left(tree: Path) -> Iterator[str]:
             if name == ".git":
                 continue
             if entry.is_symlink():
-                raise ArtefactError(f"{shown(name)}: it is a link")
+                raise ArtefactError(f"{printable(name, 160)}: it is a link")
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
             else:

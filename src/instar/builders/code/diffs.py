@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
+from instar.contracts.text import terminal
+
 _NO_NEWLINE = "\\ No newline at end of file\n"
 
 
@@ -56,8 +58,7 @@ def counts(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int]:
 
 def shown(text: str, most: int) -> list[str]:
     """Return the first lines of a diff for people, made printable, and how many are left out."""
-    lines = ["".join(sign if sign.isprintable() or sign == "\t" else "?" for sign in line)[:200]
-             for line in text.split("\n")]  # fmt: skip
+    lines = [line[:200] for line in terminal(text).split("\n")]
     lines = lines[:-1] if lines and not lines[-1] else lines
     return _cut(lines, most)
 

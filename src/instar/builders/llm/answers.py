@@ -16,6 +16,7 @@ from typing import Any
 from instar.builders.code.patch import PatchError, apply
 from instar.contracts.records import Design, Forecast
 from instar.contracts.space import Choice, Integer, Parameters, Range, Real, Space, Value
+from instar.contracts.text import printable
 
 _KEYS = ("parameters", "forecast", "why", "files")
 _FORECAST = ("p_better", "mean", "deviation")
@@ -92,7 +93,7 @@ def read(text: str, space: Space, base: Design, max_file_bytes: int) -> LlmAnswe
     found = _found(text)
     unknown = [key for key in found if key not in _KEYS]
     if unknown:
-        raise AnswerError(f"unknown key '{_short(unknown[0])}'; known are {', '.join(_KEYS)}")
+        raise AnswerError(f"unknown key '{printable(unknown[0], 60)}'; known are {', '.join(_KEYS)}")
     for key in _KEYS[:3]:
         if key not in found:
             raise AnswerError(f"key '{key}' is missing")
@@ -147,7 +148,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _Twice(f"key '{_short(key)}' stands twice in one object")
+            raise _Twice(f"key '{printable(key, 60)}' stands twice in one object")
         found[key] = value
     return found
 
@@ -163,7 +164,7 @@ def _parameters(given: Any, space: Space, base: Parameters) -> dict[str, Value]:
         raise AnswerError("'parameters' must be an object")
     for name in given:
         if name not in space.ranges:
-            raise AnswerError(f"unknown parameter '{_short(name)}'; known are {', '.join(space.ranges)}")
+            raise AnswerError(f"unknown parameter '{printable(name, 60)}'; known are {', '.join(space.ranges)}")
     return {name: _value(name, allowed, given.get(name, base[name])) for name, allowed in space.ranges.items()}
 
 
@@ -174,7 +175,7 @@ def _value(name: str, allowed: Range, value: Any) -> Value:
         value = int(value)
     problem = allowed.problem(value)
     if problem:
-        raise AnswerError(_short(f"parameter '{name}': {problem}", 200))
+        raise AnswerError(printable(f"parameter '{name}': {problem}", 200))
     typed: Value = float(value) if isinstance(allowed, Real) else value
     return typed
 
@@ -185,7 +186,7 @@ def _forecast(given: Any) -> Forecast:
     for name in _FORECAST:
         value = given[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise AnswerError(f"forecast: '{name}' must be a number, not {_short(json.dumps(value))}")
+            raise AnswerError(f"forecast: '{name}' must be a number, not {printable(json.dumps(value), 60)}")
         if not math.isfinite(value):
             raise AnswerError(f"forecast: '{name}' must be finite, not {value}")
     p_better, mean, deviation = (float(given[name]) for name in _FORECAST)
@@ -200,10 +201,10 @@ def _forecast(given: Any) -> Forecast:
 def _why(given: Any) -> str:
     if not isinstance(given, str):
         raise AnswerError("'why' must be text")
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in given).split())
+    line = printable(given, _WHY)
     if not line:
         raise AnswerError("'why' is empty")
-    return line if len(line) <= _WHY else line[: _WHY - 3] + "..."
+    return line
 
 
 def _files(given: Any, base: Mapping[str, str], max_file_bytes: int) -> dict[str, str]:
@@ -217,7 +218,7 @@ def _files(given: Any, base: Mapping[str, str], max_file_bytes: int) -> dict[str
             raise AnswerError(f"each of 'files' must be an object of {', '.join(_CHANGE)}, all text")
         path = change["path"]
         if path not in base:
-            raise AnswerError(f"'{_short(path)}' is no file of the design; it has {', '.join(base) or 'none'}")
+            raise AnswerError(f"'{printable(path, 60)}' is no file of the design; it has {', '.join(base) or 'none'}")
         if path in changed:
             raise AnswerError(f"'{path}' is changed twice")
         changed.add(path)
@@ -228,7 +229,7 @@ def _files(given: Any, base: Mapping[str, str], max_file_bytes: int) -> dict[str
 def _changed(path: str, kind: str, text: str, before: str, max_file_bytes: int) -> str:
     """Return one file after its change."""
     if kind not in ("whole", "diff"):
-        raise AnswerError(f"'{path}': kind must be 'whole' or 'diff', not '{_short(kind)}'")
+        raise AnswerError(f"'{path}': kind must be 'whole' or 'diff', not '{printable(kind, 60)}'")
     if len(text) > 4 * max_file_bytes:
         raise AnswerError(f"'{path}': the change is larger than a file may be")
     try:
@@ -247,8 +248,3 @@ def _changed(path: str, kind: str, text: str, before: str, max_file_bytes: int) 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _short(text: str, most: int = 60) -> str:
-    line = "".join(sign if sign.isprintable() else "?" for sign in str(text))
-    return line if len(line) <= most else line[: most - 3] + "..."

@@ -21,6 +21,7 @@ from instar.builders.llm.options import LlmOptions
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Spend
+from instar.contracts.text import printable
 
 Message = Mapping[str, str]
 
@@ -295,8 +296,7 @@ def clean(text: str, key: str, most: int = _SHOWN) -> str:
     """Return text of others as one printable line without the key."""
     if key and len(key) >= 8:
         text = text.replace(key, "[key]")
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return line if len(line) <= most else line[: most - 3] + "..."
+    return printable(text, most)
 
 
 def _read(chunks: Iterable[bytes], most: int, ends: float, cut: bool = False) -> bytes:

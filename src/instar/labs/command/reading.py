@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from instar.contracts.text import printable
+
 MOST_ITEMS = 1_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|[-+]?inf(?:inity)?"
 
@@ -35,7 +37,7 @@ def read(text: str, name: str) -> list[float]:
             break
     if found is None:
         last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-        said = f"its last line is '{_short(last)}'" if last else "it printed nothing"
+        said = f"its last line is '{printable(last, 80)}'" if last else "it printed nothing"
         raise NoMetric(f"no line '{name}: NUMBER' and no JSON object with '{name}': {said}")
     if not all(math.isfinite(value) for value in found):
         raise NoMetric(f"'{name}' is not finite: {next(value for value in found if not math.isfinite(value))}")
@@ -56,13 +58,8 @@ def _from_json(line: str, name: str) -> list[float] | None:
         raise NoMetric(f"'{name}' has {len(values)} values, 1 to {MOST_ITEMS} are allowed")
     wrong = next((one for one in values if isinstance(one, bool) or not isinstance(one, int | float)), None)
     if wrong is not None or any(one is None for one in values):
-        raise NoMetric(f"'{name}' holds {_short(json.dumps(wrong))}, which is no number")
+        raise NoMetric(f"'{name}' holds {printable(json.dumps(wrong), 80)}, which is no number")
     try:
         return [float(one) for one in values]  # type: ignore[arg-type]
     except OverflowError:
         raise NoMetric(f"'{name}' holds a number that is too large") from None
-
-
-def _short(text: str, most: int = 80) -> str:
-    line = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return line if len(line) <= most else line[: most - 3] + "..."

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from instar.contracts.archive import Archive
 from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord, JobCount
 from instar.contracts.records import Incident, Outcome
+from instar.contracts.text import printable
 from instar.run.conduct.causes import KINDS, Circumstance, known_cause, limit_hit, whose
 from instar.run.conduct.tripwire import HARD, Block, log_e_value, trips
 from instar.stats.evalues import in_words
@@ -181,8 +182,8 @@ def _few(incidents: Sequence[Incident], now: Circumstance) -> Iterator[Incident]
     """Yield a job's incidents, plain and with their causes: equal ones as one, those beyond MOST_RECORDS as sums."""
     times: Counter[tuple[str, str, str]] = Counter()
     for incident in incidents:
-        cause = _printable(known_cause(incident, now))
-        times[_printable(incident.kind)[:40], _printable(incident.detail), cause] += max(1, incident.count)
+        cause = printable(known_cause(incident, now), MOST_DETAIL)
+        times[printable(incident.kind, 40), printable(incident.detail, MOST_DETAIL), cause] += max(1, incident.count)
     beyond: Counter[tuple[str, str, str]] = Counter()
     for place, ((kind, detail, cause), count) in enumerate(times.items()):
         if place < MOST_RECORDS:
@@ -191,10 +192,6 @@ def _few(incidents: Sequence[Incident], now: Circumstance) -> Iterator[Incident]
             beyond["several" if kind not in KINDS else kind, "and others, not listed", cause] += count
     for (kind, detail, cause), count in list(beyond.items())[:MOST_RECORDS]:
         yield Incident(kind, detail, min(count, MOST_TIMES), cause)
-
-
-def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)[:MOST_DETAIL]
 
 
 def _key(job: str, incident: Incident) -> str:

@@ -11,11 +11,11 @@ from instar.archive import open_archive
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import LedgerError
 from instar.contracts.records import Usage
+from instar.contracts.text import printable
 from instar.exams.seal import open_seal
 from instar.executors import job_directory as layout
 from instar.ledger import open_ledger, verify
 from instar.report.document import Paragraph, to_html, to_markdown
-from instar.report.wording import plain
 from instar.testing.redteam.attack import Off, Range, Seen
 from instar.testing.redteam.register import attack
 
@@ -143,7 +143,7 @@ def markdown_in_a_reason(range_: Range) -> Seen:
 @attack("report", "only printable characters reach a terminal")
 def escapes_in_a_reason(range_: Range) -> Seen:
     """Move the cursor of whoever looks on, and turn the direction of writing."""
-    shown = plain(_ESCAPES) if range_.defended else _ESCAPES
+    shown = printable(_ESCAPES) if range_.defended else _ESCAPES
     return Seen(not shown.isprintable(), "nothing unprintable is left" if shown.isprintable() else "raw")
 
 
@@ -154,4 +154,4 @@ def escapes_in_a_log(range_: Range) -> Seen:
     log = shot.outcome.output.parent / layout.LOG
     shown = shot.outcome.reason if range_.defended else log.read_text(errors="replace")
     range_.sweep(shot)
-    return shot.seen(not shown.isprintable(), plain(shown))
+    return shot.seen(not shown.isprintable(), printable(shown))

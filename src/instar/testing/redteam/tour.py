@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import BadInput, InstarError
+from instar.contracts.text import printable
 from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
 from instar.testing.redteam import exams, honest, judges, limits, network, outputs, readers, record, sandboxed
@@ -77,16 +78,16 @@ def attempted(attack: Attack, range_: Range) -> Seen:
 
 def _entry(attack: Attack, seen: Seen, tell: Tell) -> dict[str, Any]:
     blocked = attack.detectable and not seen.through
-    tell(f"{_verdict(attack.detectable, blocked):<13}{attack.name}: {_plain(seen.outcome)}")
+    tell(f"{_verdict(attack.detectable, blocked):<13}{attack.name}: {printable(seen.outcome, 300)}")
     return {
         "name": attack.name,
         "layer": attack.layer,
         "what": attack.what,
         "expected": attack.expected,
-        "outcome": _plain(seen.outcome),
+        "outcome": printable(seen.outcome, 300),
         "blocked": blocked,
         "detectable": attack.detectable,
-        "incidents": [_plain(incident) for incident in seen.incidents],
+        "incidents": [printable(incident, 300) for incident in seen.incidents],
     }
 
 
@@ -101,18 +102,13 @@ def _controls(place: Path, tell: Tell) -> dict[str, Any]:
         found = list(honest.controls(range_))
     failed = [control for control in found if not control.passed]
     for control in failed:
-        tell(f"STOPPED      honest {control.name}: {_plain(control.said)}")
+        tell(f"STOPPED      honest {control.name}: {printable(control.said, 300)}")
     return {
         "n": len(found),
         "passed": len(found) - len(failed),
         "false_positives": clopper_pearson(len(failed), len(found)).to_json(),
-        "stopped": [{"name": control.name, "said": _plain(control.said)} for control in failed],
+        "stopped": [{"name": control.name, "said": printable(control.said, 300)} for control in failed],
     }
-
-
-def _plain(text: str) -> str:
-    """Return text that an attack had a hand in as one printable line."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)[:300]
 
 
 def words(found: dict[str, Any]) -> str:
