@@ -23,7 +23,7 @@ from instar.archive import open_archive
 from instar.builders import uniform
 from instar.contracts.archive import Fact
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.lab import Metric, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import (
     Design,
     Forecast,
@@ -50,17 +50,17 @@ from instar.run.resume import resume
 from instar.run.state import Parts, Run
 
 
-class NoopLab:
+class NoopLab(Lab):
     """Training and sitting do nothing but leave the smallest files that the contract allows."""
 
-    name, version, preload, artefact_files = "noop", "1", (), ("config.json",)
-    metric = Metric("nothing", "", "nothing")
+    profile = LabProfile("noop", Metric("nothing"), artefact_files=("config.json",))
 
     @property
     def exam(self) -> NoopLab:
         return self
 
-    def design_space(self) -> Space:
+    @property
+    def space(self) -> Space:
         return Space({"x": Real(0.0, 1.0)})
 
     def seed_design(self) -> Design:
@@ -100,7 +100,7 @@ def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
     lab = NoopLab()
     scratch = scratch_directory(home)
     executor = inline.create(1, scratch / "jobs", ())
-    builder = uniform.create("noop", lab.design_space(), np.random.default_rng(0))
+    builder = uniform.create("noop", lab.space, np.random.default_rng(0))
     ledger = open_ledger(home / "ledger")
     run = Run(
         Parts(lab, builder, executor, AllOf([Improvement()]), archive, ledger, open_seal(home / "key"), home, scratch),

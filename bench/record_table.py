@@ -125,7 +125,7 @@ def designs(recorder: Recorder) -> list[dict[str, Any]]:
     """Return the designs: the seed design, then uniform samples; what is fixed stays as it was, `reuse` is off."""
     seed, rng = dict(recorder.lab.seed_design().parameters), np.random.default_rng(SAMPLING_SEED)
     fixed = {name: seed[name] for name in FIXED} | {"reuse": False}
-    samples = [recorder.lab.design_space().sample(rng) for _ in range(DESIGNS - 1)]
+    samples = [recorder.lab.space.sample(rng) for _ in range(DESIGNS - 1)]
     return [{**given, **fixed} for given in [seed, *samples]]
 
 
@@ -173,12 +173,12 @@ def main() -> None:
     recorder = Recorder(given.work)
     rows = record(recorder, given.work / "trials.jsonl")
     made = designs(recorder)
-    ranges = recorder.lab.design_space().ranges
+    ranges = recorder.lab.space.ranges
     live = [name for name in ranges if name not in FIXED]
     numbers = {name: ranges[name] for name in live if not isinstance(ranges[name], Choice)}
     cpu, arch = torch.backends.cpu.get_cpu_capability(), platform.machine()
     table = {
-        "lab": "tiles", "options": {"size": "3"}, "lab_version": recorder.lab.version,
+        "lab": "tiles", "options": {"size": "3"}, "lab_version": recorder.lab.profile.version,
         "made_by": "bench/record_table.py", "efforts": EFFORTS, "incumbent": 0,
         "seeds": {"sampling": SAMPLING_SEED, "paper": PAPER_SEED, "experience": EXPERIENCE_SEED, "training": SEEDS},
         "machine": {"torch": torch.__version__, "cpu": cpu, "arch": arch},

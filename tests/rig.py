@@ -65,7 +65,7 @@ class Rig:
 
     def make_builder(self, settings: Settings, rng: np.random.Generator) -> Builder:
         """Make the builder that settings name; a person's queue looks where `instar propose` leaves mail."""
-        space = self.lab.design_space()
+        space = self.lab.space
         if settings.builder == "human":
             with open_archive(self.home / "archive.db", settings.identity) as archive:
                 newest = max((proposal.number for proposal in archive.history(Proposal)), default=0)
@@ -76,9 +76,9 @@ class Rig:
     def executor(self, settings: Settings) -> Executor:
         job_dirs = self.scratch / "jobs"
         if settings.executor == "inline":
-            return inline.create(settings.workers, job_dirs, self.lab.preload)
+            return inline.create(settings.workers, job_dirs, self.lab.profile.preload)
         paths = {"PYTHONPATH": str(REPOSITORY)}  # so that the fork server finds the toys
-        return local.LocalExecutor(settings.workers, job_dirs, self.lab.preload, paths)
+        return local.LocalExecutor(settings.workers, job_dirs, self.lab.profile.preload, paths)
 
     def play(self, until: Any = None) -> tuple[Run, str]:
         run = self.open()

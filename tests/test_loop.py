@@ -188,7 +188,7 @@ class Thoughtful(UniformBuilder):
     """Needs a while for each proposal, as one that asks somebody does."""
 
     def __init__(self, lab: ToyLab, seconds: float) -> None:
-        super().__init__(lab.name, lab.design_space(), np.random.default_rng(0))
+        super().__init__(lab.name, lab.space, np.random.default_rng(0))
         self.seconds, self.ready_at, self.closed = seconds, 0.0, False
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from instar.contracts.abilities import CollectRequest
 from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.lab import Metric, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Choice, Real, Space
 from instar.executors.artefacts import read_arrays, read_json, write_arrays, write_json
@@ -48,20 +48,22 @@ class ToyExam:
         return self.mark(question_set, {"given": np.zeros_like(np.asarray(question_set.questions["asked"]))})
 
 
-class ToyLab:
+class ToyLab(Lab):
     """The design's `push` in [0, 1] is how much skill a successor gains; `fault` makes a job go wrong."""
 
-    name = "toy"
-    version = "1"
-    metric = Metric("share", "units", "share")
-    preload = ("tests.toys",)
-    artefact_files = ("config.json", "model.safetensors")
+    profile = LabProfile(
+        "toy",
+        Metric("share", "units"),
+        artefact_files=("config.json", "model.safetensors"),
+        preload=("tests.toys",),
+    )
     exam = ToyExam()
 
     def __init__(self, faults: tuple[str, ...] = ("none",), gain: float = 8.0) -> None:
         self.faults, self.gain = faults, gain
 
-    def design_space(self) -> Space:
+    @property
+    def space(self) -> Space:
         return Space({"push": Real(0.0, 1.0), "fault": Choice(self.faults)})
 
     def seed_design(self) -> Design:
@@ -148,7 +150,7 @@ class PricedToyExam(ToyExam):
 class PricedToyLab(MergingToyLab):
     """A lab that merges replicas and prices their training; its jobs claim that they cost next to nothing."""
 
-    artefact_files = ("config.json", "cost.json", "model.safetensors")
+    profile = replace(ToyLab.profile, artefact_files=("config.json", "cost.json", "model.safetensors"))
     exam = PricedToyExam()
 
 

@@ -345,7 +345,7 @@ def test_bad_shares_are_one_line(options: dict[str, Any]) -> None:
 
 
 def test_a_panel_comes_back_after_a_restart_with_its_heirs_and_accounts(tmp_path: Path) -> None:
-    lab, space = ToyLab(), ToyLab().design_space()
+    lab, space = ToyLab(), ToyLab().space
 
     def made() -> PanelBuilder:
         rng = np.random.default_rng

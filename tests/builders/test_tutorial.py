@@ -58,8 +58,8 @@ def test_it_is_about_thirty_lines() -> None:
 
 def test_it_runs_in_the_loop_beside_others_and_each_gets_its_credit(tmp_path: Path) -> None:
     lab, rng = ToyLab(), np.random.default_rng(0)
-    members = [find("neighbour")(lab.name, lab.design_space(), rng), uniform.create(lab.name, lab.design_space(), rng)]
-    panel = PanelBuilder(lab.design_space(), members, np.random.default_rng(1))
+    members = [find("neighbour")(lab.name, lab.space, rng), uniform.create(lab.name, lab.space, rng)]
+    panel = PanelBuilder(lab.space, members, np.random.default_rng(1))
     run, why = Rig(tmp_path, lab, {"generations": 2, "patience": 50}, builder=panel).play()
     assert why == "generations reached"
     with read_archive(tmp_path / "archive.db") as archive:

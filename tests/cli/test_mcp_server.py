@@ -44,10 +44,10 @@ class Session:
         self.lab = TeachingToyLab()
 
         def make(name: str) -> uniform.UniformBuilder:
-            return uniform.create("toy", self.lab.design_space(), np.random.default_rng(0))
+            return uniform.create("toy", self.lab.space, np.random.default_rng(0))
 
         context = BuilderContext(directory=builder.place(home), make=make)
-        made = builder.create("toy", self.lab.design_space(), np.random.default_rng(0), context)
+        made = builder.create("toy", self.lab.space, np.random.default_rng(0), context)
         self.rig = Rig(home, self.lab, {"builder": "mcp"}, builder=made)
         self.brief = builder.place(home) / builder.BRIEF
         self.over, self.began = threading.Event(), threading.Event()

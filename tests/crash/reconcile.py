@@ -143,7 +143,7 @@ def _files(home: Path, facts: Mapping[type, Sequence[Any]]) -> Iterator[str]:
         yield f"generations on the disk: {sorted(found)}, recorded: {sorted(names)}"
     for generation in facts[Generation]:
         directory = home / "generations" / f"{generation.number:04d}"
-        if digest_files(directory, ToyLab.artefact_files) != generation.artefact:
+        if digest_files(directory, ToyLab.profile.artefact_files) != generation.artefact:
             yield f"{directory} differs from its digest"
         for name in ("lineage.json", "design.json", "designer.json"):
             json.loads((directory / name).read_text())

@@ -31,7 +31,7 @@ class AllQuestions(ToyExam):
 
 
 class SteadyLab(TeachingToyLab):
-    preload = ("tests.crash.steady",)
+    profile = replace(TeachingToyLab.profile, preload=("tests.crash.steady",))
     exam = AllQuestions()
 
     def __init__(self) -> None:

@@ -164,7 +164,7 @@ def test_generations_are_whole(home: Path) -> None:
     assert len(promoted) == len(generations) - 1
     for generation in generations:
         directory = home / "generations" / f"{generation.number:04d}"
-        assert digest_files(directory, ToyLab.artefact_files) == generation.artefact
+        assert digest_files(directory, ToyLab.profile.artefact_files) == generation.artefact
         json.loads((directory / "lineage.json").read_text())
     assert json.loads((home / "aliases.json").read_text())["champion"] == generations[-1].number
 

@@ -24,7 +24,7 @@ def lab() -> Lab:
     tiles = task.create({"size": "3"})
     manifest: Manifest = tiles._manifest
     tiles._manifest = manifest.model_copy(update={"seed": dict(manifest.seed) | _SMALL})
-    tiles.design_space().check(tiles.seed_design().parameters, "the small founder")
+    tiles.space.check(tiles.seed_design().parameters, "the small founder")
     return tiles
 
 

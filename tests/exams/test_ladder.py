@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from instar.contracts.records import Trial
 from instar.exams.ladder import Ladder, QueryBudget
 from instar.executors.artefacts import read_json
 from tests.rig import Rig
-from tests.toys import ToyExam, ToyLab
+from tests.toys import ToyLab
 
 QUESTIONS, QUERIES, RUNS = 500, 300, 20
 
@@ -129,13 +130,9 @@ def test_a_killed_run_never_gets_a_look_back(tmp_path: Path) -> None:
 # --- in the loop ----------------------------------------------------------------------------------------------------
 
 
-class FixedToyExam(ToyExam):
-    fixed, pool = True, 64
-
-
 def fixed_toy() -> ToyLab:
     lab = ToyLab()
-    lab.exam = FixedToyExam()
+    lab.profile = replace(lab.profile, pool=64)
     return lab
 
 

@@ -25,7 +25,7 @@ from tests.toys import TeachingToyLab, ToyLab
 class FreshToyLab(ToyLab):
     """Every training starts from nothing."""
 
-    inherits = False
+    profile = replace(ToyLab.profile, inherits=False)
 
     def train(self, request: TrainRequest) -> Job:
         return super().train(replace(request, parent=None))
@@ -35,7 +35,7 @@ class Listening(UniformBuilder):
     """Keeps what it is told."""
 
     def __init__(self, lab: ToyLab) -> None:
-        super().__init__(lab.name, lab.design_space(), np.random.default_rng(1))
+        super().__init__(lab.name, lab.space, np.random.default_rng(1))
         self.heard: list[Observation] = []
 
     def observe(self, observation: Observation) -> None:
@@ -80,7 +80,7 @@ def test_where_the_founder_goes_into_a_training_nothing_begins_before_it(tmp_pat
 
 def test_a_self_teaching_lab_waits_for_its_teacher(tmp_path: Path) -> None:
     class Both(TeachingToyLab):
-        inherits = False
+        profile = replace(TeachingToyLab.profile, inherits=False)
 
     assert isinstance(Both(), SelfTeaching)
     rig = Rig(tmp_path, Both(), {"generations": 1, "workers": 2})

@@ -64,7 +64,7 @@ def test_what_is_taken_over_is_a_copy_by_its_digest(tmp_path: Path) -> None:
     outcome, target = left_by_a_job(tmp_path / "out"), tmp_path / "kept"
     digest = intake.take_over(ToyLab(), outcome, target)
     (outcome.output / "config.json").write_text("changed afterwards")
-    assert digest == digest_files(target, ToyLab.artefact_files)
+    assert digest == digest_files(target, ToyLab.profile.artefact_files)
     assert read_json(target / "config.json") == {}
 
 
@@ -102,7 +102,7 @@ def test_the_price_is_sealed_over_what_the_job_wrote(tmp_path: Path) -> None:
     write_json(outcome.output / intake.COST, {"cpu_seconds": 1e-9})
     digest = intake.take_over(PricedToyLab(), outcome, tmp_path / "kept")
     assert intake.cost_of(tmp_path / "kept") == 2.0
-    assert digest == digest_files(tmp_path / "kept", PricedToyLab.artefact_files)
+    assert digest == digest_files(tmp_path / "kept", PricedToyLab.profile.artefact_files)
 
 
 def test_what_is_made_of_others_costs_what_they_cost_too(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class FadingExam(ToyExam):
 class FadingLab(ToyLab):
     """The toy lab with a safeguard that every gain costs, where `keeps` is false."""
 
-    safeguards = (Safeguard("fit", 0.05),)
+    profile = replace(ToyLab.profile, safeguards=(Safeguard("fit", 0.05),))
 
     def __init__(self, keeps: bool) -> None:
         super().__init__()

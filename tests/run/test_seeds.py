@@ -64,7 +64,7 @@ def test_replicas_train_with_seeds_that_nobody_chose(played: tuple[Rig, Noting])
 
 def test_no_part_of_a_design_is_a_seed_and_the_same_design_again_gets_another(played: tuple[Rig, Noting]) -> None:
     rig, lab = played
-    assert not [name for name in lab.design_space().ranges if "seed" in name]
+    assert not [name for name in lab.space.ranges if "seed" in name]
     run = rig.open()
     run.parts.executor.close()
     run.parts.ledger.close()
@@ -80,4 +80,4 @@ def test_the_labs_that_we_ship_offer_no_seed(tmp_path: Path) -> None:
     from instar.labs.tiles import task
 
     for size in "345":
-        assert not [name for name in task.create({"size": size}).design_space().ranges if "seed" in name]
+        assert not [name for name in task.create({"size": size}).space.ranges if "seed" in name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def test_other_gates_are_another_run() -> None:
 
 def test_what_the_lab_declares_reaches_its_gates() -> None:
     lab = ToyLab()
-    lab.metric = Metric("share", "units", "share", also=("speed",), every=False)
-    lab.safeguards = (Safeguard("types", 1.0),)  # type: ignore[attr-defined]
+    metric = Metric("share", "units", also=("speed",), every=False)
+    lab.profile = replace(lab.profile, metric=metric, safeguards=(Safeguard("types", 1.0),))
     found = make_gates(settings(), lab).gates
     assert found[0] == Improvement(also=("speed",), every=False)
     assert found[4] == Collapse(safeguards=(Safeguard("types", 1.0),))

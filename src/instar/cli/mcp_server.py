@@ -73,11 +73,11 @@ class Window:
         if not generations:
             raise BadInput("the run has no generation yet", "Ask again when its founder has been trained.")
         design = generations[-1].design
-        own = {name: design.parameters[name] for name in self._lab.design_space().ranges}
+        own = {name: design.parameters[name] for name in self._lab.space.ranges}
         given = content.get("parameters")
         whole = dict(content) | {"parameters": own | given if isinstance(given, dict) else given}
         try:
-            _, asked, _, _ = builder.read_proposal(whole, self._lab.name, self._lab.design_space(), design.files)
+            _, asked, _, _ = builder.read_proposal(whole, self._lab.name, self._lab.space, design.files)
         except ArtefactError as error:
             raise BadInput(error.what, "Correct it and submit again.") from None
         if dict(asked.parameters) == own and asked.files == design.files:
@@ -113,7 +113,7 @@ class Window:
         with self._archive() as archive:
             proposals = {proposal.number: proposal for proposal in archive.history(Proposal)}
             trials = list(archive.history(Trial))[-max(1, min(most, _MOST)) :]
-        names = list(self._lab.design_space().ranges)
+        names = list(self._lab.space.ranges)
         found = []
         for trial in trials:
             design = proposals[trial.proposal].design

@@ -68,7 +68,7 @@ class BuilderContext:
         spent: what earlier lives of the run have spent already, by author's name (the part before "@").
         make: returns another builder of this run by its specification, as `--builder` takes it.
         newest: number of the newest proposal on record, 0 without any.
-        program: the lab's own instructions for whoever builds (see `Instructing`).
+        program: the lab's own instructions for whoever builds (see `LabProfile`).
         hidden: directories that no program that it starts may see, such as a lab's sealed texts.
     """
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from instar.contracts.exam import Exam
-from instar.contracts.records import (
-    Design,
-    Job,
-    Limits,
-)
+from instar.contracts.records import Design, Job, Limits
 from instar.contracts.space import Space
 
 
@@ -22,17 +19,21 @@ class Metric:
 
     Attributes:
         name: such as "path efficiency".
-        unit_of_length: what task length is counted in, such as "moves".
-        headline: name of the figure in `Score.metrics` that people look at first.
+        unit_of_length: what task length is counted in, such as "moves"; "" where tasks have no length.
+        headline: name of the figure in `Score.metrics` that people look at first; `name` unless said.
         also: names of further goal metrics, which the marker puts into `Score.also`.
         every: whether every goal metric must improve, or any (with Holm's correction).
     """
 
     name: str
-    unit_of_length: str
-    headline: str
+    unit_of_length: str = ""
+    headline: str = ""
     also: tuple[str, ...] = ()
     every: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.headline:
+            object.__setattr__(self, "headline", self.name)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,44 @@ class Safeguard:
 
 
 @dataclass(frozen=True)
+class LabProfile:
+    """All that a lab says of itself; only its name and its metric have no default.
+
+    Attributes:
+        version: of how it trains and marks; runs of another version are not continued.
+        artefact_files: all that an artefact consists of.
+        preload: modules that the fork server imports once (docs/decisions/0019-what-a-trial-pays-for.md).
+        inherits: False where every training starts from nothing: likeness to an ancestor says nothing then, and
+            designs may be trained before the founder is there, without a parent.
+        safeguards: what must not get lost, which the collapse gate holds.
+        sealed: directories that no job may see, such as the texts that exams are drawn from.
+        pool: how many questions a fixed exam draws from, every look at which is counted; None where they are made.
+        step: the least improvement that a fixed exam of few questions shows, in (0, 1); None leaves it to the Ladder.
+        gates: name -> options of the gates that suit the exam, in order; {} for the usual ones. A person's settings
+            stand above them.
+        settings: what a run has unless somebody says otherwise, by the setting's name.
+        self_reported: whether there is nothing to measure by but what the training says of itself: then nothing is
+            promoted unless a person accepts it in so many words.
+        program: instructions for whoever builds, in Markdown; they keep a log. "" for none.
+    """
+
+    name: str
+    metric: Metric
+    version: str = "1"
+    artefact_files: Sequence[str] = ("model.safetensors",)
+    preload: Sequence[str] = ()
+    inherits: bool = True
+    safeguards: Sequence[Safeguard] = ()
+    sealed: Sequence[Path] = ()
+    pool: int | None = None
+    step: float | None = None
+    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    self_reported: bool = False
+    program: str = ""
+
+
+@dataclass(frozen=True)
 class TrainRequest:
     """All that a training job may know.
 
@@ -61,7 +100,7 @@ class TrainRequest:
         seed: training seed.
         effort: share of the top rung's training budget, in (0, 1]; 0 founds generation 0.
         parent: the parent's artefact (a directory), or None for the founder, and for what is trained beside it where
-            nothing is inherited (`Inheriting`).
+            nothing is inherited (`LabProfile.inherits`).
         experience: verified data files, oldest first.
         parent_cpu_seconds: what the parent's own training took, where the exam is `Priced` and that is known.
     """
@@ -77,166 +116,82 @@ class TrainRequest:
     parent_cpu_seconds: float | None = None
 
 
-class Lab(Protocol):
-    """What is being improved: how a successor is trained, and how the world answers."""
+class Lab(ABC):
+    """What is being improved: how a successor is trained, and how the world answers.
 
-    name: str
-    version: str
-    metric: Metric
-    preload: Sequence[str]  # modules that the fork server imports once (docs/decisions/0019-what-a-trial-pays-for.md)
-    artefact_files: Sequence[str]  # all that an artefact consists of
+    A subclass gives `profile` and four things: `space`, `seed_design`, `train` and `exam`. The other methods have
+    defaults. What only some labs can do is declared in `abilities`, and what only some exams can, in `exam`. Trusted
+    code: it runs in the conductor, and only the jobs that it describes run in sandboxes.
+
+    For a lab of plain functions in one file see `instar.labs.functions.FunctionLab`.
+    """
+
+    profile: LabProfile
 
     @property
-    def exam(self) -> Exam:
-        """The lab's exam."""
-        ...
+    @abstractmethod
+    def space(self) -> Space:
+        """The typed ranges of a design's parameters."""
 
-    def design_space(self) -> Space:
-        """Return the typed ranges of a design's parameters."""
-        ...
-
+    @abstractmethod
     def seed_design(self) -> Design:
         """Return the design that generation 0 carries; it lies inside the space."""
-        ...
 
+    @abstractmethod
     def train(self, request: TrainRequest) -> Job:
         """Describe the training sandbox job that leaves an artefact (safetensors and strict JSON) in `out`."""
-        ...
 
-    def check(self, artefact: Path) -> None:
+    @property
+    @abstractmethod
+    def exam(self) -> Exam:
+        """How the world answers."""
+
+    def check(self, artefact: Path) -> None:  # noqa: B027 - most labs look into the files, none has to
         """Raise `ArtefactError` unless the artefact's files are exactly what the contract allows."""
-        ...
-
-
-@runtime_checkable
-class Safeguarded(Protocol):
-    """A lab that declares safeguards, which the collapse gate holds."""
-
-    safeguards: Sequence[Safeguard]
-
-
-@runtime_checkable
-class Sealing(Protocol):
-    """A lab with directories that no job may see, such as the texts that its exams are drawn from."""
-
-    sealed: Sequence[Path]
-
-
-@runtime_checkable
-class FixedExam(Protocol):
-    """An exam whose questions are drawn from a finite pool and not made: every look at it is counted.
-
-    Attributes:
-        fixed: whether that is so.
-        pool: how many questions there are.
-    """
-
-    fixed: bool
-    pool: int
-
-
-@runtime_checkable
-class Stepped(Protocol):
-    """A fixed exam of so few questions that the Ladder's own step says nothing: it states the least one shown.
-
-    Attributes:
-        step: above 0 and below 1; None leaves the step to the Ladder.
-    """
-
-    step: float | None
-
-
-@runtime_checkable
-class Gated(Protocol):
-    """A lab that says which gates suit its exam; a person's settings stand above it.
-
-    Attributes:
-        gates: name -> options, in the order in which they are asked.
-    """
-
-    gates: Mapping[str, Mapping[str, Any]]
-
-
-@runtime_checkable
-class Preset(Protocol):
-    """A lab that says what a run of it has unless somebody says otherwise.
-
-    Attributes:
-        settings: name of a setting -> its value.
-    """
-
-    settings: Mapping[str, Any]
-
-
-@runtime_checkable
-class SelfReported(Protocol):
-    """A lab that may have nothing to measure by but what the training says of itself.
-
-    Attributes:
-        self_reported: whether that is so: then nothing is promoted unless a person accepts it in so many words.
-    """
-
-    self_reported: bool
-
-
-@runtime_checkable
-class Inheriting(Protocol):
-    """A lab that says whether a training is given its parent's weights.
-
-    Attributes:
-        inherits: False where every training starts from nothing: likeness to an ancestor says nothing then, and
-            designs may be trained before the founder is there (without a parent).
-    """
-
-    inherits: bool
-
-
-@runtime_checkable
-class Metered(Protocol):
-    """A lab whose jobs use a device that the operating system does not account for."""
-
-    def meter(self) -> Callable[[], str | None] | None:
-        """Return what says why the run must end, or None, whenever it is asked; None where nothing is metered."""
-        ...
-
-
-@runtime_checkable
-class Rendering(Protocol):
-    """A lab whose designs' files are not yet what runs, such as sources into which parameters are written."""
 
     def sources(self, design: Design) -> Mapping[str, str]:
-        """Return the files of a design as they run, by their paths."""
-        ...
-
-
-@runtime_checkable
-class Instructing(Protocol):
-    """A lab with instructions of its own for whoever builds, who keep a log in the metric's own unit.
-
-    Attributes:
-        program: Markdown; "" for none.
-    """
-
-    program: str
+        """Return the files of a design as they run, by their paths: with its parameters written into them, say."""
+        return design.files
 
     def value_of(self, score: float) -> float:
-        """Return the metric's value that has this score."""
-        ...
-
-
-@runtime_checkable
-class Referring(Protocol):
-    """A lab that knows of weights which no candidate may copy, such as a published solution's."""
+        """Return the metric's value, in its own unit, that has this score."""
+        return score
 
     def references(self) -> Mapping[str, Path]:
-        """Return name -> directory with the lab's artefact files."""
-        ...
+        """Return weights that no candidate may copy, such as a published solution's: name -> artefact directory."""
+        return {}
 
+    @property
+    def baselines(self) -> Mapping[str, Design]:
+        """Plain recipes without a loop, to compare with at equal CPU: name -> design.
 
-@runtime_checkable
-class Lengthening(Protocol):
-    """A lab that has longer tasks to offer once its exam separates no models any more."""
+        A design may hold the parameters `cpu_seconds` and `wall_seconds`: they are set to what the run may use, and
+        the training is to end itself before either is used up.
+        """
+        return {}
 
     def longer(self) -> Mapping[str, str] | None:
         """Return the options under which this lab sets the next longer tasks; None at the end of its ladder."""
-        ...
+        return None
+
+    def meter(self) -> Callable[[], str | None] | None:
+        """Return what says, whenever it is asked, why the run must end, or None.
+
+        It is for devices that the operating system does not account for; None where there is nothing to meter.
+        """
+        return None
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.profile.name
+
+    @property
+    def metric(self) -> Metric:
+        """The profile's metric."""
+        return self.profile.metric
+
+    @property
+    def artefact_files(self) -> Sequence[str]:
+        """The profile's artefact files."""
+        return self.profile.artefact_files

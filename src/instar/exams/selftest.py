@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.exam import Arrays, Exam, Probing, QuestionSet, Stage
-from instar.contracts.lab import FixedExam, Lab
+from instar.contracts.lab import Lab
 from instar.contracts.records import Score
 from instar.exams.cheats import Cheat, Promise, planted
 from instar.executors.artefacts import encode_arrays
@@ -56,7 +56,7 @@ def examine(lab: Lab) -> list[Finding]:
         return findings  # what is no question set can't be marked
     first, promotion = question_sets
     other = exam.set(_SEEDS[1], Stage.SCREEN)
-    findings += look_at(exam, first, other, promotion)
+    findings += look_at(exam, lab.profile.pool, first, other, promotion)
     if isinstance(exam, Probing):
         try:
             answers, replayed = exam.known_good(first), exam.known_good(other)
@@ -117,7 +117,9 @@ def _size(question_set: QuestionSet) -> str:
     return ", ".join(f"{name} {list(np.shape(array))}" for name, array in sorted(question_set.questions.items()))
 
 
-def look_at(exam: Exam, screen: QuestionSet, fresh: QuestionSet, promotion: QuestionSet) -> Iterator[Finding]:
+def look_at(
+    exam: Exam, pool: int | None, screen: QuestionSet, fresh: QuestionSet, promotion: QuestionSet
+) -> Iterator[Finding]:
     """Yield what the question sets show: repeatable, fresh, and silent about their answers."""
     again = exam.set(_SEEDS[0], Stage.SCREEN)
     same = encode_arrays(again.questions) == encode_arrays(screen.questions)
@@ -126,9 +128,9 @@ def look_at(exam: Exam, screen: QuestionSet, fresh: QuestionSet, promotion: Ques
     other = encode_arrays(fresh.questions) != encode_arrays(screen.questions)
     yield Finding("another seed sets another question set", other, "it does" if other else "the questions are the same")
     shared = overlap(promotion, screen)
-    if isinstance(exam, FixedExam) and exam.fixed:
-        pool = f"a fixed pool of {exam.pool}: {shared:.0%} of the questions shared, looks are counted"
-        yield Finding("questions are fresh", exam.pool > 0, pool)
+    if pool is not None:
+        said = f"a fixed pool of {pool}: {shared:.0%} of the questions shared, looks are counted"
+        yield Finding("questions are fresh", pool > 0, said)
     else:
         said = f"{shared:.0%} of a promotion question set's questions stand in a visible one, {FRESH:.0%} are allowed"
         yield Finding("questions are fresh", shared <= FRESH, said)

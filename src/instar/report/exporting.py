@@ -20,7 +20,6 @@ from instar.builders.code import diffs
 from instar.builders.code.lineage import Version, lineage, shares
 from instar.builders.code.patch import PatchError, apply
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.lab import Rendering
 from instar.contracts.records import Design, Generation
 from instar.contracts.text import printable, terminal
 from instar.executors.artefacts import write_bytes
@@ -48,7 +47,7 @@ def sources_of(identity: Mapping[str, Any]) -> Sources:
         lab = lab_of(identity)
     except InstarError:
         return lambda design: design.files
-    return lab.sources if isinstance(lab, Rendering) else lambda design: design.files
+    return lab.sources
 
 
 def series(home: Path, generation: int | None = None) -> list[Patch]:

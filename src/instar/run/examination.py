@@ -8,7 +8,6 @@ from pathlib import Path
 from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Impossible, QuestionSet, Stage
-from instar.contracts.lab import Inheriting, Referring
 from instar.contracts.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
 from instar.exams import similarity
 from instar.exams.figures import figures
@@ -221,10 +220,9 @@ class Examination:
         run, examinees = self.run, self._examinees()
         lab, candidate = run.parts.lab, examinees[self.successor]
         ancestors = {name: path for name, path in examinees.items() if name in ("incumbent", "founder")}
-        if isinstance(lab, Inheriting) and not lab.inherits:
+        if not lab.profile.inherits:
             ancestors = {}
-        references = lab.references() if isinstance(lab, Referring) else {}
-        return similarity.judge_files(candidate, lab.artefact_files, ancestors, references)
+        return similarity.judge_files(candidate, lab.artefact_files, ancestors, lab.references())
 
     def _replica_scores(self) -> tuple[Score, ...] | None:
         if self.incumbent_replicas is None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from instar.builders.code.normal import fingerprint
 from instar.contracts.abilities import SelfTeaching
-from instar.contracts.lab import Inheriting, Lab, Rendering
+from instar.contracts.lab import Lab
 from instar.contracts.records import Design, Generation, Proposal
 
 PATIENCE = 25
@@ -27,9 +27,9 @@ class Tried:
     """
 
     def __init__(self, lab: Lab) -> None:
-        self._lab, self._names = lab, tuple(lab.design_space().ranges)
+        self._lab, self._names = lab, tuple(lab.space.ranges)
         self._queries = not isinstance(lab, SelfTeaching)
-        self._free = isinstance(lab, Inheriting) and not lab.inherits
+        self._free = not lab.profile.inherits
         self._known: OrderedDict[str, int] = OrderedDict()  # fingerprint -> proposal, 0 for the founder
         self._marks: dict[int, str] = {}
         self.refused = 0
@@ -76,6 +76,6 @@ class Tried:
     def _mark(self, design: Design, parent: int) -> str | None:
         if not design.files or not self._queries:
             return None
-        files = self._lab.sources(design) if isinstance(self._lab, Rendering) else design.files
+        files = self._lab.sources(design)
         own = {name: design.parameters[name] for name in self._names if name in design.parameters}
         return fingerprint(own, files) + ("" if self._free else f":{parent}")

@@ -11,7 +11,7 @@ from typing import Any
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
 from instar.contracts.executor import Executor
-from instar.contracts.lab import Lab, Sealing
+from instar.contracts.lab import Lab
 from instar.labs.manifest import Manifest, read_manifest
 
 
@@ -79,7 +79,7 @@ def make_executor(
 
 def sealed(lab: Lab) -> Sequence[Path]:
     """Return the directories of a lab that no job may see."""
-    return lab.sealed if isinstance(lab, Sealing) else ()
+    return lab.profile.sealed
 
 
 def is_file(lab: str) -> bool:

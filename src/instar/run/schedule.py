@@ -10,7 +10,7 @@ from instar.contracts.archive import Reservation
 from instar.contracts.builder import Editing
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.exam import Priced, Probing, Stage
-from instar.contracts.lab import Inheriting, TrainRequest
+from instar.contracts.lab import TrainRequest
 from instar.contracts.oversight import Right
 from instar.contracts.records import Outcome, OutcomeState, Proposal, Score, TrialState
 from instar.exams import selftest
@@ -234,7 +234,7 @@ def _ahead(run: Run) -> bool:
     writes = isinstance(builder, Editing) and builder.edits_files
     if run.incumbent.number or run.settings.baseline != "loop" or writes or isinstance(lab, SelfTeaching):
         return False
-    return isinstance(lab, Inheriting) and not lab.inherits and run.next_proposal <= _AHEAD * run.parts.executor.slots
+    return not lab.profile.inherits and run.next_proposal <= _AHEAD * run.parts.executor.slots
 
 
 def _take_up(run: Run, proposal: Proposal) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instar.builders.code.normal import size
-from instar.contracts.lab import Rendering, Stepped
 from instar.contracts.records import Code, Design, Score
 from instar.gates.simplification import LEAST_SAVED
 from instar.run.state import Candidate, Run
@@ -42,12 +41,10 @@ def worth_a_look(run: Run, candidate: Candidate, score: Score, incumbent_score: 
     if code is None or code.size > (1.0 - LEAST_SAVED) * code.incumbent_size:
         return False
     difference = score.values - incumbent_score.values
-    exam = run.parts.lab.exam
-    step = exam.step or 0.0 if isinstance(exam, Stepped) else 0.0
+    step = run.parts.lab.profile.step or 0.0
     noise = float(difference.std() / difference.size**0.5)
     return float(difference.mean()) > -_REACH * max(noise, step, _LEAST)
 
 
 def _sources(run: Run, design: Design) -> Mapping[str, str]:
-    lab = run.parts.lab
-    return lab.sources(design) if isinstance(lab, Rendering) else design.files
+    return run.parts.lab.sources(design)

@@ -22,7 +22,7 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import QuestionSet
 from instar.contracts.executor import Executor
 from instar.contracts.gate import Gate
-from instar.contracts.lab import FixedExam, Lab, Metered
+from instar.contracts.lab import Lab
 from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import SlotTime
 from instar.contracts.records import (
@@ -219,13 +219,12 @@ class Run:
         self.collect_retries = 0  # in this life: no two jobs share a key, or the second would never be charged
         self.failures = 0  # finalists since the last promotion that came to nothing
         self.judged = 0  # candidates since the last promotion that the gates have judged
-        exam = parts.lab.exam
-        fixed = isinstance(exam, FixedExam) and exam.fixed
-        self.queries = QueryBudget(parts.home / QUERIES, settings.queries, exam.pool) if fixed else None  # type: ignore[attr-defined]
+        pool = parts.lab.profile.pool
+        self.queries = None if pool is None else QueryBudget(parts.home / QUERIES, settings.queries, pool)
         self.search = Search()  # for exams' questions where they must not be
         self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.tried = Tried(parts.lab)
-        self.meter = parts.lab.meter() if isinstance(parts.lab, Metered) else None
+        self.meter = parts.lab.meter()
         self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
         self.stopping: str | None = None
         self.approvals = rights.ApprovalQueue(rights.check(settings, rights.newest(parts.archive)))

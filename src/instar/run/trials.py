@@ -13,7 +13,7 @@ import numpy as np
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
 from instar.contracts.gate import Foreseeing
-from instar.contracts.lab import Safeguarded, Stepped, TrainRequest
+from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Fate, Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity
@@ -183,7 +183,7 @@ def _lost(run: Run, score: Score, incumbent_score: Score) -> str:
     passes by `CLEAR` standard errors. The sealed exam would refuse such a candidate, after all its trainings.
     """
     lab, founder = run.parts.lab, run.incumbent.number == 0
-    for safeguard in lab.safeguards if isinstance(lab, Safeguarded) else ():
+    for safeguard in lab.profile.safeguards:
         if safeguard.against == "founder" and not founder:
             continue
         new, old = score.safeguards.get(safeguard.name), incumbent_score.safeguards.get(safeguard.name)
@@ -205,9 +205,7 @@ def look(run: Run, screen: Screen, score: Score) -> Score | None:
         return score
     if not run.queries.spend():
         return None
-    exam = run.parts.lab.exam
-    step = exam.step if isinstance(exam, Stepped) else None
-    screen.ladder = screen.ladder or Ladder(step, start=screen.incumbent_score.values)
+    screen.ladder = screen.ladder or Ladder(run.parts.lab.profile.step, start=screen.incumbent_score.values)
     before = screen.ladder.best
     return score if screen.ladder.look(score.values) != before else screen.incumbent_score
 

@@ -22,7 +22,7 @@ from instar.contracts.archive import Archive
 from instar.contracts.builder import Builder, BuilderContext, Deliberating, Editing
 from instar.contracts.errors import BadInput
 from instar.contracts.gate import Gate
-from instar.contracts.lab import Instructing, Lab, Preset
+from instar.contracts.lab import Lab
 from instar.contracts.oversight import Holder, Right
 from instar.contracts.records import Proposal, Spend
 from instar.contracts.settings import Settings
@@ -82,10 +82,10 @@ def plan(settings: Settings) -> Plan:
     if wrapped is not None:
         path = str(wrapped.resolve())
     settings = settings.model_copy(update={"options": own, "lab": path})
-    if isinstance(lab, Preset):
-        unsaid = {key: value for key, value in lab.settings.items() if key not in settings.model_fields_set}
+    if lab.profile.settings:
+        unsaid = {key: value for key, value in lab.profile.settings.items() if key not in settings.model_fields_set}
         settings = settings.model_copy(update={"home": settings.directory, **unsaid})
-    identity = settings.identity | {"options": dict(sorted(chosen.items())), "lab_version": lab.version}
+    identity = settings.identity | {"options": dict(sorted(chosen.items())), "lab_version": lab.profile.version}
     if is_file(path) and wrapped is None:
         identity["lab_toml"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     _check_home(settings.directory)
@@ -126,7 +126,7 @@ def opened(plan: Plan) -> Iterator[Run]:
         shutil.rmtree(scratch / "jobs", ignore_errors=True)  # of a former life
         job_dirs = scratch / "jobs" / secrets.token_hex(4)  # out of reach of its jobs that are only just dying
         executor = make_executor(
-            settings.executor, settings.workers, job_dirs, list(plan.lab.preload),
+            settings.executor, settings.workers, job_dirs, list(plan.lab.profile.preload),
             hidden=(home, scratch, *sealed(plan.lab)), unsafe_no_sandbox=settings.unsafe_no_sandbox,
         )  # fmt: skip
         stack.callback(shutil.rmtree, job_dirs.parent, ignore_errors=True)
@@ -182,7 +182,7 @@ def _check_builder(plan: Plan) -> None:
         builder.close()
     edits = isinstance(builder, Editing) and builder.edits_files
     persons = autonomy.check(plan.settings)[Right.PROPOSE] is Holder.PERSON
-    if not (plan.lab.design_space().ranges or edits or persons):
+    if not (plan.lab.space.ranges or edits or persons):
         raise BadInput(
             f"lab '{plan.lab.name}' has no knobs, and builder '{plan.settings.builder}' only turns knobs",
             "Take a builder that edits files (llm, agent, mcp, human), or make the lab with --knob.",
@@ -205,7 +205,7 @@ def _make_builder(plan: Plan, specification: str, past: Past) -> Builder:
     key = [plan.settings.seed, past.trials]
     if specification != plan.settings.builder:
         key.append(int.from_bytes(hashlib.sha256(specification.encode()).digest()[:4], "big"))
-    given = (plan.lab.name, plan.lab.design_space(), np.random.default_rng(key))
+    given = (plan.lab.name, plan.lab.space, np.random.default_rng(key))
     if "context" not in inspect.signature(factory).parameters:
         if arguments:
             many = ",".join(arguments)
@@ -221,7 +221,7 @@ def _make_builder(plan: Plan, specification: str, past: Past) -> Builder:
         spent=past.spent,
         make=lambda other: _make_builder(plan, other, past),
         newest=past.newest,
-        program=plan.lab.program if isinstance(plan.lab, Instructing) else "",
+        program=plan.lab.profile.program,
         hidden=sealed(plan.lab),
     )
     told: Builder = factory(*given, context=context)

@@ -6,10 +6,9 @@ The result is recorded as generation 1 without any gate, and says so; then it si
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
@@ -26,23 +25,9 @@ LOOP = "loop"
 _PERSIST_SECONDS = 5.0
 
 
-@runtime_checkable
-class PlainRecipes(Protocol):
-    """A lab that offers recipes without a loop, to compare with at equal CPU.
-
-    A design may hold the parameters `cpu_seconds` and `wall_seconds`: they are set to what the run may use, and the
-    training is to end itself before either is used up.
-    """
-
-    @property
-    def baselines(self) -> Mapping[str, Design]:
-        """Name of the arm -> its design."""
-        ...
-
-
 def recipe(lab: Lab, baseline: str) -> Design:
     """Return the arm's design. Raises `BadInput` naming the arms that there are."""
-    offered = lab.baselines if isinstance(lab, PlainRecipes) else {}
+    offered = lab.baselines
     if baseline not in offered:
         raise BadInput(f"lab '{lab.name}': unknown arm '{baseline}'", f"Valid: {', '.join([LOOP, *offered])}.")
     return offered[baseline]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instar.contracts.lab import Lengthening
 from instar.contracts.settings import seconds
 from instar.session import assembly, baselines
 from instar.session.assembly import Plan
@@ -32,7 +31,7 @@ def following(plan: Plan, found: Mapping[str, Any]) -> Plan | None:
     settings, lab = plan.settings, plan.lab
     if not settings.curriculum or settings.baseline != baselines.LOOP or found["reason"] != "exhausted":
         return None
-    options = lab.longer() if isinstance(lab, Lengthening) else None
+    options = lab.longer()
     left = seconds(settings.budget) - found["cost"]["wall_seconds"]
     if options is None or left < LEAST_SECONDS:
         return None

@@ -12,7 +12,7 @@ from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
 from instar.contracts.exam import Outlining, QuestionSet, Stage
 from instar.contracts.gate import Gate
-from instar.contracts.lab import Gated, Lab, Safeguarded, SelfReported
+from instar.contracts.lab import Lab
 from instar.contracts.records import Score
 from instar.contracts.settings import Settings
 from instar.gates import simplification
@@ -32,7 +32,7 @@ def make_gates(settings: Settings, lab: Lab) -> AllOf:
     gates = [gate for name in chosen for gate in _make(name, settings, lab, chosen[name])]
     if lab.seed_design().files:
         gates = simplification.around(gates)
-    if gates and isinstance(lab, SelfReported) and lab.self_reported:
+    if gates and lab.profile.self_reported:
         gates.append(Claims(accepted=settings.unsafe_self_reported))
     if not gates:
         raise BadInput("'gates' is empty, so no candidate could ever be promoted", "Leave it out for the usual gates.")
@@ -41,10 +41,10 @@ def make_gates(settings: Settings, lab: Lab) -> AllOf:
 
 def chosen_gates(settings: Settings, lab: Lab) -> Mapping[str, Mapping[str, Any]]:
     """Return the gates of a run with the options given to each: a person's choice, the lab's, or the usual ones."""
-    if not isinstance(lab, Gated) or isinstance(settings.gates, list):
+    if not lab.profile.gates or isinstance(settings.gates, list):
         return settings.chosen_gates
     given = settings.gates or {}
-    left = {name: options for name, options in lab.gates.items() if given.get(name) is not False}
+    left = {name: options for name, options in lab.profile.gates.items() if given.get(name) is not False}
     own = {name: options or {} for name, options in given.items() if options is not False}
     return {name: {**left.get(name, {}), **own.get(name, {})} for name in dict.fromkeys([*left, *own])}
 
@@ -66,8 +66,7 @@ def _usual(name: str, settings: Settings, lab: Lab) -> dict[str, object]:
         | {"also": lab.metric.also, "every": lab.metric.every},
         "noise": {"seeds": settings.replicas},
         "retention": {"margin": settings.margin},
-        "collapse": {"safeguards": tuple(lab.safeguards) if isinstance(lab, Safeguarded) else ()}
-        | ({"ungrounded": 1.0} if control else {}),
+        "collapse": {"safeguards": tuple(lab.profile.safeguards)} | ({"ungrounded": 1.0} if control else {}),
     }
     return usual.get(name, {})
 

@@ -92,7 +92,7 @@ def propose(
         _demand_queue(archive)
         lab, incumbent = lab_of(archive.identity), _incumbent(archive)
     base = incumbent.design if incumbent else lab.seed_design()
-    space = lab.design_space()
+    space = lab.space
     told = dict(_setting(one, space.ranges) for one in settings)
     texts = dict(_file(one) for one in files)
     design = human.changed(base, base.lab, space, told, texts)

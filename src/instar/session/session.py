@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from instar.archive.diagnosis import diagnosed
 from instar.contracts.archive import Fact, Reservation
 from instar.contracts.errors import ArtefactError, BadInput, LabError
-from instar.contracts.lab import Instructing
 from instar.contracts.records import Usage
 from instar.contracts.settings import seconds
 from instar.exams import selftest
@@ -180,7 +179,7 @@ def _logbook(run: Run, view: View) -> list[Watcher]:
     from instar.report import logbook
 
     lab, home = run.parts.lab, run.parts.home
-    if not isinstance(lab, Instructing) or not lab.program:
+    if not lab.profile.program:
         return []
     book = logbook.Logbook(home, run.parts.lab.metric.headline, lab.value_of)
     return [spared(book.watch, home / logbook.NAME, view.say)]

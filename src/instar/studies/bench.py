@@ -54,7 +54,7 @@ def opened(
         place = Path(directory)
         unseen = [place, *hidden, *sealed(lab)]
         made = make_executor(
-            executor, slots, place / "jobs", list(lab.preload), hidden=unseen, unsafe_no_sandbox=unsafe
+            executor, slots, place / "jobs", list(lab.profile.preload), hidden=unseen, unsafe_no_sandbox=unsafe
         )
         with closing(made):
             yield Bench(lab, made, place)

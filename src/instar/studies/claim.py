@@ -26,7 +26,7 @@ from scipy import special
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Priced, QuestionSet, Stage
-from instar.contracts.lab import Lab, Safeguarded, TrainRequest
+from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Design, Estimate, Generation, Limits, Outcome, Score
 from instar.executors.artefacts import read_json
 from instar.run.parts import make_lab
@@ -185,7 +185,7 @@ def geometric(ratios: Sequence[float]) -> Estimate:
 def _lost(lab: Lab, reference: Trained, winner: Trained) -> list[str]:
     """Return which safeguards the winner does not hold, by their means."""
     lost = []
-    for safeguard in lab.safeguards if isinstance(lab, Safeguarded) else ():
+    for safeguard in lab.profile.safeguards:
         if reference.score is None or winner.score is None:
             continue
         had, has = (float(np.mean(one.score.safeguards[safeguard.name])) for one in (reference, winner) if one.score)

@@ -103,7 +103,7 @@ def _baselines(told: JudgedRun, proposals: Sequence[Proposal]) -> dict[str, Opin
     """Return what simple rules would have said: nothing; 'like the last winner'; what the lowest rung measured."""
     low = {trial.proposal: trial.metric for trial in told.trials if trial.rung == 0 and trial.metric is not None}
     incumbents = {generation.number: generation.design.parameters for generation in told.generations}
-    space = told.lab.design_space()
+    space = told.lab.space
     likeness = [-_distance(space, one.design.parameters, incumbents[one.parent]) for one in proposals]
     found = {"random": Opinion(np.zeros(len(proposals))), "last winner": Opinion(np.array(likeness))}
     if low:

@@ -125,9 +125,9 @@ def read(path: Path, lab: Lab) -> Table:
         found, version = given["lab"], given["lab_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: no recorded table ({error!r})", "Make one with bench/record_table.py.") from None
-    if (found, version) != (lab.name, lab.version):
+    if (found, version) != (lab.name, lab.profile.version):
         raise BadInput(
-            f"{path}: recorded with lab '{found}' version {version}, this is '{lab.name}' version {lab.version}",
+            f"{path}: recorded with lab '{found}' version {version}, not with '{lab.name}' {lab.profile.version}",
             "Record it anew with bench/record_table.py: numbers of another version say nothing.",
         )
     try:
@@ -139,7 +139,7 @@ def read(path: Path, lab: Lab) -> Table:
 
 
 def _table(given: Mapping[str, Any], lab: Lab) -> Table:
-    names, whole = given["parameters"], lab.design_space()
+    names, whole = given["parameters"], lab.space
     space = Space({name: _range(whole.ranges[name], name, given["ranges"]) for name in names})
     designs = [dict(zip(names, row, strict=True)) for row in given["designs"]]
     for number, design in enumerate(designs):
@@ -158,7 +158,7 @@ def _table(given: Mapping[str, Any], lab: Lab) -> Table:
         raise ValueError("every design needs every seed, two seeds and four designs at least")
     fixed: dict[str, Value] = dict(given["fixed"])
     return Table(
-        lab.name, lab.version, space, fixed, designs, int(given["incumbent"]), metrics, noises, cheap,
+        lab.name, lab.profile.version, space, fixed, designs, int(given["incumbent"]), metrics, noises, cheap,
         len(given["trials"]),
     )  # fmt: skip
 

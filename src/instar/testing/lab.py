@@ -152,7 +152,7 @@ class LabConformance:
     def test_the_seed_design_lies_in_the_space(self) -> None:
         """The founder is one of the designs that may be proposed; so is every sample, and naming is stable."""
         lab = self.lab()
-        design, space = lab.seed_design(), lab.design_space()
+        design, space = lab.seed_design(), lab.space
         space.check(design.parameters, "seed design")
         space.check(space.sample(np.random.default_rng(0)), "sample")
         assert design.lab == lab.name
@@ -162,7 +162,7 @@ class LabConformance:
         """Artefact files are plain names of weights and strict JSON, or of source that only a sandboxed job runs."""
         lab = self.lab()
         assert lab.name
-        assert lab.version
+        assert lab.profile.version
         assert lab.artefact_files
         for name in lab.artefact_files:
             assert Path(name).name == name

@@ -36,12 +36,12 @@ def builder(home: Path, lab: TeachingToyLab, script: str) -> agent.AgentBuilder:
     options = {"command": [sys.executable, "-c", script], "timeout": "60s", "ahead": 2}
 
     def make(name: str) -> incumbent.IncumbentBuilder:
-        return incumbent.create(lab.name, lab.design_space(), np.random.default_rng(0))
+        return incumbent.create(lab.name, lab.space, np.random.default_rng(0))
 
     context = BuilderContext(
         options=options, directory=home / "builders" / "agent", seed_design=lab.seed_design(), make=make
     )
-    return agent.create(lab.name, lab.design_space(), np.random.default_rng(0), context)
+    return agent.create(lab.name, lab.space, np.random.default_rng(0), context)
 
 
 def test_an_agent_builds_generations_while_slots_stay_busy(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_seed_that_is_not_heeded_is_refused(tmp_path: Path) -> None:
 
 def test_self_reported_numbers_promote_nothing_unless_somebody_accepts_them(tmp_path: Path) -> None:
     lab = quick(tmp_path, evaluate="", metric="train_loss:min", measured=MEASURED.model_copy(update={"items": 1}))
-    assert lab.self_reported
+    assert lab.profile.self_reported
     (plain,) = [gate for gate in make_gates(settings.load({}), lab).gates if gate.name == "self-reported"]
     assert not plain.judge(None).promote  # type: ignore[arg-type]
     (told,) = [gate for gate in make_gates(settings.load({"unsafe_self_reported": True}), lab).gates

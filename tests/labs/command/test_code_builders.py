@@ -44,11 +44,11 @@ def change(lab: CommandLab, old: str, new: str) -> dict[str, str]:
 
 def context(home: Path, name: str, lab: CommandLab, **options: object) -> BuilderContext:
     def embedded(_: str) -> Builder:
-        return incumbent.create(lab.name, lab.design_space(), np.random.default_rng(0))
+        return incumbent.create(lab.name, lab.space, np.random.default_rng(0))
 
     return BuilderContext(options=options, directory=home / "builders" / name, seed_design=lab.seed_design(),
                           make=embedded,
-                program=lab.program)  # fmt: skip
+                program=lab.profile.program)  # fmt: skip
 
 
 def recorded(home: Path) -> tuple[list[Proposal], list[Trial]]:
@@ -69,7 +69,7 @@ def test_a_models_diffs_are_tried_wrong_ones_are_recorded_and_a_good_one_is_prom
     with StandIn(told, then=saying("hm")) as server:
         options = {"base_url": server.url, "ahead": 1, "retries": 0, "failures": 1000, "timeout": 20.0}
         home = tmp_path / "run"
-        model = make_llm(lab.name, lab.design_space(), np.random.default_rng(0),
+        model = make_llm(lab.name, lab.space, np.random.default_rng(0),
                          context=context(home, "llm", lab, model="stand-in", **options))  # fmt: skip
         try:
             run, why = Rig(home, lab, GIVEN, builder=model).play()
@@ -94,9 +94,7 @@ def test_an_agent_edits_the_script_by_the_repositorys_own_program(tmp_path: Path
     (place / "program.md").write_text("# Program\nMake the wave fit.\n")
     lab, home = quick(tmp_path / "labs", repository=place), tmp_path / "run"
     options = {"command": [sys.executable, "-c", AGENT], "timeout": "60s", "ahead": 1, "retries": 0}
-    thinker = agent.create(
-        lab.name, lab.design_space(), np.random.default_rng(0), context(home, "agent", lab, **options)
-    )
+    thinker = agent.create(lab.name, lab.space, np.random.default_rng(0), context(home, "agent", lab, **options))
     try:
         run, why = Rig(home, lab, GIVEN, builder=thinker).play()
     finally:

@@ -15,7 +15,6 @@ from instar.cli import main
 from instar.contracts import settings as config
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Probing, Stage
-from instar.contracts.lab import FixedExam
 from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
 from instar.labs.command import directory_of, gpu, open_lab
@@ -52,8 +51,7 @@ def test_one_command_makes_a_lab_and_measures_its_noise_floor(made: Path) -> Non
     assert (made / "held-out" / "test.npy").exists()
     assert set(lab.seed_design().files) == {"train.py"}
     assert lab.seed_design().parameters == {"LEARNING_RATE": 0.02, "STEPS": 40}
-    assert isinstance(lab.exam, FixedExam)
-    assert lab.exam.fixed
+    assert lab.profile.pool
     least = new_lab.least_gain(lab)
     assert least is not None
     assert 0.0 < least < float(np.mean(measured.values)), "the gates could pass something"
@@ -145,14 +143,14 @@ def test_autoresearch_is_recognised_and_its_program_is_kept(tmp_path: Path) -> N
     place = repository(tmp_path / "repository")
     (place / "program.md").write_text("# Program\nMake it better.\n")
     lab = quick(tmp_path / "labs", repository=place)
-    assert lab.program.startswith("# Program")
+    assert lab.profile.program.startswith("# Program")
 
 
 def test_a_lab_survives_its_toml(tmp_path: Path) -> None:
     lab = quick(tmp_path, knobs=KNOBS, metric="val loss:min", gpu="0:2G:50")
     again = open_lab(lab.directory, {})
     assert again.manifest == lab.manifest
-    assert again.version == lab.version
+    assert again.profile.version == lab.profile.version
     assert again.manifest.gpu is not None
     assert wanted().name == again.name
 

@@ -236,7 +236,7 @@ def test_a_candidate_gets_its_parents_time_and_a_quarter_and_less_on_lower_rungs
 @pytest.fixture(scope="module")
 def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
     place = tmp_path_factory.mktemp("sandboxed")
-    executor = local.create(1, place / "jobs", ["instar.labs.speedrun.work"], hidden=LAB.sealed)
+    executor = local.create(1, place / "jobs", ["instar.labs.speedrun.work"], hidden=LAB.profile.sealed)
     yield executor
     executor.close()
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.lab import Metric, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Space
 from instar.executors.artefacts import Tensor, read_arrays, read_json
@@ -54,20 +54,22 @@ class CoinExam:
         return {"the wrong side": {"heads": 1 - heads}, "a share in a coin": {"heads": heads.astype(np.float64)}}
 
 
-class CheatingLab:
+class CheatingLab(Lab):
     """A design says how hard to try; the option `trick` says how the trainer cheats."""
 
-    name = "cheats"
-    version = "1"
-    metric = Metric("share of coins", "", "share")
-    preload = ("instar_cheats.work",)
-    artefact_files = ("config.json", "model.safetensors")
+    profile = LabProfile(
+        "cheats",
+        Metric("share of coins", headline="share"),
+        artefact_files=("config.json", "model.safetensors"),
+        preload=("instar_cheats.work",),
+    )
     exam = CoinExam()
 
     def __init__(self, manifest: Manifest, trick: str) -> None:
         self._manifest, self.trick = manifest, trick
 
-    def design_space(self) -> Space:
+    @property
+    def space(self) -> Space:
         return self._manifest.design_space()
 
     def seed_design(self) -> Design:

@@ -9,7 +9,7 @@ import numpy as np
 
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.lab import Metric, Safeguard, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Integer, Real, Space
 from instar.executors.artefacts import read_arrays, read_json
@@ -23,12 +23,6 @@ class DigitsExam:
     """Images from the held-out third; drawn anew for every sitting, with replacement."""
 
     chance = 0.15  # ten classes, one of them a little more frequent
-    fixed = True
-
-    @property
-    def pool(self) -> int:
-        """How many images there are to ask about."""
-        return len(exam_set()[0])
 
     def set(self, seed: int, stage: Stage) -> QuestionSet:
         images, labels = exam_set()
@@ -64,18 +58,21 @@ class DigitsExam:
         return self.mark(question_set, {"classes": (labels + 1) % 10})  # who answers nothing is never right
 
 
-class DigitsLab:
+class DigitsLab(Lab):
     """A design is `features.py` and two numbers."""
 
-    name = "digits"
-    version = "1"
-    metric = Metric("accuracy", "", "accuracy")
-    preload = ("instar_digits.work", "sklearn.datasets")
-    artefact_files = ("features.json", "model.safetensors")
+    profile = LabProfile(
+        "digits",
+        Metric("accuracy"),
+        artefact_files=("features.json", "model.safetensors"),
+        preload=("instar_digits.work", "sklearn.datasets"),
+        pool=len(exam_set()[0]),
+        safeguards=(Safeguard("entropy of the classes", 0.3),),  # in bits, of log2(10) = 3.3
+    )
     exam = DigitsExam()
-    safeguards = (Safeguard("entropy of the classes", 0.3),)  # in bits, of log2(10) = 3.3
 
-    def design_space(self) -> Space:
+    @property
+    def space(self) -> Space:
         return Space({"steps": Integer(20, 400, log=True), "learning_rate": Real(0.01, 10.0, log=True)})
 
     def seed_design(self) -> Design:

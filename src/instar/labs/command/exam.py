@@ -24,9 +24,10 @@ LEAST_SPLIT = 20  # items, below which all of them serve both stages
 
 
 class CommandExam:
-    """Sets the evaluation's seed, and marks what it has printed (`Probing`, `FixedExam`, `Outlining`).
+    """Sets the evaluation's seed, and marks what it has printed (`Probing`, `Outlining`).
 
     Attributes:
+        pool: how many items there are of fixed held-out data; None where each evaluation draws fresh ones.
         step: the least step that the Ladder shows of a single number; None where there are items to tell by.
     """
 
@@ -36,8 +37,7 @@ class CommandExam:
         self._manifest, self._inputs, self._limits = manifest, inputs, limits
         unknown = Measured(artefact=["?"], items=1, low=0.0, high=1.0, values=[0.0, 0.0], fresh=False)
         self._measured = manifest.measured or unknown
-        self.fixed = not self._measured.fresh
-        self.pool = self._measured.items
+        self.pool = None if self._measured.fresh else self._measured.items
         single = self._measured.items == 1
         self.step: float | None = min(0.5, max(1e-6, self.floor)) if single else None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.lab import Metric, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind
 from instar.contracts.settings import seconds, size
 from instar.contracts.space import Space, Value
@@ -24,49 +24,48 @@ _LARGEST = 2**30
 _FILE = 2**22
 
 
-class CommandLab:
+class CommandLab(Lab):
     """The lab of one directory that `instar lab new` has made.
 
     Attributes:
         directory: where its `lab.toml` is.
         manifest: what that says.
-        self_reported: whether its number is what the training says of itself.
-        settings: what a run of it has unless somebody says otherwise.
-        program: instructions of the repository's own for whoever builds.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, sources: Mapping[str, str]) -> None:
         self.directory, self.manifest, self._sources = directory, manifest, dict(sources)
-        self.name = manifest.name
         identity = json.dumps([VERSION, manifest.model_dump(mode="json")], sort_keys=True)
-        self.version = f"{VERSION}+{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-        self.metric = Metric(f"score of {manifest.metric}", "", manifest.metric)
-        self.preload: Sequence[str] = ("instar.labs.command.work",)
-        self.self_reported = manifest.self_reported
-        self.inherits = False
-        self.artefact_files: Sequence[str] = tuple(
-            sorted([*(manifest.measured.artefact if manifest.measured else ()), REPORT])
-        )
         self._inputs = {"files": directory / FILES}
         self._held = {"held": directory / HELD_OUT} if (directory / HELD_OUT).is_dir() else {}
         wall = seconds(manifest.limits.wall)
         self._limits = Limits(wall, wall * manifest.limits.threads + 1.0, size(manifest.limits.memory))
         self._exam = CommandExam(manifest, self._inputs | self._held, self._limits)
-        self.settings: Mapping[str, Any] = {"rungs": manifest.rungs}
         program = directory / FILES / manifest.program
-        self.program = program.read_text(encoding="utf-8", errors="replace") if manifest.program else ""
+        self.profile = LabProfile(
+            manifest.name,
+            Metric(f"score of {manifest.metric}", headline=manifest.metric),
+            version=f"{VERSION}+{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+            artefact_files=sorted([*(manifest.measured.artefact if manifest.measured else ()), REPORT]),
+            preload=("instar.labs.command.work",),
+            inherits=False,
+            pool=self._exam.pool,
+            step=self._exam.step,
+            gates=self._gates(),
+            settings={"rungs": manifest.rungs},
+            self_reported=manifest.self_reported,
+            program=program.read_text(encoding="utf-8", errors="replace") if manifest.program else "",
+        )
 
     @property
     def exam(self) -> CommandExam:
         """The lab's exam."""
         return self._exam
 
-    @property
-    def gates(self) -> Mapping[str, Mapping[str, Any]]:
-        """Which gates judge here, with their options: of one number per evaluation, training seeds are the sample."""
+    def _gates(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return which gates judge here: of one number per evaluation, training seeds are the sample."""
         measured = self.manifest.measured
         runs = [] if measured is None else self._exam.scores(measured.values).tolist()
-        noise = {"founder": runs, "comparable": self._exam.fixed, "floor": max(1e-6, 0.5 * self._exam.floor)}
+        noise = {"founder": runs, "comparable": self._exam.pool is not None, "floor": max(1e-6, 0.5 * self._exam.floor)}
         rest: dict[str, Mapping[str, Any]] = {"noise": noise, "collapse": {}, "resources": {}, "conduct": {}}
         return rest if self._exam.step is not None else {"improvement": {}, **rest}
 
@@ -82,8 +81,9 @@ class CommandLab:
         share = 1.0 - score if self.manifest.direction == "min" else score
         return low + share * (high - low)
 
-    def design_space(self) -> Space:
-        """Return the knobs' ranges."""
+    @property
+    def space(self) -> Space:
+        """The knobs' ranges."""
         return Space({name: knob.range for name, knob in self.manifest.knobs.items()})
 
     def seed_design(self) -> Design:
@@ -170,7 +170,7 @@ def open_lab(directory: Path, options: Mapping[str, str], *, measured: bool = Tr
     sources = {name: text_of(directory / FILES / name, name) for name in manifest.editable}
     lab = CommandLab(directory, manifest, sources)
     try:
-        lab.design_space().check(lab.seed_design().parameters, f"{directory / MANIFEST}: knobs")
+        lab.space.check(lab.seed_design().parameters, f"{directory / MANIFEST}: knobs")
     except (knobs.KnobError, KeyError) as error:
         raise BadInput(f"{directory / MANIFEST}: knobs: {error}", "Make the lab anew with `instar lab new`.") from None
     return lab

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError
-from instar.contracts.lab import Metric, Safeguard, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Job, SandboxKind
 from instar.contracts.space import Space
 from instar.executors.artefacts import read_arrays, read_bytes, read_json
@@ -32,32 +32,34 @@ _SLACK = (1.5, 5.0)  # a script that does not stop at its limit is ended past so
 _SHARE_OF_PARENT = 1.25  # the top rung's time, in the parent's: who is not there by then is not sooner
 
 
-class SpeedrunLab:
-    """Training scripts of a small language model on one corpus; also a `Safeguarded` and a `Sealing` lab."""
-
-    name = "speedrun"
-    preload = (_WORK,)
-    artefact_files = ("config.json", "cost.json", "model.py", "model.safetensors")
-    sealed = (SEALED,)
-    inherits = False  # every training starts from nothing
+class SpeedrunLab(Lab):
+    """Training scripts of a small language model on one corpus."""
 
     def __init__(self, manifest: Manifest, options: Mapping[str, str]) -> None:
         chosen = manifest.choose(options)
         self._manifest = manifest.under(chosen)
-        self.version = manifest.version
         self.corpus = chosen["corpus"]
-        self.metric = Metric("speed-up to the target", "bytes", "speedup")
         self._sizes = {key: float(value) for key, value in self._manifest.exam.items()}
         self._exam = SpeedrunExam(self.corpus, self._sizes)
-        self.safeguards = (Safeguard(LOSS, margin(self._sizes["allowed"]), against="founder"),)
+        self.profile = LabProfile(
+            "speedrun",
+            Metric("speed-up to the target", "bytes", "speedup"),
+            version=manifest.version,
+            artefact_files=("config.json", "cost.json", "model.py", "model.safetensors"),
+            preload=(_WORK,),
+            inherits=False,
+            sealed=(SEALED,),
+            safeguards=(Safeguard(LOSS, margin(self._sizes["allowed"]), against="founder"),),
+        )
 
     @property
     def exam(self) -> SpeedrunExam:
         """The lab's exam."""
         return self._exam
 
-    def design_space(self) -> Space:
-        """Return the ranges that `lab.toml` states."""
+    @property
+    def space(self) -> Space:
+        """The ranges that `lab.toml` states."""
         return self._manifest.design_space()
 
     def seed_design(self) -> Design:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from instar.contracts.abilities import CollectRequest, Feedback
 from instar.contracts.errors import ArtefactError, BadInput, LabError
 from instar.contracts.exam import Arrays, QuestionSet
-from instar.contracts.lab import Metric, Safeguard, TrainRequest
+from instar.contracts.lab import Lab, LabProfile, Metric, Safeguard, TrainRequest
 from instar.contracts.records import Design, Experience, Goal, Job, Limits, SandboxKind
 from instar.contracts.space import Space, Value
 from instar.executors.artefacts import read_arrays, read_json
@@ -30,21 +30,22 @@ from instar.labs.tiles.shapes import parse_config
 _WORK = "instar.labs.tiles.work"
 
 
-class TilesLab:
-    """Sliding-tile puzzles of one size; also `SelfTeaching`, `PlainRecipes`, `Solving`, `Traits` and `Lengthening`."""
-
-    name = "tiles"
-    preload = (_WORK,)
-    artefact_files = ("config.json", "model.safetensors")
+class TilesLab(Lab):
+    """Sliding-tile puzzles of one size; also `SelfTeaching`, `Merging`, `Solving` and `Traits`."""
 
     def __init__(self, manifest: Manifest, options: Mapping[str, str]) -> None:
         chosen = manifest.choose(options)
         self._manifest = manifest.under(chosen)
-        self.version = manifest.version
         self._chosen = chosen
         self.size = int(chosen["size"])
-        self.metric = Metric("path efficiency" if self.size == 3 else "path score", "moves", "greedy_success")
-        self.safeguards = (Safeguard(FIRST_MOVES, 0.25),)  # in bits; a policy that solves has nearly all of the 2
+        self.profile = LabProfile(
+            "tiles",
+            Metric("path efficiency" if self.size == 3 else "path score", "moves", "greedy_success"),
+            version=manifest.version,
+            artefact_files=("config.json", "model.safetensors"),
+            preload=(_WORK,),
+            safeguards=(Safeguard(FIRST_MOVES, 0.25),),  # in bits; a policy that solves has nearly all of the 2
+        )
         self._exam = TilesExam(self.size, {key: int(value) for key, value in self._manifest.exam.items()})
 
     @property
@@ -52,8 +53,9 @@ class TilesLab:
         """The lab's exam."""
         return self._exam
 
-    def design_space(self) -> Space:
-        """Return the ranges that `lab.toml` states."""
+    @property
+    def space(self) -> Space:
+        """The ranges that `lab.toml` states."""
         return self._manifest.design_space()
 
     def seed_design(self) -> Design:
