@@ -20,7 +20,7 @@ from pathlib import Path
 
 from instar.archive import SqlArchive, open_archive
 from instar.contracts.archive import Fact, Reservation
-from instar.contracts.records import Design, Forecast, Goal, Proposal, Trial, TrialState, Usage
+from instar.contracts.records import Author, Design, Forecast, Goal, Proposal, Trial, TrialState, Usage
 
 BLOCK = 50  # turns
 BATCH = 1_000  # turns written together while an archive is filled
@@ -32,7 +32,9 @@ def turn(number: int) -> tuple[list[Fact], dict[str, Usage], list[Reservation]]:
     """Return what one turn of the loop records."""
     parameters = {f"parameter_{i}": number + i / 7 for i in range(12)}
     design = Design("tiles", parameters, {"model.py": SOURCE})
-    proposal = Proposal(number, design, "incumbent", 3, GOAL, "a neighbour of the best", Forecast(0.4, 0.6, 0.1))
+    proposal = Proposal(
+        number, design, Author("incumbent"), 3, GOAL, "a neighbour of the best", Forecast(0.4, 0.6, 0.1)
+    )
     used = Usage(4.1, 4.3, 300_000_000)
     trial = Trial(number, number, 3, 1, 0, number, TrialState.SCORED, 0.61, 0.01, 0.02, used, "raised", "ab" * 32)
     following = Reservation(f"trial:{number + 1}:1", "improve", 5.0)

@@ -29,7 +29,18 @@ from instar.builders import incumbent, uniform
 from instar.builders.designer import Designer
 from instar.builders.incumbent import IncumbentBuilder
 from instar.contracts.builder import Builder
-from instar.contracts.records import Brief, Design, Floats, Forecast, Goal, Observation, Proposal, Trial, TrialState
+from instar.contracts.records import (
+    Author,
+    Brief,
+    Design,
+    Floats,
+    Forecast,
+    Goal,
+    Observation,
+    Proposal,
+    Trial,
+    TrialState,
+)
 from instar.contracts.space import Choice, Integer, Range, Space
 from instar.run.parts import make_lab
 from instar.stats.judgement import Cases, Opinion, judge
@@ -142,7 +153,7 @@ class Sampler:
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         self.asked = self.study.ask(self.ranges)
         design, forecast = Design(self.lab, dict(self.asked.params)), Forecast(0.5, 0.5, 0.3)
-        return [Proposal(brief.first, design, self.name, brief.incumbent.number, brief.goal, "asked", forecast)]
+        return [Proposal(brief.first, design, Author(self.name), brief.incumbent.number, brief.goal, "asked", forecast)]
 
     def observe(self, observation: Observation) -> None:
         if self.asked is not None:

@@ -25,6 +25,7 @@ from instar.contracts.archive import Fact
 from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import (
+    Author,
     Design,
     Forecast,
     Goal,
@@ -131,7 +132,7 @@ def fill(archive: object, count: int) -> None:
         facts: list[Fact] = []
         for number in range(start, min(start + 5000, count + 1)):
             design = Design("noop", {"x": number / count})
-            facts.append(Proposal(number, design, "random", -1, goal, "filled in", forecast))
+            facts.append(Proposal(number, design, Author("random"), -1, goal, "filled in", forecast))
             facts.append(replace(trial, number=number, proposal=number))
         archive.record(facts)
 

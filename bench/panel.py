@@ -115,7 +115,7 @@ def main() -> None:
             row, story, whole, inside = played(name, seed, given.trials)
             rows.append(row)
             if name == "panel":
-                asked.update(proposal.author.partition("@")[0] for proposal in story.proposals)
+                asked.update(proposal.author.name for proposal in story.proposals)
                 own.append(1e3 * (whole - inside) / len(story.proposals))
         results[name] = np.array(rows).T
     print(f"Regret after {given.trials} trials in {given.seeds} worlds, mean and standard error")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from instar.contracts.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Outcome, Proposal
+from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Job, Limits, Observation, Outcome, Proposal
 from instar.contracts.space import Space
 from instar.labs.command import CommandLab, manifest, open_lab
 from instar.labs.command.manifest import Measured
@@ -82,7 +82,9 @@ class Scripted:
         files = {**brief.incumbent.design.files, **self._script.pop(0)}
         design = Design(self._lab.name, brief.incumbent.design.parameters, files)
         forecast = Forecast(0.5, 0.5, 0.1)
-        return [Proposal(brief.first, design, self.name, brief.incumbent.number, brief.goal, "as told", forecast)]
+        return [
+            Proposal(brief.first, design, Author(self.name), brief.incumbent.number, brief.goal, "as told", forecast)
+        ]
 
     def observe(self, observation: Observation) -> None:
         self.seen.append(observation.trial)

@@ -71,7 +71,7 @@ def test_a_real_agent_edits_forecasts_and_reports_its_usage(
     with StandIn("good") as server:
         builder = make(server.port)
         [proposal] = proposed(builder, brief(builder))
-    assert (proposal.author, proposal.why) == (f"agent:{which}", f"{which}: by a real command line")
+    assert (str(proposal.author), proposal.why) == (f"agent:{which}", f"{which}: by a real command line")
     assert proposal.design.files["features.py"].endswith("FEATURES = 3")
     assert proposal.design.parameters["learning_rate"] == 0.01
     assert proposal.spend.tokens == 2020
@@ -86,7 +86,7 @@ def test_a_server_that_fails_costs_one_proposal(make: Any, which: str, script: s
         builder = make(server.port, timeout="10s")
         [proposal] = proposed(builder, brief(builder))
         assert server.requests
-    assert proposal.author == "random"
+    assert str(proposal.author) == "random"
     words = {"asks": "it asked: Which one", "endless": "stalled"}.get(script, "")
     assert f"in place of agent:{which} (" in proposal.why
     assert words in proposal.why
@@ -96,7 +96,7 @@ def test_a_dead_server_costs_one_proposal(make: Any, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     builder = make(port, timeout="10s")
-    assert proposed(builder, brief(builder))[0].author == "random"
+    assert str(proposed(builder, brief(builder))[0].author) == "random"
 
 
 def test_it_takes_the_way_out_that_there_is(make: Any, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_it_takes_the_way_out_that_there_is(make: Any, which: str, monkeypatch: 
     monkeypatch.setattr(calling, "Egress", functools.partial(Egress, connect=connect))
     builder = make(0, hosts=None, variables={}, command=None, timeout="10s")
     [proposal] = proposed(builder, brief(builder))
-    assert proposal.author == "random"
+    assert str(proposal.author) == "random"
     assert set(asked) == {({"codex": "api.openai.com", "claude": "api.anthropic.com"}[which], 443)}
 
 

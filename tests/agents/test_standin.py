@@ -31,7 +31,7 @@ def test_what_the_server_does_decides_what_comes_of_it(tmp_path: Path, script: s
         builder.close()
         assert server.requests
     assert why in proposal.why
-    assert proposal.author == ("agent:python" if script == "good" else "random")
+    assert str(proposal.author) == ("agent:python" if script == "good" else "random")
 
 
 def test_without_a_door_there_is_no_way_out(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_nothing_half_written(path: Path) -> None:
         replace(sample_trial(), why="\ud800"),
         replace(sample_trial(), rung=2**63),
         replace(sample_proposal(), design=Design("tiles", {"rate": float("nan")})),
-        replace(sample_proposal(), author=None),
+        replace(sample_proposal(), why=None),
     ],
     ids=["surrogate", "large", "nan", "missing"],
 )

@@ -30,15 +30,18 @@ from instar.contracts.oversight import (
     SlotTime,
 )
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Experience,
+    Fate,
     Forecast,
     Generation,
     Goal,
     Incident,
     Proposal,
     Reason,
+    ReasonKind,
     Spend,
     Trial,
     TrialState,
@@ -76,18 +79,24 @@ amounts = st.floats(0, 1e300)
 spends = st.builds(Spend, amounts, numbers, amounts)
 plain = st.recursive(st.none() | values | reals, lambda inner: st.lists(inner, max_size=2), max_leaves=4)
 estimates = st.dictionaries(texts, st.dictionaries(texts, plain, max_size=3), max_size=2)
-reasons = st.builds(Reason, texts, st.booleans(), texts, st.dictionaries(texts, reals, max_size=2))
+reasons = st.builds(
+    Reason, texts, st.booleans(), texts, st.dictionaries(texts, reals, max_size=2), st.sampled_from(ReasonKind), texts,
+    texts,
+)  # fmt: skip
+authors = st.builds(Author, texts.map(lambda text: text.replace("@", "")), texts)
 decisions = st.builds(Decision, st.lists(reasons, max_size=3).map(tuple))
 facts = st.one_of(
-    st.builds(Proposal, numbers, designs, texts, numbers, goals, texts, forecasts, spends),
+    st.builds(Proposal, numbers, designs, authors, numbers, goals, texts, forecasts, spends),
     st.builds(
         Trial, number=numbers, proposal=numbers, parent=numbers, rung=numbers, replica=numbers,
         seed=st.integers(-(2**70), 2**70), state=st.sampled_from(TrialState), metric=st.none() | reals,
         gain=st.none() | reals, noise=st.none() | reals, usage=usages, why=texts, artefact=texts,
+        fate=st.sampled_from(Fate),
     ),
     st.builds(
-        Generation, numbers, st.none() | numbers, texts, designs, texts, st.dictionaries(texts, reals, max_size=3),
-        estimates, reals, reals, reals, numbers, texts,
+        Generation, numbers, st.none() | numbers, authors, designs, texts, st.dictionaries(texts, reals, max_size=3),
+        estimates, reals, reals, reals, numbers, texts, st.none() | numbers,
+        st.booleans(),
     ),
     st.builds(Experience, texts, numbers, goals, texts, numbers, numbers, reals, numbers, usages),
     st.builds(Verdict, numbers, numbers, numbers, decisions, estimates),
@@ -136,7 +145,7 @@ def _without_signs_of_zero(fact: Fact) -> str:
 def test_mapping_order_is_kept(shared: SqlArchive) -> None:
     design = Design("tiles", {"z": 1, "a": 2}, {"z.py": "", "a.py": ""})
     shared.record([sample_proposal(2**50)])
-    proposal = Proposal(2**50 + 1, design, "x", 0, Goal("g", {}, 1.0), "", Forecast(0.5, 0.0, 1.0))
+    proposal = Proposal(2**50 + 1, design, Author("x"), 0, Goal("g", {}, 1.0), "", Forecast(0.5, 0.0, 1.0))
     shared.record([proposal])
     (found,) = shared.history(Proposal, after=2**50)
     assert repr(found) == repr(proposal)
@@ -153,7 +162,7 @@ def test_a_design_is_stored_once(tmp_path: Path) -> None:
     path = tmp_path / "archive.db"
     with open_archive(path, IDENTITY) as archive:
         one = sample_proposal(1)
-        archive.record([one, Proposal(2, one.design, "other", 0, one.goal, "", one.forecast)])
+        archive.record([one, Proposal(2, one.design, Author("other"), 0, one.goal, "", one.forecast)])
         (count,) = archive._read(text("SELECT count(*) FROM designs"))
         assert count == (1,)
         assert [proposal.design for proposal in archive.history(Proposal)] == [one.design] * 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from instar.builders.cross import WAITS_FOR, create
 from instar.contracts.builder import Builder, Deliberating
-from instar.contracts.records import Design, Forecast, Observation, Proposal, Trial, TrialState
+from instar.contracts.records import Author, Design, Forecast, Observation, Proposal, Trial, TrialState
 from instar.contracts.space import Integer, Space
 from instar.testing.builder import generation, make_brief
 
@@ -22,7 +22,7 @@ def design(text: str, k: int = 1) -> Design:
 
 def told(builder: Builder, number: int, made: Design, parent: int = 0, gain: float = 0.1) -> None:
     goal = make_brief(generation(0, made)).goals[0]
-    proposal = Proposal(number, made, "llm", parent, goal, "", Forecast(0.5, 0.5, 0.1))
+    proposal = Proposal(number, made, Author("llm"), parent, goal, "", Forecast(0.5, 0.5, 0.1))
     trial = Trial(number, number, parent, 0, 0, 1, TrialState.SCORED, metric=0.5 + gain, gain=gain, noise=0.01)
     builder.observe(Observation(proposal, trial, 0.5))
 
@@ -39,7 +39,7 @@ def test_two_good_changes_of_one_parent_are_put_together_once() -> None:
     assert builder.waits_for is None
     (proposal,) = builder.propose(brief)
     assert proposal.design == design(BASE.replace("one", "ONE").replace("five", "FIVE"), k=4)
-    assert proposal.author == "cross"
+    assert str(proposal.author) == "cross"
     assert "proposals 1 and 2" in proposal.why
     assert builder.propose(brief) == []
 

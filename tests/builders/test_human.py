@@ -63,7 +63,7 @@ def test_it_waits_for_a_person_and_proposes_in_the_order_of_the_queue(tmp_path: 
     assert builder.waits_for is None
     (first,), (second,) = builder.propose(brief(builder)), builder.propose(brief(builder, first=2))
     assert [first.design.parameters["depth"], second.design.parameters["depth"]] == [2, 3]
-    assert (first.author, first.why, first.forecast.p_better) == ("human@ada", "deeper is better", 0.6)
+    assert (str(first.author), first.why, first.forecast.p_better) == ("human@ada", "deeper is better", 0.6)
     assert builder.waits_for == "person"
 
 

@@ -73,7 +73,7 @@ def test_the_same_recipe_comes_first_and_once_a_generation() -> None:
     first, second = builder.propose(replace(brief, count=2))
     assert first.design == brief.incumbent.design
     assert first.why.startswith("the same recipe on fresh experience: expected")
-    assert first.author == "incumbent@0"
+    assert str(first.author) == "incumbent@0"
     assert second.design != first.design
     assert builder.propose(replace(brief, pending=[first.design]))[0].design != first.design
     builder.observe(world.observe(first, 1, 0, 0.3, np.random.default_rng(0)))
@@ -112,14 +112,16 @@ def test_a_reigning_designer_learns_and_one_left_behind_does_not() -> None:
         builder.observe(world.observe(proposal, number, 1, 0.3, rng))
     assert "from 20 trials" in builder.propose(brief)[0].why
     left = builder.propose(replace(brief, incumbent=generation(5, brief.incumbent.design)))[0]
-    assert left.author == "incumbent@0"
+    assert str(left.author) == "incumbent@0"
     assert "from 0 trials" in left.why
     builder.succeed(brief.incumbent.design)
     now = builder.propose(replace(brief, incumbent=generation(6, brief.incumbent.design)))[0]
-    assert now.author == "incumbent@6"
+    assert str(now.author) == "incumbent@6"
     assert "from 20 trials" in now.why
     builder.restore(state)
-    assert builder.propose(replace(brief, incumbent=generation(6, brief.incumbent.design)))[0].author == "incumbent@0"
+    assert (
+        str(builder.propose(replace(brief, incumbent=generation(6, brief.incumbent.design)))[0].author) == "incumbent@0"
+    )
 
 
 def test_a_restart_changes_nothing_but_the_draws() -> None:

@@ -45,7 +45,7 @@ def test_a_letter_becomes_a_proposal(tmp_path: Path) -> None:
     assert proposal.design.parameters == RECIPE
     assert proposal.design.files == {"a.py": "A = 2\n"}
     assert proposal.why == f"{name} from me: wider and deeper"
-    assert (proposal.author, proposal.forecast.p_better) == ("mcp", 0.6)
+    assert (str(proposal.author), proposal.forecast.p_better) == ("mcp", 0.6)
     assert mailbox.where(made.box, name)[0] == "given"
 
 
@@ -100,7 +100,7 @@ def test_after_its_patience_the_embedded_builder_proposes(tmp_path: Path) -> Non
     now[0] = 11.0
     assert made.waits_for is None
     [proposal] = made.propose(told(made))
-    assert proposal.author == "random"
+    assert str(proposal.author) == "random"
     assert proposal.why.startswith("in place of mcp (nothing came for 10 s)")
     assert made.propose(told(made)) == []
 

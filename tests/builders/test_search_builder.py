@@ -19,7 +19,7 @@ from instar.builders.search import SearchBuilder
 from instar.builders.uniform import UniformBuilder
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.records import Design, Floats, Observation, Trial, TrialState
+from instar.contracts.records import Author, Design, Floats, Observation, Trial, TrialState
 from instar.contracts.space import Choice, Integer, Real, Space
 from instar.testing.builder import World, drained, first_design, generation, make_brief, play
 
@@ -72,7 +72,7 @@ def test_it_learns_from_what_others_proposed() -> None:
         good = number % 4 == 0
         axis = rng.uniform(0.8, 1.0) if good else rng.uniform(0.0, 0.7)
         drawn = {**world.space.sample(rng), "dropout": 0.5 * axis}
-        proposal = replace(template, number=number, author="random", design=Design("world", drawn))
+        proposal = replace(template, number=number, author=Author("random"), design=Design("world", drawn))
         seen = world.observe(proposal, number, 1, 0.3, rng)
         trial = replace(seen.trial, state=type(seen.trial.state).SCORED, gain=0.2 if good else -0.1, noise=0.01)
         builder.observe(replace(seen, trial=trial))
@@ -234,7 +234,7 @@ def test_while_it_thinks_nothing_comes_and_then_a_design_that_is_new() -> None:
         assert builder.waits_for == "search:gp"
         (first,) = drained(builder, brief)
         assert builder.waits_for is None
-        assert (first.author, first.why[:6]) == ("search:gp", "TPE: w")
+        assert (str(first.author), first.why[:6]) == ("search:gp", "TPE: w")
         many = drained(builder, replace(brief, count=3, first=4))
         assert len({one.design.digest for one in many} - {founder.design.digest}) == 3
         assert [one.number for one in many] == [4, 5, 6]

@@ -67,4 +67,4 @@ def test_it_runs_in_the_loop_beside_others_and_each_gets_its_credit(tmp_path: Pa
     assert set(found) == {"neighbour", "random"}
     assert sum(one.promoted for one in found.values()) == 2
     assert sum(one.gain.value or 0.0 for one in found.values()) > 0
-    assert {made.author for made in run.generations[1:]} <= set(found)
+    assert {str(made.author) for made in run.generations[1:]} <= set(found)

@@ -96,7 +96,7 @@ def test_an_agent_reads_the_brief_submits_and_sees_the_result(session: Session, 
     assert listed[0]["parameters"]["push"] == 0.9
     session.__exit__()
     [proposal] = [fact for fact in session.rig.facts if isinstance(fact, Proposal)]
-    assert proposal.author == "mcp"
+    assert str(proposal.author) == "mcp"
     assert proposal.why.endswith("from me: push harder")
     assert "exam" not in json.dumps([found, listed])
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Estimate,
@@ -118,3 +119,14 @@ def test_an_estimate_is_the_commands_object() -> None:
     plain = {"value": 1.0, "low": None, "high": 2.0, "n": 3, "status": "measured"}
     assert Estimate(1.0, None, 2.0, 3).to_json() == plain
     assert Estimate(1.0, None, 2.0, 3, note="open").to_json() == plain | {"note": "open"}
+
+
+@given(st.text(st.characters(exclude_characters="@"), max_size=9), st.text(max_size=9))
+def test_an_author_is_read_as_it_was_written(name: str, detail: str) -> None:
+    assert Author.parse(str(Author(name, detail))) == Author(name, detail)
+
+
+def test_an_author_in_words() -> None:
+    assert [str(Author("incumbent", "3")), str(Author("random"))] == ["incumbent@3", "random"]
+    with pytest.raises(ValueError, match="has no @"):
+        Author("a@b", "c")

@@ -15,7 +15,18 @@ import numpy as np
 
 from instar.contracts.exam import QuestionSet, Stage
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import Brief, Design, Forecast, Goal, Job, Limits, Observation, Proposal, SandboxKind
+from instar.contracts.records import (
+    Author,
+    Brief,
+    Design,
+    Forecast,
+    Goal,
+    Job,
+    Limits,
+    Observation,
+    Proposal,
+    SandboxKind,
+)
 from instar.contracts.space import Space
 from instar.executors.artefacts import read_arrays, write_arrays, write_json
 from tests.toys import HARDEST, QUESTIONS, TeachingToyLab, ToyExam
@@ -73,7 +84,7 @@ class SteadyBuilder:
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         numbers = range(brief.first, brief.first + brief.count)
         return [
-            Proposal(n, self._design(n), self.name, brief.incumbent.number, brief.goal, "by number", _FORECAST)
+            Proposal(n, self._design(n), Author(self.name), brief.incumbent.number, brief.goal, "by number", _FORECAST)
             for n in numbers
         ]
 

@@ -22,7 +22,7 @@ def test_the_digits_from_outside_get_a_generation(tmp_path: Path) -> None:
     run, why = rig.play()
     assert why == "generations reached"
     founder, first = run.generations
-    assert first.author == "incumbent@0"
+    assert str(first.author) == "incumbent@0"
     assert first.metrics["accuracy"] > founder.metrics["accuracy"]
     assert "features.py" in first.design.files
     assert "horizon_50" not in first.estimates, "telling digits apart has no task length"

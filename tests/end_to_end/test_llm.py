@@ -66,9 +66,9 @@ def test_it_proposes_is_scored_and_survives_every_fault(tmp_path: Path) -> None:
     made = proposals(home)
     with closing(read_archive(home / "archive.db")) as archive:
         trials = list(archive.history(Trial))
-    own = {proposal.number for proposal in made if proposal.author == "llm@stand-in"}
+    own = {proposal.number for proposal in made if str(proposal.author) == "llm@stand-in"}
     assert any(trial.proposal in own and trial.state is TrialState.SCORED for trial in trials)
-    assert any(proposal.author.startswith("incumbent@") for proposal in made)
+    assert any(str(proposal.author).startswith("incumbent@") for proposal in made)
     assert all(proposal.why.startswith("in place of llm") for proposal in made if proposal.number not in own)
     assert len(result["generations"]) > 1, "in between a better one was found"
     assert verify(home / "ledger").problem is None
@@ -99,7 +99,7 @@ def test_the_money_holds_over_a_kill(tmp_path: Path) -> None:
     made = proposals(home)
     assert sum(proposal.spend.usd for proposal in made) <= cap
     assert "USD is left" in " ".join(proposal.why for proposal in made)
-    assert made[-1].author.startswith("incumbent@")
+    assert str(made[-1].author).startswith("incumbent@")
 
 
 @pytest.mark.parametrize(

@@ -52,5 +52,5 @@ def test_the_control_baselines_run(tmp_path: Path, given: dict[str, Any]) -> Non
     ended = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.state is not TrialState.RUNNING]
     assert ended
     assert all(trial.state is TrialState.SCORED for trial in ended)
-    authors = {fact.author for fact in rig.facts if isinstance(fact, Proposal)}
+    authors = {str(fact.author) for fact in rig.facts if isinstance(fact, Proposal)}
     assert authors == {"incumbent@0"}

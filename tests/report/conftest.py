@@ -12,6 +12,7 @@ import pytest
 from instar.archive.store import open_archive
 from instar.contracts.archive import Archive, Reservation, Verdict
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Experience,
@@ -100,7 +101,7 @@ class Writer:
 
     def proposed(self, parent: int, why: str = "") -> Proposal:
         why = why or f"width {32 + 16 * parent} -> {48 + 16 * parent}: expected +0.04 +- 0.02"
-        made = Proposal(self.proposal, design(parent + 1), f"incumbent@{parent}", parent, GOAL, why,
+        made = Proposal(self.proposal, design(parent + 1), Author("incumbent", str(parent)), parent, GOAL, why,
                         Forecast(0.6, 0.5, 0.1))  # fmt: skip
         self.proposal += 1
         return made

@@ -11,7 +11,7 @@ import pytest
 
 from instar.archive import open_archive
 from instar.contracts.archive import Verdict
-from instar.contracts.records import Decision, Reason, Spend, TrialState, Usage
+from instar.contracts.records import Author, Decision, Reason, Spend, TrialState, Usage
 from instar.contracts.settings import Settings
 from instar.report import page
 from instar.report.credit import Credit, credits_of
@@ -27,8 +27,8 @@ def verdict(number: int, proposal: int, promote: bool, **numbers: float) -> Verd
 def found(tmp_path: Path) -> dict[str, Credit]:
     settings = Settings(home=tmp_path, rungs=2)
     with open_archive(tmp_path / "archive.db", settings.identity) as archive:
-        mine = [replace(sample_proposal(n), author=f"incumbent@{n}") for n in (1, 2, 3)]
-        other = replace(sample_proposal(4), author="llm", spend=Spend(0.5, 100, 2.0))
+        mine = [replace(sample_proposal(n), author=Author("incumbent", str(n))) for n in (1, 2, 3)]
+        other = replace(sample_proposal(4), author=Author("llm"), spend=Spend(0.5, 100, 2.0))
         used = Usage(1800.0, 1.0)
         scored = [replace(sample_trial(n, TrialState.SCORED), gain=gain, metric=0.5, usage=used)
                   for n, gain in ((1, 0.1), (2, -0.1), (3, 0.2))]  # fmt: skip

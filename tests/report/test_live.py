@@ -13,6 +13,7 @@ from rich.console import Console, Group
 
 from instar.contracts.archive import Fact, Verdict
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Forecast,
@@ -34,7 +35,13 @@ from tests.rig import Rig, close
 from tests.toys import TeachingToyLab
 
 PROPOSAL = Proposal(
-    4, Design("toy", {}), "incumbent@1", 1, Goal("g", {}, 1.0), "wider: width 2 -> 4; and more", Forecast(0.5, 0.1, 0.1)
+    4,
+    Design("toy", {}),
+    Author("incumbent", "1"),
+    1,
+    Goal("g", {}, 1.0),
+    "wider: width 2 -> 4; and more",
+    Forecast(0.5, 0.1, 0.1),
 )
 TRIAL = Trial(7, 4, 1, 0, 0, 0, TrialState.SCORED, 0.5, 0.03, 0.01, why="place 1 of 2; the best 1/4 climb")
 

@@ -12,7 +12,7 @@ from instar.archive import open_archive, read_archive
 from instar.contracts.archive import Account
 from instar.contracts.errors import BadInput
 from instar.contracts.oversight import Handover, Holder, IncidentRecord, JobCount, Right
-from instar.contracts.records import Design, Forecast, Goal, Incident, Proposal, Trial, TrialState, Usage
+from instar.contracts.records import Author, Design, Forecast, Goal, Incident, Proposal, Trial, TrialState, Usage
 from instar.contracts.settings import Climb
 from instar.report import dependence
 from instar.run import climbing, rights
@@ -78,7 +78,7 @@ def record(path: Path, machine: float, person: float, count: int = 30) -> None:
             number += 1
             design = Design("toy", {"push": number / 100})
             forecast = Forecast(0.5, float(said), 1.0)
-            facts.append(Proposal(number, design, author, 0, Goal("g", {}, 1.0), "", forecast))
+            facts.append(Proposal(number, design, Author.parse(author), 0, Goal("g", {}, 1.0), "", forecast))
             facts.append(Trial(number, number, 0, 0, 0, 1, TrialState.SCORED, float(found), 0.0, 0.05))
     with open_archive(path, IDENTITY) as archive:
         archive.record([*facts, JobCount(0, 50)])

@@ -237,7 +237,7 @@ def test_a_control_baseline_trains_one_recipe_with_the_whole_budget(
     found = play(tmp_path, baseline="long", workers=2, budget="100s")
     assert found["reason"] == "recipe trained"
     founder, trained = found["generations"]
-    assert (trained["author"], trained["parent"]) == ("arm:long", 0)
+    assert (trained["author"], trained["parent"]) == ("baseline@long", 0)
     assert "no gate was asked" in trained["why"]
     assert 160 < WithRecipe.told["cpu_seconds"] < 200  # 100 s x 2 workers, less what the final exam needs
     assert WithRecipe.told["threads"] == 2

@@ -14,7 +14,7 @@ import pytest
 from instar.archive import open_archive
 from instar.cli import main
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Generation
+from instar.contracts.records import Author, Generation
 from instar.labs.speedrun import task
 from instar.studies import claim
 
@@ -25,7 +25,7 @@ IDENTITY = {"lab": "speedrun", "options": {"corpus": "shakespeare", "scale": "ti
 def generation(number: int, **changed: object) -> Generation:
     seed = task.create({"scale": "tiny"}).seed_design()
     made = replace(seed, parameters=dict(seed.parameters) | changed)
-    return Generation(number, number - 1 if number else None, "test", made, "", {}, {}, 0.0, 0.0, 0.0, -1)
+    return Generation(number, number - 1 if number else None, Author("test"), made, "", {}, {}, 0.0, 0.0, 0.0, -1)
 
 
 def home(place: Path, *generations: Generation, identity: dict[str, object] = IDENTITY) -> Path:

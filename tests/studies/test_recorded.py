@@ -104,7 +104,7 @@ def test_a_taught_builder_is_the_one_that_played(table: Table) -> None:
     later = builder(table, 1)
     past = teach(later, line, 2)
     played = play(later, table, held_out, 1, seed=0, taught=past)
-    assert played.proposals[0].author == "incumbent@2"
+    assert str(played.proposals[0].author) == "incumbent@2"
     assert played.observations[0].trial.number == 2 * REIGN + 1
     with pytest.raises(ValueError, match="before generation 9"):
         teach(builder(table), line, 9)

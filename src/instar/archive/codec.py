@@ -25,6 +25,7 @@ from instar.contracts.oversight import (
     SlotTime,
 )
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Experience,
@@ -120,7 +121,7 @@ def _encode_proposal(fact: Proposal) -> Columns:
     return {
         "number": fact.number,
         "design": fact.design.digest,
-        "author": fact.author,
+        "author": str(fact.author),
         "parent": fact.parent,
         "goal": _encode_goal(fact.goal),
         "why": fact.why,
@@ -137,7 +138,9 @@ def _decode_proposal(row: Row[Any]) -> Proposal:
     forecast = Forecast(row.p_better, row.mean, row.deviation)
     goal = _decode_goal(row.goal)
     spend = Spend(row.usd, row.tokens, row.seconds)
-    return Proposal(row.number, _decode_design(row), row.author, row.parent, goal, row.why, forecast, spend)
+    return Proposal(
+        row.number, _decode_design(row), Author.parse(row.author), row.parent, goal, row.why, forecast, spend
+    )
 
 
 def _encode_trial(fact: Trial) -> Columns:
@@ -184,7 +187,7 @@ def _encode_generation(fact: Generation) -> Columns:
     return {
         "number": fact.number,
         "parent": fact.parent,
-        "author": fact.author,
+        "author": str(fact.author),
         "design": fact.design.digest,
         "artefact": fact.artefact,
         "metrics": encode_json(dict(fact.metrics)),
@@ -203,7 +206,7 @@ def _decode_generation(row: Row[Any]) -> Generation:
     return Generation(
         number=row.number,
         parent=row.parent,
-        author=row.author,
+        author=Author.parse(row.author),
         design=_decode_design(row),
         artefact=row.artefact,
         metrics=json.loads(row.metrics),

@@ -16,7 +16,7 @@ import numpy as np
 from instar.builders.code.merge import Conflict, merge
 from instar.builders.goals import choose_goal
 from instar.builders.uniform import BaseRate
-from instar.contracts.records import Brief, Design, Goal, Observation, Proposal, TrialState
+from instar.contracts.records import Author, Brief, Design, Goal, Observation, Proposal, TrialState
 from instar.contracts.space import Parameters, Space
 
 WAITS_FOR = "cross"
@@ -91,7 +91,7 @@ class CrossBuilder:
                 known.add(design.digest)
                 self._made.add(design.digest)
                 number, parent = brief.first + len(proposals), brief.incumbent.number
-                proposals.append(Proposal(number, design, self.name, parent, brief.goal, why, forecast))
+                proposals.append(Proposal(number, design, Author(self.name), parent, brief.goal, why, forecast))
         self._ready = bool(proposals)
         return proposals
 

@@ -17,7 +17,7 @@ from instar.builders import mailbox
 from instar.builders.goals import choose_goal
 from instar.contracts.builder import Builder, BuilderContext, Deliberating, Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Brief, Design, Forecast, Goal, Observation, Proposal
+from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 
 NO_OPINION = 0.3
@@ -130,7 +130,7 @@ def read_proposal(message: Mapping[str, Any], number: int, lab: str, space: Spac
     incumbent_score = 0.5 if brief.incumbent_score is None else brief.incumbent_score
     forecast = Forecast(*map(float, given)) if given else Forecast(0.5, incumbent_score, NO_OPINION)
     why = " ".join(str(message["why"]).split()) or _differences(base, design)
-    author = f"human@{message['who']}"
+    author = Author("human", str(message["who"]))
     return Proposal(number, design, author, brief.incumbent.number, brief.goal, why, forecast)
 
 

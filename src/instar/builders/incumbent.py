@@ -22,7 +22,7 @@ from instar.builders.advice import draw
 from instar.builders.designer import Designer, DesignerSettings, next_settings
 from instar.builders.goals import choose_goal
 from instar.builders.lessons import LEAST_HEADROOM, Memory, lesson_of, refused_as_tried
-from instar.contracts.records import Brief, Design, Floats, Goal, Observation, Proposal
+from instar.contracts.records import Author, Brief, Design, Floats, Goal, Observation, Proposal
 from instar.contracts.space import Parameters, Space, Value
 
 NEAR = 0.02
@@ -160,7 +160,7 @@ class IncumbentBuilder:
             f"{changed}: expected {forecast.mean - incumbent_score:+.3f} +- {forecast.deviation:.3f} "
             f"from {seen} trials ({settings.family}, {settings.features})"
         )
-        author = f"{self.name}@{designer.generation}"
+        author = Author(self.name, str(designer.generation))
         why = f"{why}; {evidence}" if evidence else why
         return Proposal(number, design, author, brief.incumbent.number, brief.goal, why, forecast)
 

@@ -23,7 +23,7 @@ from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, BadInput
-from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal
+from instar.contracts.records import Author, Brief, Design, Forecast, Observation, Proposal
 from instar.contracts.settings import seconds
 from instar.contracts.space import Space
 from instar.contracts.text import printable
@@ -130,7 +130,7 @@ class McpBuilder(Hosting):
             return None
         mailbox.give(self.box, name, brief.first)
         why = f"{name} from {author}: {why or 'no reason given'}"
-        return Proposal(brief.first, whole, self.name, brief.incumbent.number, brief.goal, why, forecast)
+        return Proposal(brief.first, whole, Author(self.name), brief.incumbent.number, brief.goal, why, forecast)
 
     def _show(self, brief: Brief) -> None:
         """Write the brief where the server finds it, if it says anything new."""

@@ -113,7 +113,7 @@ class PanelBuilder:
     def observe(self, observation: Observation) -> None:
         """Let everyone see the trial, and enter what it earned for the one who proposed it."""
         self._team.observe(observation)
-        member = self._team.member_of(observation.proposal.author)
+        member = self._team.member_of(observation.proposal.author.name)
         if member is not None:
             self._top = max(self._top, observation.trial.rung)
             self._earnings.observe(member, observation)

@@ -26,7 +26,7 @@ from instar.builders.sampler_process import SamplerProcess
 from instar.builders.sampling import DesignRow, Request
 from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
+from instar.contracts.records import Advice, Author, Brief, Design, Goal, Observation, Proposal
 from instar.contracts.space import Parameters, Space, Value
 
 NAMES = {"tpe": "TPE", "gp": "GP with log-EI", "cma": "CMA-ES"}
@@ -174,7 +174,7 @@ class SearchBuilder:
             f"from {len(self._forecaster.lessons)} trials"
         )
         design = Design(self._lab, parameters, brief.incumbent.design.files)
-        return Proposal(number, design, self.name, brief.incumbent.number, brief.goal, why, forecast)
+        return Proposal(number, design, Author(self.name), brief.incumbent.number, brief.goal, why, forecast)
 
 
 def create(

@@ -18,7 +18,7 @@ from instar.contracts.space import Range, Space
 
 
 def authors_of(builder: Builder) -> tuple[str, ...]:
-    """Return the names that a builder signs with (the part before "@"): its own, or those of its members."""
+    """Return the names that a builder signs with: its own, or those of its members."""
     return tuple(getattr(builder, "authors", (builder.name,)))
 
 
@@ -50,8 +50,8 @@ class Team:
         self.edits_files = any(isinstance(member, Editing) and member.edits_files for member in members)
 
     def member_of(self, author: str) -> str | None:
-        """Return whose proposal it is, by its author."""
-        return self.signed.get(author.partition("@")[0])
+        """Return whose proposal it is, by the name of its author."""
+        return self.signed.get(author)
 
     def ask(self, name: str, brief: Brief) -> list[Proposal]:
         """Ask one member, in its own terms; what it returns is whole and not pending."""

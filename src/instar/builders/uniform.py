@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.contracts.records import Brief, Design, Forecast, Goal, Observation, Proposal
+from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 
 PRIOR_GAIN_DEVIATION = 0.3
@@ -74,7 +74,7 @@ class UniformBuilder:
             design = self._fresh(brief, taken)
             taken.add(design.digest)
             goal, parent = brief.goal, brief.incumbent.number
-            proposals.append(Proposal(number, design, self.name, parent, goal, why, forecast))
+            proposals.append(Proposal(number, design, Author(self.name), parent, goal, why, forecast))
         return proposals
 
     def observe(self, observation: Observation) -> None:

@@ -88,7 +88,9 @@ class Window:
         """Return where a proposal stands. Raises `BadInput` for an unknown one."""
         folder, reason = mailbox.where(self._box, name)
         with self._archive() as archive:
-            proposal = next((p for p in archive.history(Proposal) if p.author == builder.NAME and _of(p, name)), None)
+            proposal = next(
+                (p for p in archive.history(Proposal) if p.author.name == builder.NAME and _of(p, name)), None
+            )
             if proposal is not None:
                 return self._progress(archive, name, proposal)
         if not folder:
@@ -118,7 +120,7 @@ class Window:
         for trial in trials:
             design = proposals[trial.proposal].design
             parameters = {name: design.parameters[name] for name in names if name in design.parameters}
-            found.append({**_trial(trial), "author": proposals[trial.proposal].author, "parameters": parameters})
+            found.append({**_trial(trial), "author": str(proposals[trial.proposal].author), "parameters": parameters})
         return found
 
     def _archive(self) -> Any:

@@ -144,13 +144,39 @@ class Goal:
         return self.mastery[-1] - self.mastery[-2] if len(self.mastery) >= 2 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who has made a design; written as "incumbent@3" or "random".
+
+    Attributes:
+        name: of the builder, without an "@"; "lab" for the seed design.
+        detail: what stood behind the name: the generation that built, the person, or the language model; "" without.
+    """
+
+    name: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if "@" in self.name:
+            raise ValueError(f"the name of an author has no @: {self.name!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Author:
+        """Read what `str` has written."""
+        name, _, detail = text.partition("@")
+        return cls(name, detail)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.detail}" if self.detail else self.name
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A design with its author, the goal that it serves, why, and a forecast made before it runs."""
 
     number: int
     design: Design
-    author: str
+    author: Author
     parent: int
     goal: Goal
     why: str
@@ -445,7 +471,7 @@ class Generation:
 
     number: int
     parent: int | None
-    author: str
+    author: Author
     design: Design
     artefact: str
     metrics: Mapping[str, float]

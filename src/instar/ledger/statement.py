@@ -55,7 +55,7 @@ def promotion(generation: Generation) -> Mapping[str, Any]:
         "kind": "promotion",
         "generation": generation.number,
         "parent": generation.parent,
-        "author": generation.author,
+        "author": str(generation.author),
         "design": generation.design.digest,
         "artefact": generation.artefact,
     }
@@ -65,7 +65,7 @@ def _proposal(proposal: Proposal) -> Mapping[str, Any]:
     """Commit to design and forecast without showing them."""
     forecast = proposal.forecast
     promised = {"p_better": forecast.p_better, "mean": forecast.mean, "deviation": forecast.deviation}
-    commitment = digest({"design": proposal.design.digest, "author": proposal.author, "forecast": promised})
+    commitment = digest({"design": proposal.design.digest, "author": str(proposal.author), "forecast": promised})
     return {"kind": "proposal", "proposal": proposal.number, "commitment": commitment}
 
 

@@ -235,8 +235,8 @@ def _authorship(history: History) -> Dial:
     promoted = [one for one in history.generations if one.number]
     if not promoted:
         return _missing(key, name, "nothing was promoted", "a first promotion")
-    own = sum(one.author.partition("@")[0] == "incumbent" for one in promoted)
-    others = sorted({one.author.partition("@")[0] for one in promoted} - {"incumbent"})
+    own = sum(one.author.name == "incumbent" for one in promoted)
+    others = sorted({one.author.name for one in promoted} - {"incumbent"})
     change = f"{', '.join(printable(one, 30) for one in others)} made the rest" if others else "none: all are its own"
     return Dial(key, name, wilson(own, len(promoted)), "of promoted changes",
                 "provenance; never self-improvement by itself", change)  # fmt: skip

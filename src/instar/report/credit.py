@@ -95,7 +95,7 @@ def tally(
     author: dict[int, str] = {}
     design: dict[int, str] = {}
     for proposal in proposals:
-        name = proposal.author.partition("@")[0]
+        name = proposal.author.name
         author[proposal.number] = name
         design[proposal.number] = proposal.design.digest
         old = found.get(name, Credit())

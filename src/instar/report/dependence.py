@@ -107,7 +107,7 @@ def speed_up(total: float, stage: float) -> float | None:
 
 def _authors(promoted: list[Generation]) -> dict[str, float]:
     """Return the share of promoted generations by the name of who proposed them."""
-    counts = Counter(generation.author.partition("@")[0] for generation in promoted)
+    counts = Counter(generation.author.name for generation in promoted)
     return {name: count / len(promoted) for name, count in sorted(counts.items())}
 
 

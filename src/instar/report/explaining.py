@@ -38,7 +38,7 @@ def explain(home: Path, number: int | None = None, proposal: int | None = None) 
         parents = (made for made in archive.history(Generation) if made.number == wanted.incumbent)
         parent = next(parents, None)
         sources = sources_of(archive.identity)
-    author, why = (judged.author, judged.why) if judged else ("", "")
+    author, why = (str(judged.author), judged.why) if judged else ("", "")
     diff = changes(parent.design, judged.design, sources, _DIFF_LINES) if judged and parent else []
     return {
         "run_directory": str(home.absolute()),

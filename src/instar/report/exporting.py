@@ -84,8 +84,8 @@ def descent(home: Path, generation: int | None) -> tuple[list[Generation], Sourc
 
 def _patch(made: Generation, old: Mapping[str, str], new: Mapping[str, str], place: int, count: int) -> Patch:
     """Return one generation's patch in the form of a mail, which `git apply` and `git am` both take."""
-    author = re.sub(r"[<>]", "", _plain(made.author))[:60]
-    words = re.sub(r"[^A-Za-z0-9]+", "-", made.author).strip("-").lower()[:30]
+    author = re.sub(r"[<>]", "", _plain(str(made.author)))[:60]
+    words = re.sub(r"[^A-Za-z0-9]+", "-", str(made.author)).strip("-").lower()[:30]
     changed = diffs.diff(old, new)
     added, removed = diffs.counts(old, new)
     why = textwrap.indent(textwrap.fill(_plain(made.why)[:2000], 98), "  ")  # so that none of it reads as a diff
@@ -96,7 +96,7 @@ def _patch(made: Generation, old: Mapping[str, str], new: Mapping[str, str], pla
         f"Subject: [PATCH {place}/{count}] Generation {made.number}, by {author}\n\n"
         f"{why}\n---\n {added} lines added, {removed} removed\n\n"
     )
-    return Patch(f"{place:04d}-generation-{made.number}-{words or 'unknown'}.patch", made.number, made.author,
+    return Patch(f"{place:04d}-generation-{made.number}-{words or 'unknown'}.patch", made.number, str(made.author),
                  f"{head}{changed}-- \ninstar\n", added, removed)  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def origins(home: Path, file: str, generation: int | None = None) -> dict[str, A
     if file not in last:
         known = ", ".join(last) or "none: its designs are parameters alone"
         raise BadInput(f"generation {chain[-1].number} has no file '{file}'", f"Its files: {known}.")
-    lines = lineage([Version(made.number, made.author, sources(made.design).get(file, "")) for made in chain])
+    lines = lineage([Version(made.number, str(made.author), sources(made.design).get(file, "")) for made in chain])
     return {
         "run_directory": str(home.absolute()),
         "file": file,

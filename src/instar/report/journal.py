@@ -71,7 +71,7 @@ def _event(fact: Fact) -> tuple[str, dict[str, Any]]:
     """Return the event's name and its fields; an empty name for what is not worth a line."""
     match fact:
         case Proposal():
-            return "proposal", {"number": fact.number, "author": fact.author, "why": fact.why}
+            return "proposal", {"number": fact.number, "author": str(fact.author), "why": fact.why}
         case Trial() if fact.state is not TrialState.RUNNING:
             place = {"rung": fact.rung, "replica": fact.replica, "proposal": fact.proposal}
             found = {"metric": fact.metric, "gain": fact.gain, "noise": fact.noise, "why": fact.why}
@@ -82,12 +82,12 @@ def _event(fact: Fact) -> tuple[str, dict[str, Any]]:
             reasons = [reason.text for reason in fact.decision.reasons if not reason.passed]
             return "verdict", {"number": fact.number, "promote": fact.decision.promote, "against": reasons}
         case Generation() if fact.ledger_index >= 0:
-            return "generation", {"number": fact.number, "author": fact.author, "artefact": fact.artefact}
+            return "generation", {"number": fact.number, "author": str(fact.author), "artefact": fact.artefact}
         case IncidentRecord():
             seen = {"kind": fact.incident.kind, "detail": fact.incident.detail, "count": fact.incident.count}
             return "incident", {"job": fact.job, "generation": fact.generation, **seen, "cause": fact.incident.cause}
         case Acknowledgement():
-            return "acknowledgement", {"number": fact.number, "author": fact.author, "why": fact.why}
+            return "acknowledgement", {"number": fact.number, "author": str(fact.author), "why": fact.why}
         case Approval():
             what = {"number": fact.number, "right": fact.right.value, "subject": fact.subject}
             if fact.answer is Answer.OPEN:

@@ -182,7 +182,7 @@ def _generation(run: Run, generation: Generation) -> Text:
     style = "bold green" if generation is run.incumbent else ""
     return Text.assemble(
         (f"{generation.number:<11d}", style),
-        f"{generation.author[:11]:<12}{shown:>16}  {reach:<26}",
+        f"{str(generation.author)[:11]:<12}{shown:>16}  {reach:<26}",
         (f"{clock_time(generation.run_seconds):>7}", "dim"),
     )
 

@@ -100,7 +100,8 @@ def generations(history: History, unit: str, metric: str) -> Iterator[Block]:
     titles = [printable(names.get(key, key), 40) for key in keys]
     head = ["generation", "parent", "author", "design", "after", "CPU", *titles, *plain_figures]
     rows = [
-        [str(made.number), number(made.parent) if made.parent is not None else "founder", printable(made.author, 40),
+        [str(made.number), number(made.parent) if made.parent is not None else "founder",
+          printable(str(made.author), 40),
          made.design.digest[:10], duration(made.run_seconds), duration(made.run_cpu_seconds),
          *(interval(made.estimates.get(key, {})) for key in keys),
          *(number(made.metrics[key]) if key in made.metrics else "" for key in plain_figures)]
@@ -173,7 +174,7 @@ def _verdict(history: History, verdict: Verdict, parent: str) -> list[str]:
         in_words(figures["log_e_value"]) if "log_e_value" in figures else "",
         f"{1 / alpha:.0f}" if alpha else "",
         f"{figures.get('seeds_better', 0):.0f} of {figures.get('seeds', 0):.0f}" if figures else "",
-        printable(proposal.author, 40) if proposal else "",
+        printable(str(proposal.author), 40) if proposal else "",
         f"{printable(proposal.why, 160) if proposal else ''}: {_why(verdict.decision.reasons)}",
     ]  # fmt: skip
 

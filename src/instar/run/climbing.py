@@ -121,7 +121,7 @@ def forecasts(archive: Archive) -> dict[bool, Forecasts]:
     for proposal in archive.history(Proposal):
         trial = trials.get(proposal.number)
         if trial is not None and trial.rung == top and trial.metric is not None:
-            person = proposal.author.partition("@")[0] == autonomy.HUMAN
+            person = proposal.author.name == autonomy.HUMAN
             rows[person].append((proposal.parent, proposal.forecast.mean, trial.metric, trial.noise or 0.0))
     tables = {person: np.array(found, dtype=np.float64).reshape(-1, 4) for person, found in rows.items()}
     return {person: Forecasts(*table.T) for person, table in tables.items()}

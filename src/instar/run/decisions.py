@@ -69,7 +69,7 @@ def hold_proposing(run: Run) -> bool:
 def begin(run: Run, candidate: Candidate) -> None:
     """Put who proposed on record where it was a person, and start the first trial or ask whether it may."""
     proposal, now = candidate.proposal, time.time()
-    name, _, who = proposal.author.partition("@")
+    name, who = proposal.author.name, proposal.author.detail
     if name == rights.HUMAN:
         run.stage(_proposed(run, proposal, who, now))
     if not run.approvals.persons(Right.START):

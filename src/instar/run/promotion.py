@@ -146,7 +146,7 @@ def _describe(
     lineage: Mapping[str, Any] = {
         "generation": generation.number,
         "parent": generation.parent,
-        "author": generation.author,
+        "author": str(generation.author),
         "why": generation.why,
         "experience": list(trained_on),
         "grounded_share": grounded_share(run, trained_on),

@@ -18,7 +18,7 @@ from instar.contracts.oversight import Answer, Approval, Handover, Holder, Right
 from instar.contracts.settings import Settings
 
 HUMAN = "human"
-"""The builder whose proposals are a person's; whom they are from stands behind the @ of their author."""
+"""The builder whose proposals are a person's; whom they are from is the detail of their author."""
 
 Rights = Mapping[Right, Holder]
 

@@ -26,6 +26,7 @@ from instar.contracts.lab import Lab
 from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import SlotTime
 from instar.contracts.records import (
+    Author,
     Design,
     Experience,
     Generation,
@@ -182,7 +183,7 @@ def _founding(lab: Lab, builder: Builder) -> Generation:
     return Generation(
         number=0,
         parent=None,
-        author="lab",
+        author=Author("lab"),
         design=with_founding_settings(lab.seed_design(), builder),
         artefact="",
         metrics={},

@@ -161,7 +161,7 @@ def _builder(plan: Plan, archive: Archive) -> Builder:
     spent: dict[str, Spend] = {}
     for proposal in archive.history(Proposal):
         newest = max(newest, proposal.number)
-        name = proposal.author.partition("@")[0]
+        name = proposal.author.name
         spent[name] = spent.get(name, Spend()) + proposal.spend
     specification = plan.settings.builder
     rights = autonomy.check(plan.settings, autonomy.newest(archive))

@@ -13,7 +13,7 @@ from pathlib import Path
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
 from instar.contracts.lab import Lab, TrainRequest
-from instar.contracts.records import Design, Generation, Limits, Outcome, OutcomeState
+from instar.contracts.records import Author, Design, Generation, Limits, Outcome, OutcomeState
 from instar.contracts.settings import seconds, size
 from instar.executors.artefacts import take
 from instar.loop import Watcher, fill, finish, tell
@@ -110,7 +110,7 @@ def _install(run: Run, baseline: str, design: Design, artefact: Path) -> None:
     generation = Generation(
         number=1,
         parent=0,
-        author=f"arm:{baseline}",
+        author=Author("baseline", baseline),
         design=with_founding_settings(design, run.parts.builder),
         artefact="",
         metrics={},

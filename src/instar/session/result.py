@@ -187,7 +187,7 @@ def describe(generation: Generation) -> dict[str, Any]:
     return {
         "number": generation.number,
         "parent": generation.parent,
-        "author": generation.author,
+        "author": str(generation.author),
         "design": generation.design.digest,
         "parameters": dict(generation.design.parameters),
         "horizon_50": generation.estimates.get("horizon_50"),

@@ -53,7 +53,7 @@ def judged(home: Path, plan: OraclePlan, say: Callable[[str], object] = str) -> 
 
 def author(proposal: Proposal) -> str:
     """Return who made a proposal, without the generation of the designer."""
-    return proposal.author.partition("@")[0]
+    return proposal.author.name
 
 
 def _builders(

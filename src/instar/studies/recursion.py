@@ -18,7 +18,7 @@ import numpy as np
 from instar.contracts import plugins
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.records import Brief, Design, Estimate, Floats, Forecast, Goal, Observation, Proposal
+from instar.contracts.records import Author, Brief, Design, Estimate, Floats, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 from instar.stats.intervals import paired_difference
 from instar.stats.judgement import ratio_of_sums
@@ -96,7 +96,9 @@ class Neighbours:
         designs = [Design(self._lab, self._space.vary(start, 0.4, 0.15, self._rng)) for _ in range(brief.count)]
         forecast = Forecast(0.5, 0.5 if brief.incumbent_score is None else brief.incumbent_score, 0.3)
         return [
-            Proposal(brief.first + i, design, self.name, brief.incumbent.number, brief.goal, "a neighbour", forecast)
+            Proposal(
+                brief.first + i, design, Author(self.name), brief.incumbent.number, brief.goal, "a neighbour", forecast
+            )
             for i, design in enumerate(designs)
         ]
 

@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 
 from instar.contracts.builder import Builder, Heritable
-from instar.contracts.records import Brief, Design, Floats, Generation, Goal, Observation, Proposal, Trial, TrialState
+from instar.contracts.records import (
+    Author,
+    Brief,
+    Design,
+    Floats,
+    Generation,
+    Goal,
+    Observation,
+    Proposal,
+    Trial,
+    TrialState,
+)
 from instar.contracts.space import Value
 from instar.studies.recorded import Ints, Table
 
@@ -160,7 +171,7 @@ class _Game:
     def _made(self, number: int) -> Generation:
         design = Design(self.table.lab, {**self.table.designs[self._incumbent], **self._own})
         parent = number - 1 if number else None
-        return Generation(number, parent, self.builder.name, design, "", {}, {}, 0.0, 0.0, 0.0, 0)
+        return Generation(number, parent, Author(self.builder.name), design, "", {}, {}, 0.0, 0.0, 0.0, 0)
 
     def _metric(self, design: int) -> float:
         return float(self.table.metrics[design, self.played.seed])

@@ -31,6 +31,7 @@ from instar.contracts.oversight import (
     SlotTime,
 )
 from instar.contracts.records import (
+    Author,
     Decision,
     Design,
     Experience,
@@ -72,7 +73,9 @@ def sample_goal() -> Goal:
 
 def sample_proposal(number: int = 1) -> Proposal:
     """Return a proposal of `sample_design(number)`."""
-    return Proposal(number, sample_design(number), "incumbent", 0, sample_goal(), "why not", Forecast(0.5, 0.1, 0.2))
+    return Proposal(
+        number, sample_design(number), Author("incumbent", "3"), 0, sample_goal(), "why not", Forecast(0.5, 0.1, 0.2)
+    )
 
 
 def sample_trial(number: int = 1, state: TrialState = TrialState.RUNNING) -> Trial:
@@ -85,7 +88,7 @@ def sample_generation(number: int = 0) -> Generation:
     return Generation(
         number=number,
         parent=number - 1 if number else None,
-        author="person",
+        author=Author("person"),
         design=sample_design(number),
         artefact="ab" * 32,
         metrics={"solved": 0.1 + 0.2},

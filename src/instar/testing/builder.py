@@ -15,6 +15,7 @@ import numpy as np
 
 from instar.contracts.builder import Builder, Deliberating, Heritable
 from instar.contracts.records import (
+    Author,
     Brief,
     Design,
     Floats,
@@ -104,7 +105,7 @@ class World:
 
 def generation(number: int, design: Design) -> Generation:
     """Make the record of a promoted model."""
-    return Generation(number, number - 1 if number else None, "test", design, "", {}, {}, 0.0, 0.0, 0.0, 0)
+    return Generation(number, number - 1 if number else None, Author("test"), design, "", {}, {}, 0.0, 0.0, 0.0, 0)
 
 
 def first_design(builder: Builder) -> Design:
@@ -212,7 +213,7 @@ class BuilderConformance:
             builder.close()  # safe to call twice
 
     def authors(self, builder: Builder) -> set[str]:
-        """Return who may stand as author, up to the "@": the builder, and whoever it lets propose in its place."""
+        """Return the names that an author may have: the builder, and whoever it lets propose in its place."""
         return set(getattr(builder, "authors", (builder.name,)))  # a team's members sign themselves
 
     def create(self, lab_name: str, space: Space, rng: np.random.Generator) -> Builder:
@@ -247,13 +248,13 @@ class BuilderConformance:
         proposals = drained(builder, brief)
         assert [proposal.number for proposal in proposals] == list(range(brief.first, brief.first + brief.count))
         for proposal in proposals:
-            union.check(proposal.design.parameters, proposal.author)
+            union.check(proposal.design.parameters, str(proposal.author))
             assert proposal.design.lab == "world"
             assert proposal.parent == brief.incumbent.number
             assert proposal.goal == brief.goal
             assert proposal.why
             assert "\n" not in proposal.why
-            assert proposal.author.split("@")[0] in self.authors(builder)
+            assert proposal.author.name in self.authors(builder)
             assert 0.0 <= proposal.forecast.mean <= 1.0
         digests = [proposal.design.digest for proposal in proposals] + [design.digest for design in brief.pending]
         assert len(set(digests)) == len(digests)

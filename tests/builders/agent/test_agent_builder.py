@@ -44,7 +44,7 @@ def test_edits_become_a_proposal_with_forecast_diff_and_cost(make: Any) -> None:
     assert builder.propose(brief(builder)) == []
     assert builder.waits_for == "agent"
     [proposal] = proposed(builder, brief(builder))
-    assert proposal.author == builder.name == "agent:python"
+    assert str(proposal.author) == builder.name == "agent:python"
     assert proposal.why == "python: a wider model"
     assert proposal.design.files == {"features.py": "FEATURES = 2\nFEATURES = 3\n"}
     assert proposal.design.parameters["learning_rate"] == 0.01
@@ -81,7 +81,7 @@ HOLD_NOTHING = {
 def test_what_does_not_hold_costs_one_proposal_and_says_why(make: Any, kind: str) -> None:
     builder = make(kind, timeout="1.5s" if kind == "stalls" else "20s", retries=0)
     [proposal] = proposed(builder, brief(builder))
-    assert proposal.author == "random"  # the embedded builder, of this world
+    assert str(proposal.author) == "random"  # the embedded builder, of this world
     assert proposal.why.startswith("in place of agent:python (")
     assert HOLD_NOTHING[kind] in proposal.why
     assert proposal.design.files == FILES
@@ -232,7 +232,7 @@ def test_a_design_that_is_under_way_is_not_proposed_again(make: Any) -> None:
 def test_the_cap_holds_before_the_call(make: Any) -> None:
     builder = make("dear", context={"max_cost": 7.0}, max_cost_per_call=3.0)
     proposals = proposed(builder, brief(builder, count=4))
-    assert [proposal.author for proposal in proposals] == ["agent:python", "agent:python", "random", "random"]
+    assert [str(proposal.author) for proposal in proposals] == ["agent:python", "agent:python", "random", "random"]
     assert "its budget is spent" in proposals[2].why
     assert sum(proposal.spend.usd for proposal in proposals) == 6.0
 
@@ -243,7 +243,7 @@ def test_what_was_spent_in_former_lives_counts(make: Any) -> None:
         context={"max_cost": 7.0, "spent": {"llm": Spend(3.0), "agent:python": Spend(2.0)}},
         max_cost_per_call=3.0,
     )
-    assert proposed(builder, brief(builder))[0].author == "random"
+    assert str(proposed(builder, brief(builder))[0].author) == "random"
 
 
 def test_a_cost_that_no_proposal_carries_is_charged_in_the_next_life(make: Any) -> None:
@@ -256,11 +256,11 @@ def test_a_cost_that_no_proposal_carries_is_charged_in_the_next_life(make: Any) 
     first.close()  # the answer is in, and nobody has taken it
     second = make("dear", **cap)
     proposals = proposed(second, brief(second, count=2))
-    assert [proposal.author for proposal in proposals] == ["agent:python", "random"]
+    assert [str(proposal.author) for proposal in proposals] == ["agent:python", "random"]
     assert proposals[0].spend.usd == 6.0
     second.close()
     third = make("dear", **cap | {"context": {"max_cost": 7.0, "spent": {"agent:python": Spend(6.0)}}})
-    assert proposed(third, brief(third))[0].author == "random"
+    assert str(proposed(third, brief(third))[0].author) == "random"
 
 
 def test_a_call_that_was_cut_off_counts_at_its_bound(make: Any) -> None:
@@ -269,7 +269,7 @@ def test_a_call_that_was_cut_off_counts_at_its_bound(make: Any) -> None:
     first.propose(brief(first))
     first.close()
     [proposal] = proposed(make("dear", **cap), brief(first))
-    assert proposal.author == "random"
+    assert str(proposal.author) == "random"
     assert proposal.spend.usd == 3.0
 
 

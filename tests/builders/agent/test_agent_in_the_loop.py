@@ -57,8 +57,8 @@ def test_an_agent_builds_generations_while_slots_stay_busy(tmp_path: Path) -> No
     proposals = list(archive.history(Proposal))
     trials = [trial for trial in archive.history(Trial) if trial.state is TrialState.SCORED]
     archive.close()
-    assert {proposal.author for proposal in proposals} == {"agent:python"}
-    assert {generation.author for generation in run.generations[1:]} == {"agent:python"}
+    assert {str(proposal.author) for proposal in proposals} == {"agent:python"}
+    assert {str(generation.author) for generation in run.generations[1:]} == {"agent:python"}
     assert all(proposal.spend.seconds > 0.3 for proposal in proposals)
     assert all("designer.family" in proposal.design.parameters for proposal in proposals)
     assert trials

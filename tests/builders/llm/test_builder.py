@@ -29,7 +29,7 @@ def test_a_model_proposes(tmp_path: Path) -> None:
         builder = made(server, tmp_path, **PRICES)
         (proposal,) = asked(builder)
         builder.close()
-    assert proposal.author == "llm@stand-in"
+    assert str(proposal.author) == "llm@stand-in"
     assert proposal.why == "wider is better (llm-v1)"
     assert (proposal.forecast.p_better, proposal.forecast.mean, proposal.forecast.deviation) == (0.5, 0.6, 0.1)
     assert proposal.spend.usd > 0
@@ -83,10 +83,10 @@ def test_a_failure_costs_one_proposal_and_its_money_goes_with_the_next(tmp_path:
         builder = made(server, tmp_path, **PRICES)
         instead, own = asked(builder, 2)
         builder.close()
-        assert instead.author.startswith("incumbent@")
+        assert str(instead.author).startswith("incumbent@")
         assert instead.why.startswith("in place of llm@stand-in (there is no JSON object in the answer): ")
         assert instead.spend == Spend()
-        assert own.author == "llm@stand-in"
+        assert str(own.author) == "llm@stand-in"
         assert own.spend.usd >= server.usd(PRICES["price_in"], PRICES["price_out"]) * 0.7  # one more is under way
 
 
@@ -109,7 +109,7 @@ def test_every_fault_is_told_and_kept(tmp_path: Path, behaviour: standin.Behavio
         (proposal,) = asked(builder, files=FILES)
         builder.close()
     assert words in proposal.why
-    assert proposal.author.startswith("incumbent@")
+    assert str(proposal.author).startswith("incumbent@")
     assert proposal.design.files == FILES
     counts = tally(tmp_path / "builders" / "llm")
     assert counts["refused"] + counts["failed"] >= 1
@@ -131,7 +131,7 @@ def test_after_failures_in_a_row_it_is_left_alone_and_that_is_told_once(tmp_path
         builder.close()
         assert len(server.requests) == 2
     whys = [proposal.why for proposal in proposals]
-    assert all(proposal.author.startswith("incumbent@") for proposal in proposals)
+    assert all(str(proposal.author).startswith("incumbent@") for proposal in proposals)
     assert sum("HTTP 503: no): " in why for why in whys) >= 1
     assert sum("left alone for 3600 s after 2 failures in a row, the last: HTTP 503" in why for why in whys) == 1
     assert "(for the same reason)" in whys[-1]
@@ -163,7 +163,7 @@ def test_it_comes_back_after_the_pause(tmp_path: Path) -> None:
         builder = made(server, tmp_path, failures=1, pause=0.05)
         authors: list[str] = []
         while "llm@stand-in" not in authors:
-            authors += [proposal.author for proposal in asked(builder, first=len(authors) + 1)]
+            authors += [str(proposal.author) for proposal in asked(builder, first=len(authors) + 1)]
             assert len(authors) < 1000
         builder.close()
         assert authors[0].startswith("incumbent@")
@@ -182,7 +182,7 @@ def test_no_more_is_spent_than_may_be(tmp_path: Path, then: standin.Behaviour) -
     whys = [proposal.why for proposal in proposals]
     assert sum("the next call could cost" in why for why in whys) >= 1
     assert "for the same reason" in whys[-1]
-    assert proposals[-1].author.startswith("incumbent@")
+    assert str(proposals[-1].author).startswith("incumbent@")
 
 
 def test_the_money_holds_over_a_restart_with_calls_under_way(tmp_path: Path) -> None:
@@ -196,14 +196,14 @@ def test_the_money_holds_over_a_restart_with_calls_under_way(tmp_path: Path) -> 
         again.close()
         assert server.usd(**PRICES) + 0.01 <= 0.05
         assert paid(tmp_path / "builders" / "spend_cap.jsonl")["llm"].usd + 0.01 <= 0.05
-        assert proposals[-1].author.startswith("incumbent@")
+        assert str(proposals[-1].author).startswith("incumbent@")
         builder.close()
 
 
 def test_without_a_cap_it_goes_on(tmp_path: Path) -> None:
     with StandIn() as server:
         builder = made(server, tmp_path)
-        assert {proposal.author for proposal in asked(builder, 8)} == {"llm@stand-in"}
+        assert {str(proposal.author) for proposal in asked(builder, 8)} == {"llm@stand-in"}
         builder.close()
 
 
@@ -226,13 +226,13 @@ def test_a_design_is_not_proposed_twice(tmp_path: Path) -> None:
     with StandIn(then=same) as server:
         builder = made(server, tmp_path)
         first, second = asked(builder, 2)
-        assert first.author == "llm@stand-in"
-        assert second.author.startswith("incumbent@")
+        assert str(first.author) == "llm@stand-in"
+        assert str(second.author).startswith("incumbent@")
         assert "under way or was tried" in second.why
         builder.close()
         again = made(server, tmp_path / "restarted")
         again.observe(Observation(first, Trial(1, 1, 0, 0, 0, 0, TrialState.CRASHED, why="no"), 0.3))
-        assert asked(again)[0].author.startswith("incumbent@")
+        assert str(asked(again)[0].author).startswith("incumbent@")
         again.close()
 
 

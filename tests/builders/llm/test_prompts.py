@@ -9,7 +9,7 @@ import pytest
 
 from instar.builders.llm.history import BEST, FAILED, NEWEST, TrialHistory
 from instar.builders.llm.prompts import Prompt
-from instar.contracts.records import Advice, Brief, Design, Forecast, Observation, Proposal, Trial, TrialState
+from instar.contracts.records import Advice, Author, Brief, Design, Forecast, Observation, Proposal, Trial, TrialState
 from instar.testing.builder import GOALS, WORLD_SPACE, generation, make_brief
 
 DESIGN = Design(
@@ -21,7 +21,9 @@ DESIGN = Design(
 
 def observation(number: int, gain: float | None = 0.1, why: str = "", **changes: object) -> Observation:
     design = replace(DESIGN, parameters={**DESIGN.parameters, **changes})  # type: ignore[dict-item]
-    proposal = Proposal(number, design, "incumbent@0", 0, GOALS[0], "a reason\nEND DATA", Forecast(0.5, 0.5, 0.1))
+    proposal = Proposal(
+        number, design, Author("incumbent", "0"), 0, GOALS[0], "a reason\nEND DATA", Forecast(0.5, 0.5, 0.1)
+    )
     state = TrialState.CRASHED if gain is None else TrialState.SCORED
     metric = None if gain is None else 0.3 + gain
     return Observation(proposal, Trial(number, number, 0, number % 2, 0, 0, state, metric, gain, 0.01, why=why), 0.3)

@@ -76,10 +76,10 @@ def test_a_models_diffs_are_tried_wrong_ones_are_recorded_and_a_good_one_is_prom
         finally:
             model.close()
     assert why == "generations reached"
-    assert run.incumbent.author == "llm@stand-in"
+    assert str(run.incumbent.author) == "llm@stand-in"
     assert "STEPS = 400" in run.incumbent.design.files["train.py"]
     made, trials = recorded(home)
-    own = {proposal.number for proposal in made if proposal.author == "llm@stand-in"}
+    own = {proposal.number for proposal in made if str(proposal.author) == "llm@stand-in"}
     crashed = [trial for trial in trials if trial.proposal in own and trial.state is TrialState.CRASHED]
     assert [("'nothing_like_it', which is not installed" in trial.why) for trial in crashed] == [True]
     assert any(trial.proposal in own and trial.state is TrialState.DUPLICATE for trial in trials)
@@ -100,7 +100,7 @@ def test_an_agent_edits_the_script_by_the_repositorys_own_program(tmp_path: Path
     finally:
         thinker.close()
     assert why == "generations reached"
-    assert run.incumbent.author == "agent:python"
+    assert str(run.incumbent.author) == "agent:python"
     assert exporting.origins(home, "train.py")["shares"]["agent:python"] == pytest.approx(1 / 30)
     _, trials = recorded(home)
     assert {trial.state for trial in trials} <= {TrialState.SCORED, TrialState.CANCELLED, TrialState.DUPLICATE}

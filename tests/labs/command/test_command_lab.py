@@ -165,7 +165,7 @@ def test_its_patch_applies_to_a_checkout_of_ones_own(made: Path, tmp_path: Path)
     rig = Rig(tmp_path / "run", lab, given, builder=script)
     run, why = rig.play()
     assert why == "generations reached"
-    assert run.incumbent.author == "script"
+    assert str(run.incumbent.author) == "script"
     with closing(read_archive(rig.home / "archive.db")) as archive:
         first = next(archive.history(Trial))
     assert first.state is TrialState.DUPLICATE

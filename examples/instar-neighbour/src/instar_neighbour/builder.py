@@ -1,6 +1,6 @@
 from collections import Counter
 
-from instar.contracts.records import Design, Forecast, Proposal
+from instar.contracts.records import Author, Design, Forecast, Proposal
 from instar.contracts.space import Space
 
 
@@ -31,5 +31,7 @@ class Neighbour:
             if near.digest not in taken:
                 taken.add(near.digest)
                 number, why = brief.first + len(made), f"near the best so far ({self.best[0]:+.3f})"
-                made.append(Proposal(number, near, self.name, brief.incumbent.number, brief.goal, why, forecast))
+                made.append(
+                    Proposal(number, near, Author(self.name), brief.incumbent.number, brief.goal, why, forecast)
+                )
         return made

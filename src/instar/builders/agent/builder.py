@@ -28,7 +28,7 @@ from instar.builders.outside import MOST_WORDS
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, InstarError
-from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
+from instar.contracts.records import Author, Brief, Design, Forecast, Observation, Proposal, Spend
 from instar.contracts.settings import size
 from instar.contracts.space import Parameters, Space
 from instar.contracts.text import printable
@@ -140,14 +140,16 @@ class AgentBuilder(Hosting):
             why = f"asked under generation {before}, p_better by its mean and deviation: {why}"
         why = f"{self._terms.label}: {why}"
         spend = self._spend(answer.calls)
-        return Proposal(brief.first, design, self.name, brief.incumbent.number, brief.goal, why, forecast, spend)
+        return Proposal(
+            brief.first, design, Author(self.name), brief.incumbent.number, brief.goal, why, forecast, spend
+        )
 
     def _replaced(self, brief: Brief, calls: Sequence[int], reason: str) -> Proposal:
         """Let the embedded builder propose in the agent's place; it is the author, and the agent's cost is not lost."""
         [proposal] = self.embedded.propose(brief)
         spend = self._spend(calls)
         with self._lock:
-            self._journal.note(proposal=proposal.number, replaced_by=proposal.author, reason=reason)
+            self._journal.note(proposal=proposal.number, replaced_by=str(proposal.author), reason=reason)
         why = f"in place of {self.name} ({reason}): {proposal.why}"
         return replace(proposal, why=why, spend=proposal.spend + spend)
 

@@ -26,7 +26,7 @@ from instar.builders.llm.prompts import Prompt
 from instar.builders.llm.thinking import LlmThinker, Thought
 from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import Builder
-from instar.contracts.records import Brief, Design, Forecast, Observation, Proposal, Spend
+from instar.contracts.records import Author, Brief, Design, Forecast, Observation, Proposal, Spend
 from instar.contracts.space import Space
 
 LONGEST_PAUSE = 3600.0
@@ -181,7 +181,7 @@ class LlmBuilder(Hosting):
         spend, self._carried = self._carried + thought.spend, Spend()
         late = f", thought about generation {thought.parent}" if thought.parent != parent else ""
         return [Proposal(
-            brief.first, design, f"{self.name}@{self._options.model}", parent, brief.goal,
+            brief.first, design, Author(self.name, self._options.model), parent, brief.goal,
             f"{answer.why} ({self._prompt.version}{late})", _forecast(answer, brief, bool(late)), spend,
         )]  # fmt: skip
 

@@ -32,7 +32,7 @@ class TrialHistory:
     def add(self, observation: Observation) -> None:
         """Take in one finished trial; a repeated one (a replica) counts as one of its own."""
         trial, proposal = observation.trial, observation.proposal
-        entry = ToldTrial(trial, proposal.design, proposal.author, proposal.why)
+        entry = ToldTrial(trial, proposal.design, str(proposal.author), proposal.why)
         if trial.state.failed or trial.state is TrialState.DUPLICATE:
             self._failed.append(entry)
         elif trial.gain is not None and math.isfinite(trial.gain):
