@@ -26,7 +26,7 @@ peak of looks every quarter second, so shorter peaks are missed.
 Set for OpenEvolve, all else being its default: the model and api_base, `evaluator.parallel_evaluations: 2` (that is its
 number of workers), the number of iterations, for the hang `evaluator.timeout: 3`, and under attack
 `checkpoint_interval: 5` (100 by default), since the scores are read from there. Set for Instar: base_url and the name
-of the key's variable, the budget, `trial_limit` (3 s for the hang), and the error's `--range`, which makes its metric
+of the key's variable, the budget, `trial_limit` (3 s for the hang), and the error's `range`, which makes its metric
 the score of the other. Its questions are drawn afresh for each generation; OpenEvolve's are the same all the time.
 Instar has no bound on the number of trials: it is ended by SIGINT, once.
 """

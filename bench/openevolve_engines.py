@@ -132,10 +132,10 @@ def instar(place: Path, url: str, attack: str = "", *, wall: bool = True) -> Eng
     """Wrap the repository as a lab and prepare a run of Instar below `place`."""
     task.write(place)
     limit = HANG_SECONDS if attack == "hang" else 60
-    here = [sys.executable, "-m", "instar.cli"]
+    here = [sys.executable, "-m", "instar"]
     made = [
         *here, "lab", "new", "curve", "--from", "repository", "--editable", "curve.py", "--run", "python train.py",
-        "--metric", "error:min", "--evaluate", "python evaluate.py", "--range", "0:2", "--wall", f"{limit}s",
+        "--metric", "error:min", "--evaluate", "python evaluate.py", "--set", "range=0:2", "--set", f"wall={limit}s",
     ]  # fmt: skip
     subprocess.run(made, cwd=place, check=True, capture_output=True)
     (place / "instar.toml").write_text(

@@ -83,7 +83,7 @@ def _run(home: Path, builder: str, seed: int, limits: Sequence[str]) -> Mapping[
         command = [
             sys.executable,
             "-m",
-            "instar.cli",
+            "instar",
             "run",
             "speedrun",
             "--builder",
@@ -173,7 +173,7 @@ def main() -> None:
         parser.error(f"{given.what} needs --{needed}")
     seeds = [int(seed) for seed in (given.seeds or ("0,1,2" if needed == "keep" else "11,12")).split(",")]
     if given.what == "compare":
-        limits = ["--budget", given.wall, *(["--budget-cpu", given.cpu] if given.cpu else [])]
+        limits = ["--budget", given.wall, *(["--set", f"budget_cpu={given.cpu}"] if given.cpu else [])]
         compare(given.keep, given.builders.split(","), seeds, limits, [float(cpu) for cpu in given.at.split(",")])
     else:
         ablate(given.home, seeds)

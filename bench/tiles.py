@@ -20,19 +20,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ARMS = {
+BASELINES = {
     "loop": [],
-    "frozen": ["--builder-frozen-at", "1"],
+    "frozen": ["--set", "builder_frozen_at=1"],
     "random": ["--builder", "random"],
-    "none": ["--feedback", "none"],
-    "self": ["--feedback", "self"],
-    "walks": ["--baseline", "walks"],
+    "none": ["--set", "feedback=none"],
+    "self": ["--set", "feedback=self"],
+    "walks": ["--set", "baseline=walks"],
 }
 
 
 def play(baseline: str, seed: int, given: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Run one arm with one seed and return its `--json` object."""
-    command = [sys.executable, "-m", "instar.cli", "run", "tiles", "--size", str(given.size), "--seed", str(seed)]
+    command = [sys.executable, "-m", "instar", "run", "tiles", "--size", str(given.size), "--seed", str(seed)]
     command += [
         "--budget",
         given.budget,
@@ -41,9 +41,9 @@ def play(baseline: str, seed: int, given: argparse.Namespace, home: Path) -> dic
         "--home",
         str(home),
         "--json",
-        *ARMS[baseline],
+        *BASELINES[baseline],
     ]
-    command += ["--budget-cpu", given.budget_cpu] if given.budget_cpu else []
+    command += ["--set", f"budget_cpu={given.budget_cpu}"] if given.budget_cpu else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\nexit {done.returncode}: {done.stderr[-2000:]}")
@@ -78,7 +78,7 @@ def row(found: Mapping[str, Any]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["loop", "frozen", "none", "walks"])
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=["loop", "frozen", "none", "walks"])
     parser.add_argument("--budget", default="3m")
     parser.add_argument("--budget-cpu", help="CPU time of a run's trials: what arms are held to on a loaded machine")
     parser.add_argument("--workers", type=int, default=2)
@@ -88,7 +88,7 @@ def main() -> None:
     root = given.keep or Path(tempfile.mkdtemp(prefix="instar-bench-"))
     budget = f"budget {given.budget} (CPU {given.budget_cpu or 'free'}), {given.workers} workers"
     print(f"load before: {os.getloadavg()[0]:.1f}; {budget}, runs in {root}")
-    for baseline in given.arms:
+    for baseline in given.baselines:
         rows = []
         for seed in given.seeds:
             rows.append(row(play(baseline, seed, given, root / f"{baseline}-{seed}")))

@@ -41,7 +41,7 @@ def test_a_small_model_is_survived(url: str, tmp_path: Path) -> None:
     options = {"base_url": url, "max_tokens": 250, "timeout": 200.0, "pause": 1.0, "ahead": 1, "retries": 0}
     builders = {"llm": options | {"price_in": 1.0, "price_out": 1.0}}
     command = ["run", "toy", "--home", str(home), "--builder", "llm:smollm2", "--executor", "inline", "--workers", "1"]
-    command += ["--unsafe-no-sandbox", "--budget", "240s", "--generations", "2", "--max-cost", "0.5", "--json"]
+    command += ["--unsafe-no-sandbox", "--budget", "240s", "--set", "generations=2", "--max-cost", "0.5", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.toy_command", *command],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=400,

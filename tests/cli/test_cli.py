@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,10 @@ import pytest
 from instar.cli import doctor, main, running
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
+from instar.contracts.settings import Settings
 from instar.horizons import synthetic
 from instar.session import assembly, session
+from tests.cli.commands import commands
 from tests.rig import REPOSITORY
 from tests.toy_command import with_toy
 from tests.toys import TeachingToyLab
@@ -37,12 +40,6 @@ CONTRACT = {
     "loop_overhead_share",
     "run_directory",
 }
-COMMANDS = [
-    "", "run", "propose", "approve", "reject", "goal", "autonomy", "status", "generations",
-    "explain", "incidents", "report", "traits", "solve", "mcp", "rollback", "judge", "recursion",
-    "lab list", "lab check", "lab new", "redteam", "doctor", "horizon", "trend", "forecast register", "forecast score",
-    "export", "lineage", "verify-claim",
-]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +52,18 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     directory = tmp_path_factory.mktemp("cli") / "instar-runs" / "toy"
-    command = ["run", "toy", "--home", str(directory), "--generations", "1", "--executor", "inline", "--workers", "1"]
+    command = [
+        "run",
+        "toy",
+        "--home",
+        str(directory),
+        "--set",
+        "generations=1",
+        "--executor",
+        "inline",
+        "--workers",
+        "1",
+    ]
     command += ["--unsafe-no-sandbox"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.toy_command", *command, "--json"],
@@ -82,12 +90,6 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
-def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = said(capsys)
-    assert code == 0
-    assert "Usage: instar" in out
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -95,13 +97,18 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("run tiles --size 9", "size = '9' is not on offer. Valid: 3, 4, 5."),
         ("run --sise 3 tiles", "unknown option 'sise'. Its options: size."),
         ("run --buget 3m", "Did you mean --budget?"),
+        ("run tiles --buget", "Did you mean --budget?"),
+        ("run tiles --generations 2", "It is a setting: --set generations=VALUE."),
+        ("run --set replica=5", "Did you mean replicas?"),
+        ("run --set replicas=many", "'replicas': Input should be a valid integer"),
+        ("run --set seed=1 --seed 1", "'seed' is given as an option and by --set"),
         ("run tiles --size", "option --size needs a value"),
         ("run -x", "unknown option -x"),
         ("run tiles digits", "two labs are given"),
         ("run tiles --budget 3x", "'3x' is not a duration such as 90s"),
-        ("run tiles --generations none", "--generations"),
+        ("run tiles --set generations=none", "'generations'"),
         ("run tiles --seed -1", "'seed'"),
-        ("run tiles --baseline running", "Valid: loop"),
+        ("run tiles --set baseline=running", "Valid: loop"),
         ("run tiles --builder nobody", "unknown builder 'nobody'. Installed: agent, cross, human, "),
         ("run tiles --builder search:best", "no sampler 'best'. Known: search:tpe, search:gp, search:cma."),
         ("run tiles --builder panel:incumbent", "'panel' needs two members or more, not 1"),
@@ -111,12 +118,17 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("run tiles --builder panel:[random,search", "its brackets do not match"),
         ("run tiles --builder mixed:search", "'mixed' needs two builders, not 1"),
         ("run tiles --builder mixed:random,search", "'random' is no optimiser that gives advice"),
-        ("run tiles --feedback praise", "'verified', 'self' or 'none'"),
+        ("run tiles --set feedback=praise", "'verified', 'self' or 'none'"),
         ("run tiles --executor moon", "unknown executor 'moon'"),
         ("run tiles --executor inline", "without any sandbox. Use --executor local, or say --unsafe-no-sandbox"),
         ("status --home nowhere", "there is no archive at nowhere/archive.db"),
-        ("status --colour", "No such option"),
-        ("dance", "No such command"),
+        ("status --colour", "No such option: --colour. See `instar status --help`."),
+        ("status --hom x", "No such option: --hom. Did you mean --home? See"),
+        ("dance", "No such command 'dance'. See `instar --help`."),
+        ("generation", "No such command 'generation'. Did you mean 'generations'? See"),
+        ("lab chek", "Did you mean 'check'? See `instar lab --help`."),
+        ("stop --home nowhere", "there is no archive at nowhere/archive.db"),
+        ("verify --home nowhere", "there is no archive at nowhere/archive.db"),
         ("run nowhere/lab.toml", "nowhere/lab.toml: cannot be read"),
     ],
 )
@@ -143,7 +155,7 @@ def test_run_prints_its_one_object_and_status_the_same(home: Path, capsys: pytes
     assert code == 0
     assert json.loads(out) == printed
     assert printed.keys() >= CONTRACT
-    again = ("run", "toy", "--home", str(home), "--generations", "1", "--unsafe-no-sandbox", "--json")
+    again = ("run", "toy", "--home", str(home), "--set", "generations=1", "--unsafe-no-sandbox", "--json")
     code, out, err = said(capsys, *again)
     assert code == 0
     assert json.loads(out) == printed
@@ -155,6 +167,32 @@ def test_an_interrupted_run_ends_with_130(home: Path, capsys: pytest.CaptureFixt
     monkeypatch.setattr(session, "carry_out", lambda *_: cut)
     monkeypatch.setattr(running, "_morning", lambda *_: "")
     assert said(capsys, "run", "toy", "--home", str(home))[0] == 130
+
+
+def test_ctrl_c_ends_any_command_with_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("instar.session.overview.installed_labs", cut)
+    assert said(capsys, "lab", "list")[0] == 130
+
+
+def test_there_is_nothing_to_stop_where_no_run_is_going_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, "stop", "--home", str(home), "--json")
+    assert (code, json.loads(out)["asked"]) == (1, False)
+    assert "No run is going on" in err
+
+
+def test_verify_holds_until_something_is_changed(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(home, tmp_path / "run")
+    assert said(capsys, "verify", "--home", str(copy))[0] == 0
+    with (copy / "generations" / "0001" / "config.json").open("a") as file:
+        file.write(" ")
+    code, out, _ = said(capsys, "verify", "--home", str(copy))
+    assert code == 1
+    assert f"differs: {copy / 'generations' / '0001'} was changed" in out
 
 
 def test_the_latest_run_is_the_default(
@@ -299,6 +337,8 @@ def test_the_page_on_json_names_every_key_and_no_other(home: Path, capsys: pytes
         "`instar explain`": ("explain", *place),
         "`instar incidents`": ("incidents", *place),
         "`instar report`": ("report", *place),
+        "`instar verify`": ("verify", *place),
+        "`instar stop`": ("stop", *place),
         "`instar rollback`": ("rollback", "--to", "1", *place),
         "`instar lab list`": ("lab", "list", "--json"),
         "`instar lab check`": ("lab", "check", "tiles", "--json"),
@@ -342,22 +382,41 @@ def reference() -> str:
     """Return cli.md as the commands' own help makes it, on a terminal of 80 columns."""
     parts = [
         "# The command line\n\nWhat `--help` prints, held by a test (`python -m tests.cli.test_cli` writes it anew).\n"
+        "`instar --install-completion` lets the shell complete commands, options, labs and run directories.\n\n"
+        "Exit codes: 0 done, 1 the answer is no, 2 bad input or a missing part, 130 interrupted.\n"
     ]
-    for name in COMMANDS:
+    for name in ["", *(name for name, _ in commands())]:
         help_text = io.StringIO()
         with redirect_stdout(help_text):
             main.command([*name.split(), "--help"])
         parts += [f"## `{f'instar {name}'.strip()}`\n", f"```text\n{help_text.getvalue().rstrip()}\n```\n"]
-    return "\n".join(parts)
+    return "\n".join([*parts, *settings_table()])
+
+
+def settings_table() -> Iterator[str]:
+    """Yield the page's last section: what `--set` takes."""
+    yield "## Settings\n"
+    yield "`instar run --set KEY=VALUE`, `INSTAR_KEY` variables and `instar.toml` take the same keys; the first wins."
+    yield "Keys of tables are dotted, as in `--set climb.margin=0.05` or `--set builders.llm.ahead=2`.\n"
+    yield "| key | default | what it is |\n| --- | --- | --- |"
+    for name, field in Settings.model_fields.items():
+        if name in UNSET:
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = "" if default is None or default == {} else getattr(default, "value", default)
+        yield f"| `{name}` | {f'`{shown}`' if shown != '' else ''} | {field.description} |"
+    yield ""
+
+
+UNSET = ("lab", "climb")  # an argument; a table whose keys the ladder's tutorial names
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description and name not in UNSET] == []
 
 
 def test_the_page_on_the_command_line_is_what_help_prints() -> None:
     assert (DOCS / "cli.md").read_text() == reference(), "run `python -m tests.cli.test_cli`"
-
-
-def test_every_command_is_on_the_page() -> None:
-    registered = {command.name or command.callback.__name__ for command in main.app.registered_commands}  # type: ignore[union-attr]
-    assert registered | {""} == {name.split()[0] if name else "" for name in COMMANDS} - {"lab", "forecast"}
     assert Path("instar-runs") == assembly.RUNS
 
 

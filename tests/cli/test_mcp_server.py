@@ -163,10 +163,8 @@ def test_the_command_serves_a_real_run_over_standard_streams(tmp_path: Path) -> 
 
     home = tmp_path / "run"
     words = ["run", "tiles", "--builder", "mcp", "--home", str(home), "--budget", "120s", "--workers", "1"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "instar.cli", *words], stderr=subprocess.DEVNULL, env=dict(os.environ)
-    )
-    server = StdioServerParameters(command=sys.executable, args=["-m", "instar.cli", "mcp", "--home", str(home)])
+    run = subprocess.Popen([sys.executable, "-m", "instar", *words], stderr=subprocess.DEVNULL, env=dict(os.environ))
+    server = StdioServerParameters(command=sys.executable, args=["-m", "instar", "mcp", "--home", str(home)])
 
     async def work() -> Any:
         while not (builder.place(home) / builder.BRIEF).exists():
@@ -190,5 +188,5 @@ def test_the_command_serves_a_real_run_over_standard_streams(tmp_path: Path) -> 
         found = anyio.run(bounded)
     finally:
         run.send_signal(signal.SIGINT)
-        run.wait(30)
+        run.wait(90)
     assert found["trials"][0]["metric"] > 0.0

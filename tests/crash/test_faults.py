@@ -106,8 +106,8 @@ def test_the_places_of_failure_are_named_by_module() -> None:
 # --- a file system of its own ---------------------------------------------------------------------------------------
 
 RUN = (
-    f"{sys.executable} -m tests.toy_command run toy --executor inline --unsafe-no-sandbox --generations 1 --budget 1h"
-    " --home run"
+    f"{sys.executable} -m tests.toy_command run toy --executor inline --unsafe-no-sandbox --set generations=1"
+    " --budget 1h --home run"
 )
 # In a mount namespace: the run directory, and what would be memory for scratch, on one small file system.
 SCRIPT = """

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 
 def instar(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "instar.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "instar", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -31,7 +31,9 @@ def said(approval: Approval) -> list[str]:
 
 def test_a_person_on_rung_3_sets_goals_and_promotes(tmp_path: Path) -> None:
     home, spoken = tmp_path / "run", set()
-    run = instar("run", "tiles", "--rung", "3", "--generations", "1", "--budget", "15m", "--home", str(home), "--json")
+    run = instar(
+        "run", "tiles", "--rung", "3", "--set", "generations=1", "--budget", "15m", "--home", str(home), "--json"
+    )
     while run.poll() is None:
         for approval in questions(home):
             if approval.number not in spoken and time.time() > approval.asked_at + 1.0:

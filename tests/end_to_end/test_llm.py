@@ -151,9 +151,19 @@ def test_code_that_a_model_wrote_is_trained_sandboxed_and_promoted(tmp_path: Pat
     )
     with StandIn(then=edit) as server:
         table = {"llm": {"base_url": server.url, "ahead": 1, "timeout": 20.0}}
-        command = ["run", "digits", "--home", str(home), "--builder", "llm:stand-in", "--generations", "1", "--json"]
+        command = [
+            "run",
+            "digits",
+            "--home",
+            str(home),
+            "--builder",
+            "llm:stand-in",
+            "--set",
+            "generations=1",
+            "--json",
+        ]
         done = subprocess.run(
-            [sys.executable, "-m", "instar.cli", *command, "--budget", "120s"], cwd=tmp_path,
+            [sys.executable, "-m", "instar", *command, "--json", "--budget", "120s"], cwd=tmp_path,
             env=os.environ | {"INSTAR_BUILDERS": json.dumps(table)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -95,7 +95,7 @@ def test_killed_while_it_waits_nothing_is_lost_and_nothing_is_decided_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = tmp_path / "run"
-    process = begin(home, "--rung", "2", "--generations", "1")
+    process = begin(home, "--rung", "2", "--set", "generations=1")
     until(asked(home, Right.GOAL), process)
     code, out, _ = instar(capsys, "goal", "up to 4", "--home", str(home), "--json")
     assert (code, set(json.loads(out))) == (0, documented("`instar goal`"))
@@ -109,12 +109,12 @@ def test_killed_while_it_waits_nothing_is_lost_and_nothing_is_decided_twice(
     assert f"instar approve {question.number} --home {home}" in out
     code, _, err = instar(capsys, "approve", str(question.number), "--home", str(home))
     assert (code, "answered already" in err) == (2, True)
-    process = begin(home, "--generations", "1")
+    process = begin(home, "--set", "generations=1")
     until(lambda: approvals(home)[question.number - 1].answer is Answer.APPROVED, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert instar(capsys, "approve", str(question.number), "--home", str(home))[0] == 2
-    found = answer_all(home, begin(home, "--generations", "1"), capsys)
+    found = answer_all(home, begin(home, "--set", "generations=1"), capsys)
     assert found["status"] == "done"
     with read_archive(home / "archive.db") as archive:
         trials, verdicts = list(archive.history(Trial)), list(archive.history(Verdict))
@@ -135,7 +135,7 @@ def test_a_person_proposes_by_command_and_the_run_says_what_it_waits_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = tmp_path / "run"
-    process = begin(home, "--builder", "human", "--generations", "1")
+    process = begin(home, "--builder", "human", "--set", "generations=1")
     spoken: set[int] = set()
     while process.poll() is None:
         question = asked(home, Right.PROPOSE)()
@@ -161,7 +161,7 @@ def test_a_person_proposes_by_command_and_the_run_says_what_it_waits_for(
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped while it waited for a start, with a goal set."""
     home = tmp_path_factory.mktemp("waiting") / "run"
-    process = begin(home, "--rung", "2", "--generations", "1")
+    process = begin(home, "--rung", "2", "--set", "generations=1")
     until(asked(home, Right.GOAL), process)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins, "entry_points", with_toy(plugins.entry_points))
@@ -213,7 +213,7 @@ def test_autonomy_says_what_is_missing_for_the_next_rung(waiting: Path, capsys: 
     ("arguments", "line"),
     [
         ("--builder human --rung 4", "builder 'human' has only a person's proposals"),
-        ("--baseline walks --rung 0", "can't be a person's"),
+        ("--set baseline=walks --rung 0", "can't be a person's"),
         ("--rung 5", "--rung"),
     ],
 )
@@ -228,7 +228,7 @@ def test_contradictions_are_refused_before_anything_is_written(
 
 def test_settings_are_proposed_as_the_space_wants_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "run"
-    process = begin(home, "--builder", "human", "--generations", "1")
+    process = begin(home, "--builder", "human", "--set", "generations=1")
     until(asked(home, Right.PROPOSE), process)
     process.send_signal(signal.SIGINT)
     process.communicate()

@@ -168,7 +168,7 @@ def test_the_second_ctrl_c_stops_at_once_and_loses_no_trial(tmp_path: Path) -> N
 def test_a_killed_run_resumes(tmp_path: Path) -> None:
     home = tmp_path / "run"
     command = [sys.executable, "-m", "tests.toy_command", "run", "toy", "--home", str(home), "--json"]
-    command += ["--generations", "3", "--executor", "inline", "--workers", "1", "--unsafe-no-sandbox"]
+    command += ["--set", "generations=3", "--executor", "inline", "--workers", "1", "--unsafe-no-sandbox"]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stderr
         assert any(re.match(r"trial 9 ", line) for line in child.stderr)

@@ -41,6 +41,20 @@ class WriterLock:
             os.close(descriptor)
 
 
+def holder(archive: Path) -> int | None:
+    """Return the process that holds an archive for writing, 0 where it has not said so yet; None where none does."""
+    try:
+        with archive.with_name(archive.name + ".lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                said = file.read(32).strip()
+                return int(said) if said.isdigit() else 0
+    except OSError:
+        return None
+    return None
+
+
 def _take(descriptor: int, archive: Path) -> None:
     """Take the lock and leave this process's id in the file, for the next one's message."""
     try:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from instar.cli.options import Json, emit
+from instar.cli.options import Json, add, emit
+from instar.cli.screen import MEASURE
 from instar.contracts.errors import BadInput
 
 Table = Annotated[
@@ -20,16 +21,16 @@ MetricName = Annotated[str, typer.Option(metavar="p50|p80", help="The horizon at
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figure: .png, .svg or .pdf.")]
 Seed = Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the intervals.")]
 
-forecast = typer.Typer(help="Dated projections, and how they turned out.", rich_markup_mode=None)
-
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(horizon)
-    app.command()(trend)
-    forecast.command("register")(forecast_register)
-    forecast.command("score")(forecast_score)
-    app.add_typer(forecast, name="forecast")
+    add(app, horizon, "task lengths of models", "instar horizon runs.csv --plot horizon.png", panel=MEASURE)
+    add(app, trend, "how fast they double", "instar trend --since 2023-01-01", panel=MEASURE)
+    forecast = typer.Typer(help="Make dated projections, and score them later.", rich_markup_mode=None)
+    example = "instar forecast register --out forecast.json"
+    add(forecast, forecast_register, "write a dated projection", example, name="register")
+    add(forecast, forecast_score, "score registered ones", "instar forecast score forecast.json", name="score")
+    app.add_typer(forecast, name="forecast", short_help="dated projections", rich_help_panel=MEASURE)
 
 
 def horizon(

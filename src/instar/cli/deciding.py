@@ -1,4 +1,4 @@
-"""Commands of a person, or of an agent outside, who takes part: `propose`, `approve`, `goal`, `autonomy`, `mcp`."""
+"""Commands of a person, or of an agent outside, who takes part: `propose`, `approve`, `goal`, `rollback`, `mcp`, ..."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import Home, Json, at, emit
+from instar.cli.options import Home, Json, add, at, emit
+from instar.cli.screen import DECIDE
+
+Question = Annotated[int, typer.Argument(metavar="N", help="Number of the question: `instar status` lists them.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(propose)
-    app.command()(approve)
-    app.command()(reject)
-    app.command()(goal)
-    app.command()(autonomy)
-    app.command()(mcp)
+    example = 'instar propose --set walk_length=20 --why "longer walks"'
+    add(app, propose, "put a design in the queue", example, panel=DECIDE)
+    add(app, approve, "say yes to a question", "instar approve 4", panel=DECIDE)
+    add(app, reject, "say no to a question", 'instar reject 4 --why "too dear"', panel=DECIDE)
+    add(app, goal, "set what the run pushes", "instar goal efficiency", panel=DECIDE)
+    add(app, autonomy, "whose the decisions are", "instar autonomy", panel=DECIDE)
+    add(app, rollback, "an older champion", "instar rollback --to 2", panel=DECIDE)
+    add(app, mcp, "let agents take part", "instar mcp --home my-run", panel=DECIDE)
 
 
 def propose(
@@ -36,7 +41,7 @@ def propose(
 
 
 def approve(
-    number: Annotated[int, typer.Argument(metavar="N", help="Number of the question: `instar status` lists them.")],
+    number: Question,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +50,7 @@ def approve(
 
 
 def reject(
-    number: Annotated[int, typer.Argument(metavar="N", help="Number of the question: `instar status` lists them.")],
+    number: Question,
     home: Home = None,
     why: Annotated[str, typer.Option(metavar="TEXT", help="In your words; needed.")] = "",
     as_json: Json = False,
@@ -82,6 +87,25 @@ def autonomy(home: Home = None, as_json: Json = False) -> None:
     place = at(home)
     found = person.standing(place, settings.load({}))
     emit(found, as_json, person.words(found, place))
+
+
+def rollback(
+    to: Annotated[int | None, typer.Option(metavar="N", help="Generation; by default the one before.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Point the champion at an older generation; the record itself never shrinks."""
+    from instar.run import promotion
+    from instar.session import result, solving
+    from instar.session.session import disk_faults
+
+    place = at(home)
+    count = len(result.read(place)["generations"])
+    target = solving.champion(place) - 1 if to is None else to
+    with disk_faults(place):
+        promotion.rollback(place, count, target)
+    found = {"run_directory": str(place.absolute()), "champion": target}
+    emit(found, as_json, f"The champion of {place} is generation {target}. Resuming the run names the newest again.")
 
 
 def mcp(

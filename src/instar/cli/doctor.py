@@ -126,7 +126,7 @@ def _free(place: Path) -> Check:
     if free < 100 * _MIB:
         return Check("disk", MISSING, said, "Free some space, or name another --home.")
     if free < 2048 * _MIB:
-        return Check("disk", WARNING, said, "A run may use 2 GiB: free some space, or lower --budget-disk.")
+        return Check("disk", WARNING, said, "A run may use 2 GiB: free some space, or lower budget_disk.")
     return Check("disk", OK, said)
 
 

@@ -1,43 +1,26 @@
-"""Commands that show what is there: `status`, `generations`, `explain`, `incidents`, `report`, `doctor`."""
+"""Commands that look into a run: `explain`, `generations`, `lineage`, `export`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from instar.cli.options import Home, Json, NewHome, at, emit
+from instar.cli.options import Home, Json, add, at, emit
+from instar.cli.screen import LOOK
 from instar.contracts.errors import BadInput
+
+Number = Annotated[int | None, typer.Option(metavar="N", help="By default the newest generation.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(status)
-    app.command()(generations)
-    app.command()(explain)
-    app.command()(incidents)
-    app.command()(report)
-    app.command()(doctor)
-
-
-def status(home: Home = None, as_json: Json = False) -> None:
-    """Show where a run stands, also while it is going on."""
-    from instar.session import overview, result
-
-    found = result.read(at(home))
-    emit(found, as_json, overview.status(found))
-
-
-def generations(home: Home = None, as_json: Json = False) -> None:
-    """List the line of generations."""
-    from instar.session import overview, result
-
-    found = result.read(at(home))
-    listed = {key: found[key] for key in ("lab", "run_directory", "generations")}
-    emit(listed, as_json, overview.generations(found))
+    add(app, explain, "why the gates said so", "instar explain my-run 3", panel=LOOK)
+    add(app, generations, "the line of generations", "instar generations --json", panel=LOOK)
+    add(app, lineage, "who wrote which line", "instar lineage train.py --generation 2", panel=LOOK)
+    add(app, export, "write code as patches", "instar export --patch --check ~/my-repo", panel=LOOK)
 
 
 def explain(
@@ -69,53 +52,44 @@ def home_and_number(words: Sequence[str], home: Path | None) -> tuple[Path | Non
     return (places[0] if places else None), (numbers[0] if numbers else None)
 
 
-def incidents(
+def generations(home: Home = None, as_json: Json = False) -> None:
+    """List the line of generations."""
+    from instar.session import overview, result
+
+    found = result.read(at(home))
+    listed = {key: found[key] for key in ("lab", "run_directory", "generations")}
+    emit(listed, as_json, overview.generations(found))
+
+
+def lineage(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of the design, such as train.py.")],
+    generation: Number = None,
     home: Home = None,
-    explain: Annotated[
-        tuple[int, str] | None, typer.Option(metavar="ID CAUSE", help="Put the cause of an incident on record.")
-    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what jobs did and had no leave to do, with causes."""
-    import getpass
-    import time
+    """Show which line of a file came from which generation, and by whom."""
+    from instar.report import exporting
 
-    from instar.session import incidents as listing
-
-    place = at(home)
-    if explain is not None:
-        listing.explain(place, *explain, getpass.getuser(), time.time())
-    found = listing.listed(place)
-    emit(found, as_json, listing.words(found))
+    found = exporting.origins(at(home), file, generation)
+    emit(found, as_json, exporting.origins_words(found))
 
 
-def report(home: Home = None, as_json: Json = False) -> None:
-    """Write the report: a Markdown page, one HTML file and the figures."""
-    from instar.archive import read_archive
-    from instar.report import closeness, page
-    from instar.run.parts import lab_of
+def export(
+    patch: Annotated[bool, typer.Option("--patch", help="The code as a series of patches.")] = False,
+    generation: Number = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; else patches/ in the run's own.")] = None,
+    check: Annotated[Path | None, typer.Option(metavar="DIR", help="A checkout that they must apply to.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a run's generations changed in the code, for `git apply` in a checkout of one's own."""
+    from instar.report import exporting
     from instar.session.session import disk_faults
 
-    place = at(home)
-    with read_archive(place / "archive.db") as archive:
-        metric = lab_of(archive.identity).metric
-    with disk_faults(place):
-        path = page.write(place, unit=metric.unit_of_length, metric=metric.name)
-    found = {"run_directory": str(place.absolute()), "report": str(path.absolute())}
-    emit(found | closeness.read(place, metric.unit_of_length), as_json, f"The report is at {path}")
-
-
-def doctor(home: NewHome = None, as_json: Json = False) -> None:
-    """Say what this machine has, what is missing, and the exact fix."""
-    from instar.cli import doctor as examination
-
-    checks = examination.examine(home or Path("instar-runs"))
-    works = examination.works(checks)
-    lines = [f"{check.state:<8} {check.name:<12} {check.said}" + _fix(check) for check in checks]
-    lines.append("`instar run` can work here." if works else "`instar run` cannot work here yet.")
-    emit({"works": works, "checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
-    raise typer.Exit(0 if works else 1)
-
-
-def _fix(check: Any) -> str:
-    return f"\n{'':22}fix: {check.fix}" if check.fix else ""
+    if not patch:
+        raise BadInput("it is not said what to export", "Say --patch.")
+    where = at(home)
+    target = out or where / "patches" / f"to-{'newest' if generation is None else generation}"
+    with disk_faults(target):
+        found = exporting.export(where, target, generation, check)
+    emit(found, as_json, exporting.exported_words(found))

@@ -1,4 +1,4 @@
-"""The command line: its entry, its exit codes, and which commands there are (see `commands/`)."""
+"""The command line: its entry, its exit codes, and which commands there are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from instar import __version__
-from instar.cli import claim, code, curve, deciding, labs, looking, measuring, running
+from instar.cli import curve, deciding, labs, looking, measuring, running, trusting
+from instar.cli.screen import Screen
 from instar.contracts.errors import InstarError
 
 app = typer.Typer(
     name="instar",
     help="Closed-loop model building: a model designs, trains, examines and promotes its own successor.",
-    epilog="Exit codes: 0 done, 1 the answer is no, 2 bad input or a missing part, 130 interrupted.",
-    add_completion=False,
+    cls=Screen,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -42,13 +43,22 @@ def command(arguments: Sequence[str]) -> int:
     except InstarError as error:
         return _complain(str(error), error.exit_code)
     except _UsageError as error:
-        return _complain(f"{error.format_message().rstrip('.')}. See `instar --help`.", 2)
+        return _complain(_mistake(error), 2)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     except BrokenPipeError:  # the reader has gone, `instar generations | head`
         sys.stderr.close()
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _mistake(error: Any) -> str:
+    """Return what is wrong with the words that were typed, what may have been meant, and where to read."""
+    close = sorted(getattr(error, "possibilities", None) or ())
+    said = (error.message if close else error.format_message()).rstrip(".")
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    end = "" if said.endswith("?") else "."
+    return f"{said}{end}{hint} See `{error.ctx.command_path if error.ctx else 'instar'} --help`."
 
 
 def _complain(line: str, code: int) -> int:
@@ -75,7 +85,7 @@ def _instar(
         raise typer.Exit
 
 
-for _group in (running, looking, deciding, measuring, claim, curve, code, labs):
+for _group in (running, looking, deciding, labs, curve, measuring, trusting):
     _group.register(app)
 
 

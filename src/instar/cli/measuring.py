@@ -1,4 +1,4 @@
-"""Commands that measure the machinery itself: `traits`, `judge`, `recursion`, `redteam`."""
+"""Commands that measure the machinery itself: `judge`, `recursion`, `verify-claim`, `traits`."""
 
 from __future__ import annotations
 
@@ -7,47 +7,19 @@ from typing import Annotated
 
 import typer
 
-from instar.cli.options import Home, Json, Words, at, emit, tell
-from instar.cli.running import lab_and_options
+from instar.cli.options import Executor, Home, Json, Seed, Words, Workers, add, at, emit, lab_and_options, tell
+from instar.cli.screen import MEASURE
+from instar.contracts.errors import BadInput
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(context_settings={"ignore_unknown_options": True})(traits)
-    app.command()(judge)
-    app.command(context_settings={"ignore_unknown_options": True})(recursion)
-    app.command()(redteam)
-
-
-def traits(
-    words: Words = None,
-    repetitions: Annotated[int, typer.Option(metavar="N", min=2, help="Forks with seeds of their own.")] = 3,
-    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Plain self-teaching before the fork.")] = 6,
-    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time.")] = "5m",
-    feedback: Annotated[str, typer.Option(metavar="KIND", help="verified, self, none.")] = "verified",
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Children begin with fresh weights.")] = False,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots.")] = 2,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the measurement.")] = 0,
-    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = "local",
-    as_json: Json = False,
-) -> None:
-    """Plant a harmless trait and measure what is left of it one generation on."""
-    from instar.contracts import settings as config
-    from instar.studies import traits as experiment
-
-    lab, options = lab_and_options(words or [])
-    given = {"lab": lab, "options": options or None, "budget": budget, "feedback": feedback, "seed": seed}
-    settings = config.load(given | {"executor": executor, "workers": workers})
-    plan = experiment.PlantingPlan(
-        repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
-        budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
-        executor=settings.executor,
-    )  # fmt: skip
-    from instar.run.parts import make_lab
-
-    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, tell)
-    emit(measured, as_json, experiment.words(measured))
-    raise typer.Exit(0 if measured["below_1"] else 1)
+    add(app, judge, "its choices, scored", "instar judge --share 0.5 --budget 10m", panel=MEASURE)
+    example = "instar recursion tiles --generations 0,2 --games 5"
+    add(app, recursion, "do later builders gain?", example, panel=MEASURE, lab_options=True)
+    example = "instar verify-claim --seeds 11,12,13"
+    add(app, verify_claim, "train a winner again", example, name="verify-claim", panel=MEASURE)
+    add(app, traits, "does a trait die out?", "instar traits tiles --rounds 6", panel=MEASURE, lab_options=True)
 
 
 def judge(
@@ -58,8 +30,8 @@ def judge(
     share: Annotated[float, typer.Option(metavar="SHARE", help="Of all rounds; the same ones every time.")] = 1.0,
     seeds: Annotated[int, typer.Option(metavar="K", help="Training seeds of every proposal.")] = 2,
     budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time; the same command goes on.")] = "5m",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots.")] = 2,
-    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = "local",
+    workers: Workers = 2,
+    executor: Executor = "local",
     as_json: Json = False,
 ) -> None:
     """Run every proposal of a run's rounds, and say how good its builders' forecasts and choices were."""
@@ -86,10 +58,10 @@ def recursion(
     games: Annotated[int | None, typer.Option(metavar="N", help="Games on the table (20); live: seeds (5).")] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time of every live run.")] = "60s",
     budget_cpu: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of every live run.")] = None,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the measurement.")] = 0,
+    seed: Seed = 0,
     table: Annotated[Path | None, typer.Option(metavar="FILE", help="A recorded table of this lab version.")] = None,
     home: Annotated[Path | None, typer.Option(metavar="DIR", help="Where live runs are kept.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Slots of a live run.")] = 2,
+    workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
     """Measure whether later builders build better than earlier ones: r > 1, r = 1, or can't tell."""
@@ -108,13 +80,59 @@ def recursion(
     emit(found, as_json, said)
 
 
-def redteam(
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="This attack; may be given again.")] = None,
+def verify_claim(
+    home: Home = None,
+    seeds: Annotated[str, typer.Option(metavar="S,S,..", help="Training seeds of both, two or more.")] = "11,12,13",
+    generation: Annotated[int | None, typer.Option(metavar="N", help="Else the newest.")] = None,
+    corpus: Annotated[str | None, typer.Option(metavar="NAME", help="The lab's other corpus, if it has one.")] = None,
+    at_least: Annotated[float, typer.Option(metavar="X", help="What the interval must be above.")] = 1.0,
+    executor: Executor = "local",
     as_json: Json = False,
 ) -> None:
-    """Try every known attack on this machine's defences, and honest controls beside them."""
-    from instar.testing.redteam import tour
+    """Train the reference and a run's winner again, in turn and with fresh seeds, and say how much cheaper it is."""
+    from instar.studies import claim
 
-    found = tour.tour(only or (), tell)
-    emit(found, as_json, tour.words(found))
-    raise typer.Exit(0 if found["holds"] else 1)
+    options = {} if corpus is None else {"corpus": corpus}
+    plan = claim.ClaimPlan(_numbers(seeds), generation, options, at_least, executor)
+    found = claim.verified(at(home), plan, tell)
+    emit(found, as_json, claim.words(found))
+    raise typer.Exit(0 if found["verifies"] else 1)
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the seeds. Raises `BadInput`."""
+    parts = text.split(",")
+    if not all(part.strip().isascii() and part.strip().isdigit() and int(part) < 2**31 for part in parts):
+        raise BadInput(f"seeds '{text}' are no whole numbers below 2^31", "Write --seeds 11,12,13.")
+    return [int(part) for part in parts]
+
+
+def traits(
+    words: Words = None,
+    repetitions: Annotated[int, typer.Option(metavar="N", min=2, help="Forks with seeds of their own.")] = 3,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Plain self-teaching before the fork.")] = 6,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time.")] = "5m",
+    feedback: Annotated[str, typer.Option(metavar="KIND", help="verified, self, none.")] = "verified",
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Children begin with fresh weights.")] = False,
+    workers: Workers = 2,
+    seed: Seed = 0,
+    executor: Executor = "local",
+    as_json: Json = False,
+) -> None:
+    """Plant a harmless trait and measure what is left of it one generation on."""
+    from instar.contracts import settings as config
+    from instar.studies import traits as experiment
+
+    lab, options = lab_and_options(words or [])
+    given = {"lab": lab, "options": options or None, "budget": budget, "feedback": feedback, "seed": seed}
+    settings = config.load(given | {"executor": executor, "workers": workers})
+    plan = experiment.PlantingPlan(
+        repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
+        budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
+        executor=settings.executor,
+    )  # fmt: skip
+    from instar.run.parts import make_lab
+
+    measured = experiment.measure(make_lab(settings.lab, settings.options), plan, tell)
+    emit(measured, as_json, experiment.words(measured))
+    raise typer.Exit(0 if measured["below_1"] else 1)

@@ -1,4 +1,4 @@
-"""Commands that run the loop, ask its model, and point back: `run`, `solve`, `rollback`."""
+"""Commands that run the loop, show how it goes, and stop it: `run`, `status`, `report`, `stop`, `solve`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from instar.cli.options import Home, Json, NewHome, Words, at, emit, tell
+from instar.cli.options import Home, Json, NewHome, Set, Words, add, at, emit, lab_and_options, near, tell
+from instar.cli.screen import RUN
 from instar.contracts.errors import BadInput
 from instar.session.meter import Meter
 
@@ -19,71 +20,51 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(context_settings={"ignore_unknown_options": True})(run)
-    app.command()(solve)
-    app.command()(rollback)
+    add(app, run, "run the loop, or resume it", "instar run tiles --size 4 --budget 20m", panel=RUN, lab_options=True)
+    add(app, status, "where a run stands", "instar status --home my-run", panel=RUN)
+    add(app, report, "write the report's pages", "instar report --home my-run", panel=RUN)
+    add(app, stop, "ask a run to end", "instar stop --home my-run", panel=RUN)
+    add(app, solve, "let the incumbent solve", "instar solve 1 2 3 4 5 6 0 7 8", panel=RUN)
 
 
 def run(
     words: Words = None,
-    generations: Annotated[int | None, typer.Option(metavar="N", min=1, help="End at this generation.")] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="Wall time, such as 90s, 3m, 1h30m.")] = None,
-    budget_cpu: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of all trials together.")] = None,
-    budget_disk: Annotated[str | None, typer.Option(metavar="SIZE", help="Run directory's size, such as 2G.")] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Slots for trials.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", min=0.0, help="Money for all proposals together.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of the run.")] = None,
-    home: NewHome = None,
     builder: Annotated[str | None, typer.Option(metavar="NAME", help="Who proposes, such as incumbent.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of the run.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Slots for trials.")] = None,
+    home: NewHome = None,
     rung: Annotated[
         int | None, typer.Option(metavar="N", min=0, max=4, help="Of autonomy: 0 by hand .. 4 closed loop.")
     ] = None,
-    builder_frozen_at: Annotated[
-        int | None, typer.Option(metavar="N", help="Control arm: generation N builds for ever.")
-    ] = None,
-    feedback: Annotated[
-        str | None, typer.Option(metavar="KIND", help="What judges experience: verified, self, none.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="ARM", help="loop, or a plain recipe of the lab (walks).")
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="USD", min=0.0, help="Money for all proposals together.")
     ] = None,
     executor: Annotated[str | None, typer.Option(metavar="NAME", help="local, or inline for debugging.")] = None,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run untrusted code without a sandbox; every result is marked.")
     ] = False,
-    unsafe_self_reported: Annotated[
-        bool, typer.Option("--unsafe-self-reported", help="Promote by what a training says of itself; marked.")
-    ] = False,
-    acknowledge_incidents: Annotated[
-        str | None, typer.Option(metavar="WHY", help="Let a run that was paused for its conduct go on.")
-    ] = None,
-    curriculum: Annotated[
-        bool, typer.Option("--curriculum", help="Once the exam is exhausted, go on with the lab's longer tasks.")
-    ] = False,
+    settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Run the closed loop, or resume it: the same command goes on where it was cut off."""
     meter = Meter()
-    lab, options = lab_and_options(words or [])
+    lab, options = lab_and_options(words or [], _own_options())
     given = {
-        "lab": lab, "options": options or None, "generations": generations, "budget": budget, "budget_cpu": budget_cpu,
-        "budget_disk": budget_disk, "max_cost": max_cost, "workers": workers, "seed": seed, "home": home,
-        "builder": builder, "builder_frozen_at": builder_frozen_at, "feedback": feedback, "baseline": baseline,
-        "executor": executor, "unsafe_no_sandbox": unsafe_no_sandbox or None, "rung": rung,
-        "curriculum": curriculum or None, "unsafe_self_reported": unsafe_self_reported or None,
+        "lab": lab, "options": options or None, "budget": budget, "builder": builder, "seed": seed, "workers": workers,
+        "home": home, "rung": rung, "max_cost": max_cost, "executor": executor,
+        "unsafe_no_sandbox": unsafe_no_sandbox or None,
     }  # fmt: skip
-    result, said = _carried_out(_plan(given), meter, acknowledge_incidents)
+    result, said = _carried_out(_plan(given, settings or []), meter)
     emit(result, as_json, said)
     raise typer.Exit({"interrupted": 130, "paused: conduct": 1}.get(result["status"], 0))
 
 
-def _carried_out(plan: Plan, meter: Meter, acknowledged: str | None = None) -> tuple[dict[str, Any], str]:
+def _carried_out(plan: Plan, meter: Meter) -> tuple[dict[str, Any], str]:
     """Run, and run on where the lab has longer tasks to offer; return the result object and the morning's words."""
     from instar.session import curriculum, session
 
-    result = session.carry_out(plan, _view(), meter, acknowledged)
+    result = session.carry_out(plan, _view(), meter)
     with session.disk_faults(plan.home):
         said = _morning(plan, result)
     if not plan.settings.curriculum:
@@ -96,50 +77,32 @@ def _carried_out(plan: Plan, meter: Meter, acknowledged: str | None = None) -> t
     return result | {"curriculum": following}, f"{said}\n\n{more}"
 
 
-def lab_and_options(words: Sequence[str]) -> tuple[str | None, dict[str, str]]:
-    """Split what `run` itself doesn't know into the lab and the lab's own options.
-
-    Raises:
-        BadInput: an option without a value, or two labs.
-    """
-    lab, options, rest = None, {}, list(words)
-    while rest:
-        word = rest.pop(0)
-        if word.startswith("--") and len(word) > 2:
-            key, equals, value = word[2:].partition("=")
-            if not equals:
-                if not rest or rest[0].startswith("-"):
-                    raise BadInput(f"option --{key} needs a value", f"Write --{key} VALUE." + near_miss(key))
-                value = rest.pop(0)
-            options[key.replace("-", "_")] = value
-        elif word.startswith("-"):
-            raise BadInput(f"unknown option {word}", "See `instar run --help`.")
-        elif lab is not None:
-            raise BadInput(f"two labs are given: {lab} and {word}", "Name one; a lab's options are --OPTION VALUE.")
-        else:
-            lab = word
-    return lab, options
-
-
-def near_miss(key: str) -> str:
-    """Return a hint at an option of `run` that is spelt nearly so, or ''."""
-    from difflib import get_close_matches
+def _own_options() -> list[str]:
     from inspect import signature
 
-    known = [name.replace("_", "-") for name in signature(run).parameters if name not in ("words", "as_json")]
-    close = get_close_matches(key.replace("_", "-"), [*known, "json"], n=1, cutoff=0.75)
-    return f" Did you mean --{close[0]}?" if close else ""
+    return [name.replace("_", "-") for name in signature(run).parameters if name not in ("words", "as_json")]
 
 
-def _plan(given: Mapping[str, Any]) -> Plan:
+def _plan(given: Mapping[str, Any], assignments: Sequence[str]) -> Plan:
+    """Return what is going to be run; an option that nobody knows is held against the command's own and the settings.
+
+    Raises:
+        BadInput: as `settings.load` and `assembly.plan` do, or a setting is given twice.
+    """
+    from instar.cli.assigning import assigned, merged, types
     from instar.contracts import settings
     from instar.session import assembly
 
     try:
-        return assembly.plan(settings.load(given))
+        return assembly.plan(settings.load(merged(given, assigned(assignments, types(settings.Settings)))))
     except BadInput as error:
-        hint = "".join(near_miss(key) for key in given["options"] or {} if f"unknown option '{key}'" in error.what)
-        raise BadInput(error.what, error.fix + hint) from None
+        unknown = [key for key in given["options"] or {} if f"unknown option '{key}'" in error.what]
+        hints = [
+            f" It is a setting: --set {key}=VALUE." if key in settings.Settings.model_fields
+            else near(key.replace("_", "-"), _own_options(), "--")
+            for key in unknown
+        ]  # fmt: skip
+        raise BadInput(error.what, error.fix + "".join(hints)) from None
 
 
 def _view() -> View:
@@ -165,6 +128,39 @@ def _morning(plan: Plan, result: Mapping[str, Any]) -> str:
     return morning.morning(plan.home, result, unit=unit, metric=metric)
 
 
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show where a run stands, also while it is going on."""
+    from instar.session import overview, result
+
+    found = result.read(at(home))
+    emit(found, as_json, overview.status(found))
+
+
+def report(home: Home = None, as_json: Json = False) -> None:
+    """Write the report: a Markdown page, one HTML file and the figures."""
+    from instar.archive import read_archive
+    from instar.report import closeness, page
+    from instar.run.parts import lab_of
+    from instar.session.session import disk_faults
+
+    place = at(home)
+    with read_archive(place / "archive.db") as archive:
+        metric = lab_of(archive.identity).metric
+    with disk_faults(place):
+        path = page.write(place, unit=metric.unit_of_length, metric=metric.name)
+    found = {"run_directory": str(place.absolute()), "report": str(path.absolute())}
+    emit(found | closeness.read(place, metric.unit_of_length), as_json, f"The report is at {path}")
+
+
+def stop(home: Home = None, as_json: Json = False) -> None:
+    """Ask a run that is going on to end, as Ctrl-C once does: it finishes what it began, and can be resumed."""
+    from instar.session import stopping
+
+    found = stopping.stop(at(home))
+    emit(found, as_json, stopping.words(found))
+    raise typer.Exit(0 if found["asked"] else 1)
+
+
 def solve(
     board: Annotated[list[str], typer.Argument(metavar="BOARD...", help="The instance, as the lab reads it.")],
     home: Home = None,
@@ -181,22 +177,3 @@ def solve(
     found = solving.solve(place, identity, " ".join(board), executor)
     emit(found, as_json, overview.solution(found))
     raise typer.Exit(0 if found["solved"] else 1)
-
-
-def rollback(
-    to: Annotated[int | None, typer.Option(metavar="N", help="Generation; by default the one before.")] = None,
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
-    """Point the champion at an older generation; the record itself never shrinks."""
-    from instar.run import promotion
-    from instar.session import result, solving
-    from instar.session.session import disk_faults
-
-    place = at(home)
-    count = len(result.read(place)["generations"])
-    target = solving.champion(place) - 1 if to is None else to
-    with disk_faults(place):
-        promotion.rollback(place, count, target)
-    found = {"run_directory": str(place.absolute()), "champion": target}
-    emit(found, as_json, f"The champion of {place} is generation {target}. Resuming the run names the newest again.")

@@ -85,13 +85,13 @@ class Settings(BaseSettings):
         default_factory=dict, description="whose single decision rights are, over the rung's"
     )
     climb: Climb = Field(default_factory=lambda: Climb(), description="what must be shown before a higher rung")
-    executor: str = "local"
+    executor: Annotated[str, Field(description="where jobs run: local, or inline for debugging")] = "local"
     baseline: Annotated[str, Field(description="'loop', or a plain recipe that the lab offers as a control")] = "loop"
-    feedback: Feedback = Feedback.VERIFIED
-    builder_frozen_at: Annotated[int | None, Field(ge=0)] = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    home: Path | None = None
-    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    feedback: Annotated[Feedback, Field(description="what judges experience: verified, self, none")] = Feedback.VERIFIED
+    builder_frozen_at: Annotated[int | None, Field(ge=0, description="control: this generation builds for ever")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="seed of the run")] = 0
+    home: Annotated[Path | None, Field(description="run directory; else instar-runs/<lab>")] = None
+    workers: Annotated[int, Field(ge=1, le=1024, description="slots for trials")] = 2
     unsafe_no_sandbox: Annotated[bool, Field(description="run untrusted code without a sandbox")] = False
     unsafe_self_reported: Annotated[bool, Field(description="promote by what a training says of itself")] = False
 
@@ -102,16 +102,16 @@ class Settings(BaseSettings):
         bool | None, Field(description="nothing is promoted unless a planted trait dies out; else as the profile says")
     ] = None
 
-    generations: Annotated[int | None, Field(ge=1)] = None
+    generations: Annotated[int | None, Field(ge=1, description="end at this generation")] = None
     budget: Annotated[str, Field(description="wall time of the whole run")] = "3m"
-    budget_cpu: str | None = None
-    budget_disk: str = "2G"
-    trial_memory: str = "2G"
+    budget_cpu: Annotated[str | None, Field(description="CPU time of all trials together")] = None
+    budget_disk: Annotated[str, Field(description="size of the run directory")] = "2G"
+    trial_memory: Annotated[str, Field(description="memory of one job")] = "2G"
     trial_limit: Annotated[str | None, Field(description="wall time of one job; else a quarter of the budget")] = None
 
     replicas: Annotated[int, Field(ge=1, le=15, description="training seeds per finalist")] = 3
     eta: Annotated[int, Field(ge=2, le=16, description="one in eta climbs to the next rung")] = 4
-    rungs: Annotated[int, Field(ge=1, le=5)] = 2
+    rungs: Annotated[int, Field(ge=1, le=5, description="training budgets, each eta times the one before")] = 2
     alpha: Annotated[float, Field(gt=0.0, lt=0.5, description="chance of any false promotion in the run")] = 0.05
     margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of success per band that counts as none")] = 0.05
     queries: Annotated[int, Field(ge=1, description="looks at an exam whose questions come from a fixed pool")] = 500

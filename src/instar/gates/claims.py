@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from instar.contracts.records import Decision, Evidence, Reason
 
-UNSAFE = "Promoted by self-reported numbers (--unsafe-self-reported): the training wrote its own mark."
+UNSAFE = "Promoted by self-reported numbers (unsafe_self_reported): the training wrote its own mark."
 
 
 @dataclass
@@ -21,6 +21,6 @@ class Claims:
         del evidence
         why = UNSAFE if self.accepted else (
             "no promotion: the only number is what the training says of itself; give the lab an evaluate command, or "
-            "accept it with --unsafe-self-reported"
+            "accept it with --set unsafe_self_reported=true"
         )  # fmt: skip
         return Decision((Reason(self.name, self.accepted, why),))

@@ -180,7 +180,7 @@ def command(identity: Mapping[str, Any], **instead: str) -> str:
     for key, standard in _STANDARD.items():
         value = identity.get(key, standard)
         if value != standard and value is not None:
-            words += [f"--{key.replace('_', '-')}", str(value)]
+            words += [f"--{key}", str(value)] if key in ("builder", "seed") else ["--set", f"{key}={value}"]
     if identity.get("unsafe_no_sandbox"):
         words.append("--unsafe-no-sandbox")
     return printable(" ".join(shlex.quote(word) for word in words))
@@ -207,7 +207,7 @@ def next_steps(history: History, status: str) -> list[str]:
     if status.startswith(PAUSED):
         steps.append(
             f"see `instar incidents`, explain (`instar incidents --explain ID CAUSE`); then, if it may go on, "
-            f"`{again} --acknowledge-incidents WHY`"
+            f"`instar incidents --acknowledge WHY` and `{again}`"
         )
     elif status == "exhausted":
         steps.append(_harder(identity))

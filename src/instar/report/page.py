@@ -15,7 +15,7 @@ from instar.report.history import History, kept_result, read
 from instar.sandbox import UNSAFE
 
 CLAIMED = (
-    "Promoted by self-reported numbers (--unsafe-self-reported): every figure here is what a training says of itself."
+    "Promoted by self-reported numbers (unsafe_self_reported): every figure here is what a training says of itself."
 )
 
 

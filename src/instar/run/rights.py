@@ -122,12 +122,12 @@ def contradiction(rights: Rights, settings: Settings) -> tuple[str, str] | None:
         return (
             f"rights contradict each other: arm '{settings.baseline}' decides nothing, so {', '.join(sorted(person))} "
             "can't be a person's",
-            "Leave out --baseline, or leave all rights to the machine.",
+            "Leave out the baseline, or leave all rights to the machine.",
         )
     if Right.PROPOSE in person and settings.builder_frozen_at is not None:
         return (
             "rights contradict each other: a person proposes, so no builder can be frozen",
-            "Leave out --builder-frozen-at, or give propose to the machine.",
+            "Leave out builder_frozen_at, or give propose to the machine.",
         )
     return None
 

@@ -185,7 +185,7 @@ def _check_builder(plan: Plan) -> None:
     if not (plan.lab.space.ranges or edits or persons):
         raise BadInput(
             f"lab '{plan.lab.name}' has no knobs, and builder '{plan.settings.builder}' only turns knobs",
-            "Take a builder that edits files (llm, agent, mcp, human), or make the lab with --knob.",
+            "Take a builder that edits files (llm, agent, mcp, human), or make the lab with knobs.",
         )
 
 

@@ -1,15 +1,17 @@
-"""A run's incidents for a person: list them, and put a cause on record where there is one."""
+"""A run's incidents for a person: list them, put a cause on record, and let a run go on that they have paused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from instar.archive import open_archive, read_archive
 from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
-from instar.contracts.oversight import Explanation, IncidentRecord
+from instar.contracts.ledger import Ledger
+from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord
 from instar.ledger import open_ledger
 from instar.ledger.statement import statement
 from instar.run.conduct import rates
@@ -76,15 +78,46 @@ def explain(home: Path, number: int, cause: str, author: str, now: float) -> Non
     """
     if not cause.strip():
         raise BadInput("an explanation without words explains nothing", 'Write --explain ID "the cause".')
+    with _at_rest(home) as (archive, ledger):
+        _record(archive, ledger, Explanation(_next(archive), _find(archive, number).key, cause.strip(), author, now))
+
+
+def acknowledge(home: Path, why: str, author: str, now: float) -> None:
+    """Put on record that a person has looked at what paused a run, and let it go on when it is begun again.
+
+    Args:
+        home: the run directory; no run may be at work there.
+        why: it may go on, in a person's words.
+        author: who says so.
+        now: seconds since the epoch.
+
+    Raises:
+        BadInput: no reason is given, or nothing has paused the run.
+        ArchiveError: the run is at work, or its archive cannot be written.
+    """
+    if not why.strip():
+        raise BadInput("an acknowledgement needs a reason", 'Write --acknowledge "why it may go on".')
+    with _at_rest(home) as (archive, ledger):
+        watch = Watch.of(archive)
+        if not watch.paused:
+            raise BadInput("this run is not paused for its conduct", "Leave out --acknowledge.")
+        _record(archive, ledger, watch.acknowledge(why.strip(), author, now))
+
+
+@contextmanager
+def _at_rest(home: Path) -> Iterator[tuple[Archive, Ledger]]:
+    """Open archive and ledger of a run at which nobody works."""
     with read_archive(home / "archive.db") as archive:
         identity = archive.identity
-    with open_archive(home / "archive.db", identity) as archive:
-        fact = Explanation(_next(archive), _find(archive, number).key, cause.strip(), author, now)
-        archive.record([fact])
-        said = statement(fact)
-        if said is not None:
-            with open_ledger(home / "ledger") as ledger:
-                ledger.append(*said, sync=True)
+    with open_archive(home / "archive.db", identity) as archive, open_ledger(home / "ledger") as ledger:
+        yield archive, ledger
+
+
+def _record(archive: Archive, ledger: Ledger, fact: Explanation | Acknowledgement) -> None:
+    archive.record([fact])
+    said = statement(fact)
+    if said is not None:
+        ledger.append(*said, sync=True)
 
 
 def _next(archive: Archive) -> int:

@@ -149,7 +149,7 @@ def _demand_life(home: Path) -> None:
     if found["status"] == result.DONE:
         raise BadInput(
             f"the run in {home} is over ({found['reason']})",
-            "Begin it again with a larger --budget or --generations, then repeat this.",
+            "Begin it again with a larger --budget, or more generations, then repeat this.",
         )
 
 

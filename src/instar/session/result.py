@@ -5,14 +5,13 @@ Most of it is read from the archive at any time; what only the life of a run kno
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instar.archive import read_archive
+from instar.archive import lock, read_archive
 from instar.builders import calls, spend_cap
 from instar.contracts.archive import Archive
 from instar.contracts.errors import ArtefactError
@@ -78,7 +77,7 @@ def read(home: Path) -> dict[str, Any]:
     """
     with read_archive(home / "archive.db") as archive:
         now = _from_archive(archive, home)
-    running = _is_running(home)
+    running = lock.holder(home / "archive.db") is not None
     kept = None if running else _kept(home)
     if kept is not None:
         return now | {key: kept.get(key, usual) for key, usual in asdict(Ending("", "")).items()}
@@ -107,18 +106,6 @@ def _kept(home: Path) -> dict[str, Any] | None:
         return None
     wanted = {"status", "reason", "limits", "settings"}  # what else there is may have come later than the file
     return kept if isinstance(kept, dict) and wanted <= kept.keys() else None
-
-
-def _is_running(home: Path) -> bool:
-    """Whether a writer holds the archive's lock (see `archive.lock`)."""
-    try:
-        with (home / "archive.db.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _from_archive(archive: Archive, home: Path) -> dict[str, Any]:

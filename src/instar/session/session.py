@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +13,7 @@ from typing import Any, Protocol
 
 from instar.archive.diagnosis import diagnosed
 from instar.contracts.archive import Fact, Reservation
-from instar.contracts.errors import ArtefactError, BadInput, LabError
+from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.records import Usage
 from instar.contracts.settings import seconds
 from instar.exams import selftest
@@ -54,14 +52,13 @@ class View(Protocol):
         ...
 
 
-def carry_out(plan: Plan, view: View, meter: Meter, acknowledged: str | None = None) -> dict[str, Any]:
+def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
     """Run, resume, or find already done; return the result object.
 
     Args:
         plan: what to run (see `assemble.plan`).
         view: for the person who looks on.
         meter: made at the command's very beginning.
-        acknowledged: why a run that was paused for its conduct may go on, in a person's words.
 
     Raises:
         InstarError: whatever a person can mend, in one line.
@@ -77,7 +74,7 @@ def carry_out(plan: Plan, view: View, meter: Meter, acknowledged: str | None = N
             return earlier
         assembly.check_sandbox(plan.settings)
         view.say(terms(plan))
-        ending = _live(plan, view, meter, acknowledged)
+        ending = _live(plan, view, meter)
         return result.write(plan.home, replace(ending, limits=allowed))
 
 
@@ -112,12 +109,12 @@ def disk_faults(home: Path) -> Iterator[None]:
             raise
 
 
-def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
+def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
     """Live one life of the run."""
     with Brake() as brake, assembly.opened(plan) as run:
         brake.run = run
         try:
-            ending = _through(plan, run, view, meter, acknowledged)
+            ending = _through(plan, run, view, meter)
         except KeyboardInterrupt:
             return result.Ending(result.INTERRUPTED, "interrupted")
         finally:
@@ -127,7 +124,7 @@ def _live(plan: Plan, view: View, meter: Meter, acknowledged: str | None) -> res
     return ending
 
 
-def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str | None) -> result.Ending:
+def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
     """Resume, run and examine; take the measures before the executor is closed."""
     selftest.demand(run.parts.lab)  # while the executor is still starting
     used_before = run.usage.cpu_seconds
@@ -143,8 +140,6 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter, acknowledged: str |
         watchers = [journal.watch, spared(table.watch, home / NAME, view.say), figure.watch, view.watch]
         watch = all_of([*watchers, *_logbook(run, view)])
         resume(run)
-        if acknowledged is not None:
-            acknowledge(run, acknowledged)
         if not run.conduct.paused and assembly.wants_traits(plan):
             measure_trait(run, view)
         startup = meter.own_cpu_seconds
@@ -217,20 +212,6 @@ def measure_trait(run: Run, view: View) -> None:
     said = {"kind": "traits", "below_1": found["below_1"], "words": found["said"]}
     run.parts.ledger.append("traits", said, sync=True)
     view.say(f"traits: {found['said']}")
-
-
-def acknowledge(run: Run, why: str) -> None:
-    """Put on record that a person has looked at what paused the run, and let it go on.
-
-    Raises:
-        BadInput: no reason is given, or nothing has paused the run.
-    """
-    if not why.strip():
-        raise BadInput("an acknowledgement needs a reason", 'Write --acknowledge-incidents "why it may go on".')
-    if not run.conduct.paused:
-        raise BadInput("this run is not paused for its conduct", "Leave out --acknowledge-incidents.")
-    run.stage(run.conduct.acknowledge(why.strip(), getpass.getuser(), time.time()))
-    run.commit()
 
 
 def all_of(watchers: Sequence[Watcher]) -> Watcher:

@@ -125,7 +125,7 @@ def words(found: Mapping[str, Any]) -> str:
     lines.append(f"{found['items']} value{'s' if found['items'] > 1 else ''} per evaluation; the questions are {kind}.")
     if found["self_reported"]:
         lines.append("WARNING: without --evaluate the number is what the training says of itself. It can't be trusted; "
-                     "nothing is promoted without --unsafe-self-reported.")  # fmt: skip
+                     "nothing is promoted without --set unsafe_self_reported=true.")  # fmt: skip
     if found["program"]:
         lines.append(f"{found['program']} goes into the brief of agents and models.")
     if found["gpu_metered"] is False:

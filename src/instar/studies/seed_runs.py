@@ -105,7 +105,9 @@ def _same_files(runs: Sequence[SeedRun], plain: Manifest) -> list[str]:
     for run in runs:
         if run.files != names:
             odd = sorted({*run.files} ^ {*names})[0]
-            raise BadInput(f"'{odd}' is left by some seeds and not by others", "Name fixed files with --artefact.")
+            raise BadInput(
+                f"'{odd}' is left by some seeds and not by others", "Name the files by --set leaves=PATTERN."
+            )
     for name in names:
         try:
             if not plain.allow_pickle:
@@ -113,7 +115,7 @@ def _same_files(runs: Sequence[SeedRun], plain: Manifest) -> list[str]:
         except ArtefactError as error:
             raise BadInput(
                 f"the run leaves {error}",
-                "Save safetensors, .npz, .npy or JSON; with --allow-pickle a hostile design can forge its metric.",
+                "Save safetensors, .npz, .npy or JSON; with allow_pickle a hostile design can forge its metric.",
             ) from None
     digests = {tuple(snapshot.hash_of(run.place / name) for name in names) for run in runs}
     if len(digests) == 1:
@@ -190,7 +192,7 @@ def _range(text: str, table: Any, direction: str) -> tuple[float, float]:
         except ValueError:
             ends = (math.nan, math.nan)
         if not -math.inf < ends[0] < ends[1] < math.inf:
-            raise BadInput(f"--range '{text}' is malformed", "Write LOW:HIGH, such as 0:8.")
+            raise BadInput(f"range '{text}' is malformed", "Write LOW:HIGH, such as 0:8.")
         return ends
     least, most = float(table.min()), float(table.max())
     if least >= 0.0 and most <= 1.0 and (direction == "max" or table.shape[1] > 1):

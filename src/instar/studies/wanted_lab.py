@@ -82,7 +82,7 @@ def copied(wanted: Wanted, target: Path) -> Manifest:
     """Copy the repository and return the manifest as far as it is known before anything has run. Raises `BadInput`."""
     names = snapshot.files_of(wanted.repository)
     editable = _matched("--editable", names, wanted.editable, wanted.repository)
-    held_out = _matched("--held-out", names, wanted.held_out, wanted.repository)
+    held_out = _matched("held_out", names, wanted.held_out, wanted.repository)
     if both := sorted({*editable} & {*held_out}):
         raise BadInput(f"'{both[0]}' is editable and held out", "It can be one of them.")
     if taken := [name for name in editable if PurePosixPath(name).parts[0] in _WORK_TREE]:
@@ -96,7 +96,7 @@ def copied(wanted: Wanted, target: Path) -> Manifest:
         raise BadInput(f"--metric '{wanted.metric}' is malformed", "Write NAME:min or NAME:max, such as val_bpb:min.")
     program = wanted.program or ("program.md" if set(AUTORESEARCH) <= set(names) else "")
     if program and program not in hashes:
-        raise BadInput(f"--program '{program}' is no file of {wanted.repository}", "Check its spelling.")
+        raise BadInput(f"program '{program}' is no file of {wanted.repository}", "Check its spelling.")
     try:
         return Manifest(
             kind="command", name=wanted.name, metric=metric, direction="min" if direction == "min" else "max",
@@ -122,7 +122,7 @@ def _matched(option: str, names: Sequence[str], patterns: Sequence[str], reposit
 
 
 def _gpu(text: str) -> Gpu | None:
-    """Read `--gpu DEVICE[:MEMORY[:JOULES]]`. Raises `BadInput`."""
+    """Read `gpu=DEVICE[:MEMORY[:JOULES]]`. Raises `BadInput`."""
     if not text:
         return None
     device, _, rest = text.partition(":")
@@ -132,4 +132,4 @@ def _gpu(text: str) -> Gpu | None:
             size(memory)
         return Gpu(device=int(device), memory=memory, joules=float(joules or 0.0))
     except (ValueError, ValidationError):
-        raise BadInput(f"--gpu '{text}' is malformed", "Write DEVICE[:MEMORY[:JOULES]], such as 0:20G:50000.") from None
+        raise BadInput(f"gpu '{text}' is malformed", "Write DEVICE[:MEMORY[:JOULES]], such as 0:20G:50000.") from None

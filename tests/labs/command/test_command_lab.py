@@ -34,8 +34,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where the fixture's lab is, made by the command, with real runs in the sandbox."""
     place = tmp_path_factory.mktemp("labs")
     arguments = ["lab", "new", "waves", "--from", str(REPOSITORY), "--editable", "train.py", "--run", "python train.py"]
-    arguments += ["--metric", "loss:min", "--evaluate", "python evaluate.py", "--held-out", "test.npy"]
-    arguments += [word for knob in KNOBS for word in ("--knob", knob)] + ["--into", str(place), "--json"]
+    arguments += ["--metric", "loss:min", "--evaluate", "python evaluate.py", "--set", "held_out=test.npy"]
+    arguments += [word for knob in KNOBS for word in ("--set", f"knobs={knob}")] + ["--set", f"into={place}", "--json"]
     assert main.command(arguments) == 0
     return place / "waves"
 

@@ -156,7 +156,7 @@ def toy_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
     monkeypatch.setattr("instar.report.progress.ProgressFigure", Undrawn)
     original = plugins.find
 
-    def play(sees: Sees, acknowledged: str | None = None) -> dict[str, Any]:
+    def play(sees: Sees) -> dict[str, Any]:
         def find(kind: str, name: str) -> Any:
             if (kind, name) == ("executors", "inline"):
                 return lambda slots, root, preload: Supervisor(slots, root, sees)
@@ -165,7 +165,7 @@ def toy_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         monkeypatch.setattr(plugins, "find", find)
         given: dict[str, Any] = {"lab": "toy", "home": tmp_path, "executor": "inline", "unsafe_no_sandbox": True}
         given |= {"workers": 1, "budget": "1h", "generations": 1}
-        return session.carry_out(assembly.plan(load(given)), PlainLog(io.StringIO()), Meter(), acknowledged)
+        return session.carry_out(assembly.plan(load(given)), PlainLog(io.StringIO()), Meter())
 
     return play
 
@@ -185,11 +185,12 @@ def test_a_paused_run_refuses_until_it_is_acknowledged(tmp_path: Path, toy_run: 
     assert result.read(tmp_path)["reason"] == again["reason"] == found["reason"]
     said = morning.morning(tmp_path, again)
     assert "PAUSED: protected path in job trial:3" in said
-    assert "--acknowledge-incidents" in said
+    assert "instar incidents --acknowledge" in said
     assert "protected path" in page.write(tmp_path).read_text()
     with pytest.raises(BadInput, match="needs a reason"):
-        toy_run(quiet, " ")
-    done = toy_run(quiet, "the mount was ours")
+        incidents.acknowledge(tmp_path, " ", "ada", 1.0)
+    incidents.acknowledge(tmp_path, "the mount was ours", "ada", 1.0)
+    done = toy_run(quiet)
     assert (done["status"], done["incidents"]["paused"]) == ("done", None)
     with read_archive(tmp_path / "archive.db") as archive:
         (acknowledgement,) = archive.history(Acknowledgement)
@@ -197,9 +198,10 @@ def test_a_paused_run_refuses_until_it_is_acknowledged(tmp_path: Path, toy_run: 
     assert '"kind":"acknowledgement"' in (tmp_path / "ledger" / "chain.jsonl").read_text()
 
 
-def test_nothing_to_acknowledge_is_said(toy_run: Callable[..., dict[str, Any]]) -> None:
+def test_nothing_to_acknowledge_is_said(tmp_path: Path, toy_run: Callable[..., dict[str, Any]]) -> None:
+    toy_run(lambda key, number: ())
     with pytest.raises(BadInput, match="not paused"):
-        toy_run(lambda key, number: (), "why not")
+        incidents.acknowledge(tmp_path, "why not", "ada", 1.0)
 
 
 def test_a_person_explains_an_incident_and_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_every_attack_is_blocked_for_an_ordinary_user_too() -> None:
     with tempfile.TemporaryDirectory(prefix="instar-user-") as place:
         os.chown(place, USER, USER)
         environment = {"PATH": os.defpath, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
-        command = [sys.executable, "-m", "instar.cli", "redteam", "--json"]
+        command = [sys.executable, "-m", "instar", "redteam", "--json"]
         try:
             done = subprocess.run(
                 command, env=environment, cwd=place, preexec_fn=_become_ordinary, capture_output=True, text=True,

@@ -20,7 +20,7 @@ class KnobError(ValueError):
 
 
 def parse(text: str, files: Mapping[str, str]) -> tuple[str, Knob, Value]:
-    """Read one `--knob`; return its name, the knob, and its value in the files.
+    """Read one knob as a person writes it; return its name, the knob, and its value in the files.
 
     Raises:
         BadInput: malformed, in no file or in several, or its present value lies outside its range.
@@ -28,22 +28,22 @@ def parse(text: str, files: Mapping[str, str]) -> tuple[str, Knob, Value]:
     name, _, rest = text.partition(":")
     kind, _, given = rest.partition(":")
     if not name.isidentifier() or kind not in ("real", "integer", "choice") or not given:
-        raise BadInput(f"--knob {text}: it is malformed", _FORM)
+        raise BadInput(f"knob {text}: it is malformed", _FORM)
     places = [path for path, source in files.items() if _lines(name, source)]
     if len(places) != 1:
         where = f"in {len(places)} editable files" if places else "in no editable file"
-        raise BadInput(f"--knob {name}: a line '{name} = value' stands {where}", "It must stand in exactly one, once.")
+        raise BadInput(f"knob {name}: a line '{name} = value' stands {where}", "It must stand in exactly one, once.")
     try:
         knob = Knob.model_validate(_fields(kind, given) | {"file": places[0], "kind": kind})
         value = read(name, files[places[0]])
     except (ValidationError, ValueError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise BadInput(f"--knob {name}: {said.removeprefix('Value error, ')}", _FORM) from None
+        raise BadInput(f"knob {name}: {said.removeprefix('Value error, ')}", _FORM) from None
     if kind == "real" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     problem = knob.range.problem(value)
     if problem:
-        raise BadInput(f"--knob {name}: its value in {places[0]}: {problem}", "Widen the range.")
+        raise BadInput(f"knob {name}: its value in {places[0]}: {problem}", "Widen the range.")
     return name, knob, value
 
 
@@ -99,9 +99,9 @@ def turn(files: Mapping[str, str], places: Mapping[str, str], parameters: Parame
 
 
 def names_of(specifications: Sequence[str]) -> list[str]:
-    """Return the names in several `--knob`; raises `BadInput` for one that stands twice."""
+    """Return the names of several knobs as a person writes them; raises `BadInput` for one that stands twice."""
     names = [text.partition(":")[0] for text in specifications]
     for name in names:
         if names.count(name) > 1:
-            raise BadInput(f"--knob {name} is given twice", "Give it once.")
+            raise BadInput(f"knob {name} is given twice", "Give it once.")
     return names

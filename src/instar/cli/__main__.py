@@ -1,5 +1,0 @@
-"""`python -m instar.cli`: the command without its entry point."""
-
-from instar.cli.main import main
-
-main()

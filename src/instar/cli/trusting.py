@@ -1,0 +1,82 @@
+"""Commands that ask whether all this can be trusted: `redteam`, `incidents`, `verify`, `doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from instar.cli.options import Home, Json, NewHome, add, at, emit, tell
+from instar.cli.screen import TRUST
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    add(app, redteam, "attack the defences here", "instar redteam --only read-sealed-key", panel=TRUST)
+    add(app, incidents, "what jobs were denied", 'instar incidents --explain 2 "the nightly backup"', panel=TRUST)
+    add(app, verify, "check a run's record", "instar verify --home my-run", panel=TRUST)
+    add(app, doctor, "what this machine lacks", "instar doctor", panel=TRUST)
+
+
+def redteam(
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="This attack; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Try every known attack on this machine's defences, and honest controls beside them."""
+    from instar.testing.redteam import tour
+
+    found = tour.tour(only or (), tell)
+    emit(found, as_json, tour.words(found))
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
+def incidents(
+    home: Home = None,
+    explain: Annotated[
+        tuple[int, str] | None, typer.Option(metavar="ID CAUSE", help="Put the cause of an incident on record.")
+    ] = None,
+    acknowledge: Annotated[
+        str | None, typer.Option(metavar="WHY", help="Let the run that they have paused go on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what jobs did and had no leave to do, with causes."""
+    import getpass
+    import time
+
+    from instar.session import incidents as listing
+
+    place, said_by = at(home), (getpass.getuser(), time.time())
+    if explain is not None:
+        listing.explain(place, *explain, *said_by)
+    if acknowledge is not None:
+        listing.acknowledge(place, acknowledge, *said_by)
+    found = listing.listed(place)
+    emit(found, as_json, listing.words(found))
+
+
+def verify(home: Home = None, as_json: Json = False) -> None:
+    """Check a run's ledger, its archive against the ledger, and the digests of its files; exit 1 where one differs."""
+    from instar.session import verifying
+
+    found = verifying.verified(at(home))
+    emit(found, as_json, verifying.words(found))
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
+def doctor(home: NewHome = None, as_json: Json = False) -> None:
+    """Say what this machine has, what is missing, and the exact fix."""
+    from instar.cli import doctor as examination
+
+    checks = examination.examine(home or Path("instar-runs"))
+    works = examination.works(checks)
+    lines = [f"{check.state:<8} {check.name:<12} {check.said}" + _fix(check) for check in checks]
+    lines.append("`instar run` can work here." if works else "`instar run` cannot work here yet.")
+    emit({"works": works, "checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
+    raise typer.Exit(0 if works else 1)
+
+
+def _fix(check: Any) -> str:
+    return f"\n{'':22}fix: {check.fix}" if check.fix else ""
