@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,14 @@ class SpyExam(PricedToyExam):
 class SpyLab(TeachingToyLab):
     """It teaches itself, has a price, a trait, a baseline, and instances to solve: something for every command."""
 
-    name = "spy"
-    preload = ("instar.testing.executor",)
-    artefact_files = ("config.json", "cost.json", "model.safetensors", "seen.json")
+    profile = replace(
+        TeachingToyLab.profile,
+        name="spy",
+        preload=("instar.testing.executor",),
+        artefact_files=("config.json", "cost.json", "model.safetensors", "seen.json"),
+        sealed=(SEALED,),
+    )
     exam = SpyExam()
-    sealed: Sequence[Path] = (SEALED,)
 
     @property
     def baselines(self) -> Mapping[str, Design]:
