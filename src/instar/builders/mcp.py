@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from instar.builders import mailbox
 from instar.builders.agent.brief import FORECAST_WORDS, describe
 from instar.builders.embedding import Hosting, stand_in
+from instar.builders.options import Duration, read_table
 from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, BadInput
@@ -42,7 +43,7 @@ class McpOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    patience: str | None = None
+    patience: Duration | None = None
     stand_in: str = "incumbent"
     history: Annotated[int, Field(ge=0, le=1000)] = _HISTORY
 
@@ -199,18 +200,7 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, context: Build
     Raises:
         BadInput: an unknown option or a bad value.
     """
-    try:
-        options = McpOptions.model_validate(dict(context.options))
-        if options.patience:
-            seconds(options.patience)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BadInput(
-            f"[builders.mcp]: '{key}': {first['msg']}", f"Known: {', '.join(McpOptions.model_fields)}."
-        ) from None
-    except ValueError as error:
-        raise BadInput(f"[builders.mcp]: 'patience': {error}", "Give a duration such as 10m.") from None
+    options = read_table(McpOptions, NAME, context.options)
     if context.arguments:
         raise BadInput(f"builder 'mcp' takes no arguments, but was given '{','.join(context.arguments)}'", "Write mcp.")
     return McpBuilder(lab_name, space, options, context, stand_in(options.stand_in, lab_name, space, rng, context))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from instar.builders.options import read_table
 from instar.builders.team import Team, authors_of
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, InstarError
@@ -21,6 +23,14 @@ from instar.contracts.space import Space
 
 SHARE = 0.3
 """Share of the proposals that are the other's, unless the option `share` says else; the question set's best."""
+
+
+class MixedOptions(BaseModel):
+    """The table `[builders.mixed]` in instar.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    share: Annotated[float, Field(ge=0.0, le=1.0)] = SHARE
 
 
 @runtime_checkable
@@ -122,13 +132,8 @@ def create(_lab_name: str, space: Space, _rng: np.random.Generator, context: Bui
     names = tuple(context.arguments)
     if len(names) != 2 or context.make is None:
         raise BadInput(f"builder 'mixed' needs two builders, not {len(names)}", "Write mixed:search:cma,incumbent.")
-    share = context.options.get("share", SHARE)
-    unknown = [key for key in context.options if key != "share"]
-    if unknown:
-        raise BadInput(f"instar.toml: unknown key 'builders.mixed.{unknown[0]}'", "Known: share.")
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise BadInput(f"instar.toml: 'builders.mixed.share' is {share!r}", "Give a share from 0 to 1.")
+    share = read_table(MixedOptions, "mixed", context.options).share
     optimiser, other = (context.make(name) for name in names)
     if not isinstance(optimiser, Advising):
         raise BadInput(f"builder 'mixed': '{names[0]}' is no optimiser that gives advice", "Put search:cma first.")
-    return MixedBuilder(space, optimiser, other, float(share))
+    return MixedBuilder(space, optimiser, other, share)

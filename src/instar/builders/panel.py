@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from instar.builders.earnings import Earnings
+from instar.builders.options import read_table
 from instar.builders.specification import name_of
 from instar.builders.team import Team, authors_of
 from instar.contracts.builder import Builder, BuilderContext
@@ -33,6 +35,15 @@ MANDATE = 4
 
 DOUBTS = 2.0
 """A member leads beyond doubt where its rate is above every other's by so many deviations of both."""
+
+
+class PanelOptions(BaseModel):
+    """The table `[builders.panel]` in instar.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    cpu_seconds_per_usd: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = CPU_SECONDS_PER_USD
+    mandate: Annotated[int, Field(ge=0)] = MANDATE
 
 
 @dataclass(frozen=True)
@@ -262,20 +273,6 @@ def create(_lab_name: str, space: Space, rng: np.random.Generator, context: Buil
         )
     if any(name_of(name) == "panel" for name in names):
         raise BadInput("builder 'panel': a panel cannot sit on a panel", "Name its members one by one.")
-    usd, mandate = _options(context)
-    return PanelBuilder(space, [context.make(name) for name in names], rng, usd, mandate)
-
-
-def _options(context: BuilderContext) -> tuple[float, int]:
-    """Return price and length of a mandate. Raises `BadInput`."""
-    known = ("cpu_seconds_per_usd", "mandate")
-    for key in context.options:
-        if key not in known:
-            raise BadInput(f"instar.toml: unknown key 'builders.panel.{key}'", f"Known: {', '.join(known)}.")
-    usd = context.options.get("cpu_seconds_per_usd", CPU_SECONDS_PER_USD)
-    mandate = context.options.get("mandate", MANDATE)
-    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < float("inf"):
-        raise BadInput(f"instar.toml: 'builders.panel.cpu_seconds_per_usd' is {usd!r}", "Give 0 or more.")
-    if isinstance(mandate, bool) or not isinstance(mandate, int) or mandate < 0:
-        raise BadInput(f"instar.toml: 'builders.panel.mandate' is {mandate!r}", "Give a whole number, 0 for none.")
-    return float(usd), mandate
+    options = read_table(PanelOptions, "panel", context.options)
+    members = [context.make(name) for name in names]
+    return PanelBuilder(space, members, rng, options.cpu_seconds_per_usd, options.mandate)

@@ -17,8 +17,8 @@ from typing import Any
 
 from instar.archive import read_archive
 from instar.builders.code import diffs
+from instar.builders.code.diffs import PatchError, apply
 from instar.builders.code.lineage import Version, lineage, shares
-from instar.builders.code.patch import PatchError, apply
 from instar.contracts.errors import BadInput, InstarError
 from instar.contracts.records import Design, Generation
 from instar.contracts.text import printable, terminal

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.builders.code import diffs, normal
+from instar.builders.code.diffs import apply
 from instar.builders.code.lineage import Version, lineage, shares
 from instar.builders.code.merge import Conflict, merge, merge_text
-from instar.builders.code.patch import apply
 
 TEXT = st.lists(st.sampled_from(["a", "b", "c", "", " x", "\x0c", "é"]), max_size=12).map("\n".join)
 BASE = "one\ntwo\nthree\nfour\nfive\n"

@@ -215,7 +215,7 @@ class AgentBuilder(Hosting):
                 text = self._furnish(workspace, brief, seen)
                 ended = self._caller.call(workspace, prompt, self._closing.is_set)
                 edit = self._taken(workspace, brief, text, ended)
-                patch = diff(workspace.with_name("diff"), self._given(brief), edit)
+                patch = diff(self._given(brief), edit)
             return edit
         except (InstarError, OSError) as error:  # no sandbox, no disk: it costs the proposal, and the loop goes on
             fault = self._hushed(printable(error.what if isinstance(error, ArtefactError) else error, MOST_WORDS))

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from instar.builders.agent import accounts
+from instar.builders.options import Duration, Size, read_table
 from instar.contracts.errors import BadInput, MissingPart
 from instar.contracts.records import Limits
 from instar.contracts.settings import seconds, size
@@ -35,10 +36,10 @@ class AgentOptions(BaseModel):
     environment: list[str] = []
     variables: dict[str, str] = {}
     visible: list[str] = []
-    timeout: str = "10m"
-    memory: str = "4G"
-    output: str = "256M"
-    file_size: str = "256K"
+    timeout: Duration = "10m"
+    memory: Size = "4G"
+    output: Size = "256M"
+    file_size: Size = "256K"
     max_cost_per_call: Annotated[float | None, Field(gt=0.0, allow_inf_nan=False)] = None
     usd_per_million_in: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
     usd_per_million_out: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
@@ -140,7 +141,7 @@ def terms(arguments: Sequence[str], table: Mapping[str, Any], environment: Mappi
         BadInput: an unknown preset, key or value; no command; a cap without a bound per call.
         MissingPart: the program or a variable is missing.
     """
-    options = _read(table)
+    options = read_table(AgentOptions, "agent", table)
     preset = _preset(arguments, options)
     command = options.command
     words = tuple(shlex.split(command) if isinstance(command, str) else command or preset.command)
@@ -169,10 +170,7 @@ def terms(arguments: Sequence[str], table: Mapping[str, Any], environment: Mappi
     if len(words) > 1 and words[-1] == "-" and preset.prompt == "argument":
         words = words[:-1]
     variables["PATH"] = os.pathsep.join(dict.fromkeys([os.path.dirname(program), *_SEARCH]))
-    try:
-        limits = Limits(seconds(options.timeout), seconds(options.timeout), size(options.memory), size(options.output))
-    except ValueError as error:
-        raise BadInput(f"[builders.agent]: {error}", "Correct timeout, memory or output.") from None
+    limits = Limits(seconds(options.timeout), seconds(options.timeout), size(options.memory), size(options.output))
     hosts = preset.hosts if options.hosts is None else options.hosts
     return Terms(
         label, words, preset.prompt, preset.reader, tuple(parse_host(host) for host in hosts), variables, secrets,
@@ -181,22 +179,6 @@ def terms(arguments: Sequence[str], table: Mapping[str, Any], environment: Mappi
 
 
 _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin")
-
-
-def _read(table: Mapping[str, Any]) -> AgentOptions:
-    try:
-        options = AgentOptions.model_validate(dict(table))
-        size(options.file_size)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(AgentOptions.model_fields)
-        if first["type"] == "extra_forbidden":
-            raise BadInput(f"[builders.agent]: unknown key '{key}'", f"Known: {known}.") from None
-        raise BadInput(f"[builders.agent]: '{key}': {first['msg']}", "Give a valid value.") from None
-    except ValueError as error:
-        raise BadInput(f"[builders.agent]: 'file_size': {error}", "Give a valid value.") from None
-    return options
 
 
 def _preset(arguments: Sequence[str], options: AgentOptions) -> AgentPreset:

@@ -7,6 +7,7 @@ of bounded size, never through a link; whatever else was changed or left makes t
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -15,12 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from instar.builders.code import diffs
 from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.errors import ArtefactError, BadInput, MissingPart
 from instar.contracts.records import Forecast
 from instar.contracts.space import Parameters, Space
 from instar.contracts.text import printable
-from instar.executors.artefacts import read_bytes, read_json, write_json
+from instar.executors.artefacts import read_bytes, read_json
 from instar.sandbox.output import open_regular
 
 DESIGN, BRIEF, FORECAST = "design.json", "BRIEF.md", "forecast.json"
@@ -76,7 +78,7 @@ def lay_out(tree: Path, parameters: Parameters, files: Mapping[str, str], brief:
     tree.mkdir(parents=True)
     for name, text in files.items():
         _write(tree / name, text)
-    write_json(tree / DESIGN, dict(parameters), sync=False)
+    _write(tree / DESIGN, _design(parameters))
     _write(tree / BRIEF, brief)
     _git(tree, "init", "-q", "--template=", "--initial-branch=main")
     _git(tree, "add", "-A", "-f")
@@ -128,28 +130,26 @@ def read_text(tree: Path, name: str, most_bytes: int) -> str:
     return text_of(data, name)
 
 
-def diff(place: Path, before: tuple[Parameters, Mapping[str, str]], after: Edit) -> str:
-    """Return git's diff from what was given to what was taken back, made in the fresh directory `place`."""
-    for side, parameters, files in (("a", *before), ("b", after.parameters, after.files)):
-        for name, text in files.items():
-            _write(place / side / name, text)
-        (place / side).mkdir(parents=True, exist_ok=True)
-        write_json(place / side / DESIGN, dict(parameters), sync=False)
-    safe = ("--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--no-prefix", "--no-renames")
-    return _git(place, "diff", *safe, "a", "b", good=(0, 1))
+def diff(before: tuple[Parameters, Mapping[str, str]], after: Edit) -> str:
+    """Return the diff from what was given to what was taken back."""
+    old, new = before, (after.parameters, after.files)
+    return diffs.diff(*({**files, DESIGN: _design(parameters)} for parameters, files in (old, new)))
 
 
-def _git(place: Path, *words: str, good: tuple[int, ...] = (0,)) -> str:
+def _design(parameters: Parameters) -> str:
+    return json.dumps(dict(parameters), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _git(place: Path, *words: str) -> None:
     """Run git on files of ours. Raises `ArtefactError` where it fails."""
     alone = {"GIT_CEILING_DIRECTORIES": str(place.resolve().parent)}  # no repository around ours
     done = subprocess.run(  # noqa: S603 - our own words, on files that we have just written
         [git_program(), *_SAFE, *words], cwd=place, env=_GIT | alone, capture_output=True, stdin=subprocess.DEVNULL,
         timeout=_GIT_SECONDS, check=False,
     )  # fmt: skip
-    if done.returncode not in good:
+    if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()[:200]
         raise ArtefactError(f"git {words[0]} failed: {said}")
-    return done.stdout.decode("utf-8", "replace")
 
 
 def _write(path: Path, text: str) -> None:

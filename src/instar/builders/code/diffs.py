@@ -1,12 +1,23 @@
-"""Unified diffs between two sets of files, in the form that `git apply` takes (git's documentation, diff-format)."""
+"""Unified diffs: written between two sets of files as `git apply` takes them, and applied to one file strictly.
+
+The format is GNU diff's ("Detailed Description of Unified Format" in the diffutils manual) with git's headers
+(diff-format in git's documentation). `apply` is strict: headers and hunks must be well formed, a hunk's counts must be
+what its lines are, and its context must stand in the file letter by letter. One thing is forgiven, since language
+models miscount lines: where a hunk's text does not stand at the line that it names but exactly once in what is left of
+the file, it is applied there. There is no fuzz.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from instar.contracts.text import terminal
 
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: .*)?", re.ASCII)
+_MOST_LINES = 1000  # of a hunk: looking for its text stays quick
 _NO_NEWLINE = "\\ No newline at end of file\n"
 
 
@@ -65,3 +76,133 @@ def shown(text: str, most: int) -> list[str]:
 
 def _cut(lines: Sequence[str], most: int) -> list[str]:
     return list(lines) if len(lines) <= most else [*lines[:most], f"... {len(lines) - most} more lines"]
+
+
+class PatchError(ValueError):
+    """A diff that is not well formed, or does not fit the file; says which hunk, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """One hunk.
+
+    Attributes:
+        start: line of the old file where it begins, from 1; for a mere insertion the line that it comes after.
+        old, new: its lines before and after, with their line ends.
+    """
+
+    start: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def apply(text: str, diff: str, path: str) -> str:
+    """Return `text` changed as `diff` says.
+
+    Args:
+        text: the file.
+        diff: one file's hunks, with or without the two lines that name the file.
+        path: what those lines must name.
+
+    Raises:
+        PatchError: the diff is malformed, names another file, changes nothing, or does not fit.
+    """
+    hunks = parse(diff, path)
+    old, new, place = lines_of(text), [], 0
+    for number, hunk in enumerate(hunks, 1):
+        at = _place(old, hunk, place, number)
+        new += [*old[place:at], *hunk.new]
+        place = at + len(hunk.old)
+    new += old[place:]
+    if any(not line.endswith("\n") for line in new[:-1]):
+        raise PatchError("a line without a newline would come before the file's end")
+    return "".join(new)
+
+
+def parse(diff: str, path: str) -> list[Hunk]:
+    """Return the hunks of a diff of the file `path`. Raises `PatchError`."""
+    lines = lines_of(diff)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    while lines and not lines[-1].strip("\n"):
+        lines.pop()  # empty lines after the last hunk are no part of it: its own begin with a space
+    body = lines[_named(lines, path) :]
+    hunks = list(_hunks(body))
+    if not hunks:
+        raise PatchError("there is no hunk in it: a line '@@ -LINE,COUNT +LINE,COUNT @@' is missing")
+    if all(hunk.old == hunk.new for hunk in hunks):
+        raise PatchError("it changes nothing")
+    return hunks
+
+
+def _named(lines: Sequence[str], path: str) -> int:
+    """Return how many lines name the file; they must name `path`."""
+    if not lines or not lines[0].startswith("--- "):
+        return 0
+    if len(lines) < 2 or not lines[1].startswith("+++ "):
+        raise PatchError("after the line that begins with '---' one with '+++' is missing")
+    for line, side in ((lines[0], "a/"), (lines[1], "b/")):
+        name = line[4:].rstrip("\n").partition("\t")[0].rstrip()
+        if name not in (path, side + path):
+            raise PatchError(f"it is of the file '{name[:80]}', not of '{path}'")
+    return 2
+
+
+def _hunks(lines: Sequence[str]) -> Iterator[Hunk]:
+    at, number = 0, 0
+    while at < len(lines):
+        number += 1
+        head = _HUNK.fullmatch(lines[at].rstrip("\n"))
+        if head is None:
+            raise PatchError(f"hunk {number}: '{lines[at].rstrip()[:60]}' is no line '@@ -LINE,COUNT +LINE,COUNT @@'")
+        counts = [int(count) if count is not None else 1 for count in (head[2], head[4])]
+        hunk, at = _hunk(lines, at + 1, int(head[1]), counts, number)
+        yield hunk
+
+
+def _hunk(lines: Sequence[str], at: int, start: int, counts: Sequence[int], number: int) -> tuple[Hunk, int]:
+    """Read one hunk's lines from `at` on; return it, and where the next one begins."""
+    if max(counts) > _MOST_LINES:
+        raise PatchError(f"hunk {number}: more than {_MOST_LINES} lines; send the whole file instead")
+    old: list[str] = []
+    new: list[str] = []
+    while len(old) < counts[0] or len(new) < counts[1]:
+        line = lines[at] if at < len(lines) else "@"
+        if line == "\n":
+            line = " \n"  # editors strip the space from an empty context line
+        sign = line[0]
+        if sign not in " -+" or (sign != "+" and len(old) == counts[0]) or (sign != "-" and len(new) == counts[1]):
+            raise PatchError(f"hunk {number}: its lines are not as many as its head says")
+        if sign != "+":
+            old.append(line[1:])
+        if sign != "-":
+            new.append(line[1:])
+        at += 1
+        if at < len(lines) and lines[at] == _NO_NEWLINE:
+            if sign != "+":
+                old[-1] = old[-1][:-1]
+            if sign != "-":
+                new[-1] = new[-1][:-1]
+            at += 1
+    if at < len(lines) and lines[at][0] in " -+":
+        raise PatchError(f"hunk {number}: its lines are not as many as its head says")
+    return Hunk(start, tuple(old), tuple(new)), at
+
+
+def _place(lines: Sequence[str], hunk: Hunk, least: int, number: int) -> int:
+    """Return the index of the line where a hunk applies, at or after `least`."""
+    size = len(hunk.old)
+    named = hunk.start - 1 if size else hunk.start
+    if least <= named <= len(lines) - size and tuple(lines[named : named + size]) == hunk.old:
+        return named
+    if not size:
+        raise PatchError(f"hunk {number}: there is no line {hunk.start} to insert after")
+    found = [at for at in range(least, len(lines) - size + 1) if lines[at] == hunk.old[0] and _fits(lines, hunk, at)]
+    if len(found) == 1:
+        return found[0]
+    what = "stands nowhere in what is left of the file" if not found else f"stands there {len(found)} times"
+    raise PatchError(f"hunk {number}: its text is not at line {hunk.start}, and {what}")
+
+
+def _fits(lines: Sequence[str], hunk: Hunk, at: int) -> bool:
+    return tuple(lines[at : at + len(hunk.old)]) == hunk.old

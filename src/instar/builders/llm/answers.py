@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instar.builders.code.patch import PatchError, apply
+from instar.builders.code.diffs import PatchError, apply
 from instar.contracts.records import Design, Forecast
 from instar.contracts.space import Choice, Integer, Parameters, Range, Real, Space, Value
 from instar.contracts.text import printable

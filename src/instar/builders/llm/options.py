@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import field, replace
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from instar.builders.options import read_table
 from instar.contracts.builder import BuilderContext
 from instar.contracts.errors import BadInput
 
@@ -17,7 +20,23 @@ _USUAL_KEY = "OPENAI_API_KEY"
 _NO_KEY = "none"  # what a server is told that asks for none
 
 
-@dataclass(frozen=True)
+def _text(text: str) -> str:
+    if not (text.isprintable() and text.strip() == text):
+        raise ValueError(f"it must be plain text, not {text!r}")
+    return text
+
+
+def _address(text: str) -> str:
+    if urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname:
+        raise ValueError(f"'{text}' is no address such as http://127.0.0.1:8080/v1")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Address = Annotated[Text, AfterValidator(_address)]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class LlmOptions:
     """The builder's settings.
 
@@ -38,41 +57,25 @@ class LlmOptions:
         max_reply_bytes: most bytes that are read of one reply.
     """
 
-    model: str
-    base_url: str = OPENAI
+    model: Text
+    base_url: Address = OPENAI
     key: str = field(default=_NO_KEY, repr=False)
-    timeout: float = 120.0
-    retries: int = 2
-    temperature: float | None = None
-    price_in: float | None = None
-    price_out: float | None = None
-    max_tokens: int = 4096
-    ahead: int = 2
-    failures: int = 3
-    pause: float = 30.0
-    prompt: str = "llm-v1"
-    max_file_bytes: int = 2**16
-    max_reply_bytes: int = 2**21
+    timeout: Annotated[float, Field(ge=0.05, le=3600.0)] = 120.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    temperature: Annotated[float | None, Field(ge=0.0, le=2.0)] = None
+    price_in: Annotated[float | None, Field(ge=0.0, le=1e6)] = None
+    price_out: Annotated[float | None, Field(ge=0.0, le=1e6)] = None
+    max_tokens: Annotated[int, Field(ge=16, le=2**20)] = 4096
+    ahead: Annotated[int, Field(ge=1, le=64)] = 2
+    failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    pause: Annotated[float, Field(ge=0.01, le=3600.0)] = 30.0
+    prompt: Text = "llm-v1"
+    max_file_bytes: Annotated[int, Field(ge=1, le=2**22)] = 2**16
+    max_reply_bytes: Annotated[int, Field(ge=2**10, le=2**28)] = 2**21
 
     def usd(self, read: int, written: int) -> float:
         """Return what so many tokens cost; nothing is known to cost nothing."""
         return (read * (self.price_in or 0.0) + written * (self.price_out or 0.0)) / 1e6
-
-
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "timeout": (0.05, 3600.0),
-    "retries": (0, 10),
-    "temperature": (0.0, 2.0),
-    "price_in": (0.0, 1e6),
-    "price_out": (0.0, 1e6),
-    "max_tokens": (16, 2**20),
-    "ahead": (1, 64),
-    "failures": (1, 1000),
-    "pause": (0.01, 3600.0),
-    "max_file_bytes": (1, 2**22),
-    "max_reply_bytes": (2**10, 2**28),
-}
-_WHOLE = ("retries", "max_tokens", "ahead", "failures", "max_file_bytes", "max_reply_bytes")
 
 
 def read_options(context: BuilderContext, environment: Mapping[str, str] = os.environ) -> LlmOptions:
@@ -87,14 +90,14 @@ def read_options(context: BuilderContext, environment: Mapping[str, str] = os.en
         raise BadInput(f"builder 'llm' takes one model, not {', '.join(context.arguments)}", "Write llm:MODEL.")
     given |= {"model": context.arguments[0]} if context.arguments else {}
     variable = given.pop("api_key_env", None)
-    known = [entry.name for entry in fields(LlmOptions) if entry.name != "key"]
-    for name, value in given.items():
+    known = [name for name in LlmOptions.__annotations__ if name != "key"]
+    for name in given:
         if name not in known:
-            raise BadInput(f"builders.llm: unknown option '{name}'", f"Known: {', '.join([*known, 'api_key_env'])}.")
-        _check(name, value)
+            raise BadInput(f"[builders.llm]: unknown key '{name}'", f"Known: {', '.join([*known, 'api_key_env'])}.")
     if not given.get("model"):
         raise BadInput("builder 'llm' needs a model", "Write --builder llm:MODEL, or model under [builders.llm].")
-    options = LlmOptions(**given, key=_key(variable, given.get("base_url", OPENAI), environment))
+    options = read_table(LlmOptions, "llm", given)
+    options = replace(options, key=_key(variable, options.base_url, environment))
     missing = [name for name in ("price_in", "price_out") if getattr(options, name) is None]
     if context.max_cost is not None and missing:
         raise BadInput(
@@ -102,21 +105,6 @@ def read_options(context: BuilderContext, environment: Mapping[str, str] = os.en
             "Give the prices in USD per million tokens under [builders.llm] (0 where it costs nothing).",
         )
     return options
-
-
-def _check(name: str, value: object) -> None:
-    """Raise `BadInput` unless an option has its type and lies in its range."""
-    if name not in _BOUNDS:
-        if not (isinstance(value, str) and value.isprintable() and value.strip() == value):
-            raise BadInput(f"builders.llm: {name} must be text, not {value!r}", "Put it into quotes.")
-        if name == "base_url" and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
-            raise BadInput(f"builders.llm: base_url '{value}' is no address", "Such as http://127.0.0.1:8080/v1.")
-        return
-    low, high = _BOUNDS[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and low <= value <= high and (name not in _WHOLE or value == int(value))):  # type: ignore[operator, call-overload]
-        kind = "a whole number" if name in _WHOLE else "a number"
-        raise BadInput(f"builders.llm: {name} must be {kind} from {low:g} to {high:g}, not {value!r}", "Mend it.")
 
 
 def _key(variable: object, base_url: str, environment: Mapping[str, str]) -> str:

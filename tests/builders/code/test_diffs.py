@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.builders.code.patch import PatchError, apply, lines_of, parse
+from instar.builders.code.diffs import PatchError, apply, lines_of, parse
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", "", "-- x", "++ y", " z", "@@ -1 +1 @@", "\x0c", "d\r"]), max_size=30)
 TEXTS = st.builds(lambda lines, end: "\n".join(lines) + end, LINES, st.sampled_from(["", "\n"]))
