@@ -15,7 +15,7 @@ import numpy as np
 
 from instar.builders.code.merge import Conflict, merge
 from instar.builders.goals import choose_goal
-from instar.builders.uniform import BaseRate
+from instar.builders.uniform import BaseRates
 from instar.contracts.records import Author, Brief, Design, Goal, Observation, Proposal, TrialState
 from instar.contracts.space import Parameters, Space
 
@@ -50,7 +50,7 @@ class CrossBuilder:
         self._parents: dict[int, Design] = {}  # generation -> its design
         self._good: dict[int, Good] = {}  # proposal -> its change
         self._made: set[str] = set()  # digests of what was proposed
-        self._rates: dict[int, BaseRate] = {}
+        self._rates = BaseRates()
         self._ready = False
 
     @property
@@ -68,9 +68,7 @@ class CrossBuilder:
     def observe(self, observation: Observation) -> None:
         """Remember a change that gained, the best of all."""
         trial, proposal = observation.trial, observation.proposal
-        if trial.state.failed or trial.gain is not None:
-            rate = self._rates.get(trial.rung, BaseRate())
-            self._rates[trial.rung] = rate.add(None if trial.state.failed else trial.gain)
+        self._rates.observe(observation)
         if trial.state is not TrialState.SCORED or trial.gain is None or trial.gain <= 0 or trial.replica:
             return
         self._good[proposal.number] = Good(proposal, trial.rung, trial.gain)
@@ -82,7 +80,7 @@ class CrossBuilder:
         """Return up to `brief.count` merges that were not proposed before, the best parts first."""
         self._parents[brief.incumbent.number] = brief.incumbent.design
         known = {design.digest for design in brief.pending} | self._made
-        forecast = self._rates.get(brief.rungs - 1, BaseRate()).forecast(brief.incumbent_score or 0.5)
+        forecast = self._rates.at(brief.rungs - 1).forecast(brief.incumbent_score or 0.5)
         proposals: list[Proposal] = []
         for design, why in self._merges(brief):
             if len(proposals) == brief.count:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from instar.builders import incumbent
-from instar.contracts.builder import Builder, BuilderContext, Heritable
-from instar.contracts.records import Brief, Design, Goal, Observation
+from instar.contracts.builder import Builder, BuilderContext, Deliberating, Heritable
+from instar.contracts.records import Brief, Design, Goal, Observation, Proposal
 from instar.contracts.space import Space, Value
 
 
@@ -36,6 +37,16 @@ class Hosting:
         """Let the embedded builder become what it was in a generation."""
         if isinstance(self.embedded, Heritable):
             self.embedded.restore(state)
+
+    def close(self) -> None:
+        """Let the embedded builder stop thinking."""
+        if isinstance(self.embedded, Deliberating):
+            self.embedded.close()
+
+    def replaced(self, brief: Brief, by: str, reason: str) -> Proposal:
+        """Let the embedded builder make one proposal in place of builder `by`; it is the author, and says so."""
+        [proposal] = self.embedded.propose(replace(brief, count=1))
+        return replace(proposal, why=f"in place of {by} ({reason}): {proposal.why}")
 
     def own_settings(self, brief: Brief) -> dict[str, Value]:
         """Return the embedded builder's part of a design: the incumbent's, or the middle of each range."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from instar.builders import mailbox
+from instar.builders.embedding import Hosting
 from instar.builders.goals import choose_goal
-from instar.contracts.builder import Builder, BuilderContext, Deliberating, Heritable
+from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
@@ -80,36 +81,14 @@ class HumanBuilder:
         """Nothing is held."""
 
 
-class Understudied(HumanBuilder):
+class Understudied(Hosting, HumanBuilder):
     """A queue with another builder behind it, which learns and is heritable as it would be alone, and chooses goals."""
 
     def __init__(
         self, lab: str, lab_space: Space, rng: np.random.Generator, box: Path, newest: int, understudy: Builder
     ) -> None:
-        super().__init__(lab, lab_space, rng, box, newest)
-        self.space, self._understudy = understudy.space, understudy
-
-    def aim(self, brief: Brief) -> Goal:
-        """Let the understudy choose."""
-        return self._understudy.aim(brief)
-
-    def observe(self, observation: Observation) -> None:
-        """Let the understudy learn."""
-        self._understudy.observe(observation)
-
-    def succeed(self, design: Design) -> Mapping[str, Any]:
-        """Return the understudy's state; nothing of one that has none."""
-        return self._understudy.succeed(design) if isinstance(self._understudy, Heritable) else {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Give the understudy its state."""
-        if isinstance(self._understudy, Heritable) and state:
-            self._understudy.restore(state)
-
-    def close(self) -> None:
-        """Let the understudy stop thinking."""
-        if isinstance(self._understudy, Deliberating):
-            self._understudy.close()
+        HumanBuilder.__init__(self, lab, lab_space, rng, box, newest)
+        Hosting.__init__(self, understudy)
 
 
 def box_of(directory: Path) -> Path:

@@ -95,7 +95,8 @@ class McpBuilder(Hosting):
             message = next(messages, None)
             if message is None and not self._late:
                 break
-            made = self._replaced(here) if message is None else self._made(here, *message)
+            late = f"nothing came for {self._patience or 0.0:g} s"
+            made = self._made(here, *message) if message else self.replaced(here, self.name, late)
             if made is not None:
                 proposals.append(made)
                 here = replace(brief.after(proposals), count=1)
@@ -104,17 +105,10 @@ class McpBuilder(Hosting):
             self._since = self._clock()
         return proposals
 
-    def close(self) -> None:
-        """Nothing of it runs: what lies in the mailbox stays there."""
-
     @property
     def _late(self) -> bool:
         waited = 0.0 if self._since is None else self._clock() - self._since
         return self._patience is not None and waited >= self._patience
-
-    def _replaced(self, brief: Brief) -> Proposal:
-        [proposal] = self.embedded.propose(brief)
-        return replace(proposal, why=f"in place of {self.name} (nothing came for {self._patience:g} s): {proposal.why}")
 
     def _made(self, brief: Brief, name: str, content: Mapping[str, Any]) -> Proposal | None:
         """Make a proposal of a message, or refuse it. Until the proposal is on record, a restart puts it back."""

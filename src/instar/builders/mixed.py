@@ -7,18 +7,18 @@ it did not propose. While the other one thinks, the optimiser goes on; what is o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from instar.builders.options import read_table
-from instar.builders.team import Team, authors_of
+from instar.builders.team import Team
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.records import Advice, Brief, Design, Goal, Observation, Proposal
+from instar.contracts.records import Advice, Brief, Goal, Proposal
 from instar.contracts.space import Space
 
 SHARE = 0.3
@@ -42,7 +42,7 @@ class Advising(Protocol):
         ...
 
 
-class MixedBuilder:
+class MixedBuilder(Team):
     """An optimiser with someone to overrule it (`Deliberating` and `Heritable` as the two are).
 
     Args:
@@ -55,46 +55,26 @@ class MixedBuilder:
     name = "mixed"
 
     def __init__(self, lab_space: Space, optimiser: Builder, other: Builder, share: float = SHARE) -> None:
-        self._team = Team(self.name, lab_space, [optimiser, other])
+        super().__init__(lab_space, [optimiser, other])
         self._optimiser, self._other, self._share = optimiser, other, share
-        self.space, self.authors = self._team.space, (*authors_of(optimiser), *authors_of(other))
-        self.edits_files = self._team.edits_files
         self._made = self._overruled = 0
         self._failed = ""  # why the other had nothing, since the last proposal
 
     @property
     def waits_for(self) -> str | None:
         """Whom it waits for: the optimiser, for the other alone it never waits."""
-        return self._team.waits(self._optimiser.name)
-
-    def close(self) -> None:
-        """Let both stop thinking."""
-        self._team.close()
+        return self.waits(self._optimiser.name)
 
     def aim(self, brief: Brief) -> Goal:
         """Let the optimiser choose the goal."""
         return self._optimiser.aim(brief)
-
-    def observe(self, observation: Observation) -> None:
-        """Let both see it."""
-        self._team.observe(observation)
-
-    def succeed(self, design: Design) -> Mapping[str, Any]:
-        """Let the heritable ones succeed."""
-        return {"members": self._team.succeed(design)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Give the heritable ones their state back. Raises `BadInput` where it is another builder's."""
-        if not isinstance(state.get("members"), Mapping):
-            raise BadInput("the generation's builder was no mixture", "Go on with the builder that made it.")
-        self._team.restore(state["members"])
 
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         """Return up to `brief.count` proposals, each by its own author; fewer while the optimiser thinks."""
         found: list[Proposal] = []
         while len(found) < brief.count:
             rest = replace(brief.after(found), count=1)
-            made = self._overrule(rest) or self._team.ask(self._optimiser.name, rest)
+            made = self._overrule(rest) or self.ask(self._optimiser.name, rest)
             if not made:
                 break
             self._made += 1
@@ -104,15 +84,15 @@ class MixedBuilder:
     def _overrule(self, brief: Brief) -> list[Proposal]:
         """Ask the other one if it is its turn and it isn't thinking; its failure costs it that turn."""
         due = self._overruled + 1 <= self._share * (self._made + 1)
-        if not due or self._team.waits(self._other.name) is not None:
+        if not due or self.waits(self._other.name) is not None:
             return []
         try:
             advice = self._optimiser.advice(brief) if isinstance(self._optimiser, Advising) else None
-            made = self._team.ask(self._other.name, replace(brief, advice=advice))
+            made = self.ask(self._other.name, replace(brief, advice=advice))
         except InstarError as error:
             self._failed = error.what
             made = []
-        if made or self._team.waits(self._other.name) is None:
+        if made or self.waits(self._other.name) is None:
             self._overruled += 1
         return [replace(one, why=f"in place of {self._optimiser.name}: {one.why}") for one in made]
 

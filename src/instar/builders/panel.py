@@ -11,9 +11,9 @@ came of it stand in the proposals' `why`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from instar.builders.earnings import Earnings
 from instar.builders.options import read_table
 from instar.builders.specification import name_of
-from instar.builders.team import Team, authors_of
+from instar.builders.team import Team
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.records import Brief, Design, Goal, Observation, Proposal
+from instar.contracts.records import Brief, Goal, Observation, Proposal
 from instar.contracts.space import Space
 
 CPU_SECONDS_PER_USD = 72_000.0
@@ -67,7 +67,7 @@ class Delegation:
     cost: float = 0.0
 
 
-class PanelBuilder:
+class PanelBuilder(Team):
     """The builder that lets others build (`Deliberating` and `Heritable` as its members are).
 
     Args:
@@ -88,11 +88,9 @@ class PanelBuilder:
         usd: float = CPU_SECONDS_PER_USD,
         mandate: int = MANDATE,
     ) -> None:
-        self._team, self._rng, self._mandate = Team(self.name, lab_space, members), rng, mandate
-        self.space = self._team.space
-        self.edits_files = self._team.edits_files
-        self.authors = tuple(author for member in members for author in authors_of(member))
-        self._earnings = Earnings(list(self._team.members), usd, floor=1 / (4 * len(members)))
+        super().__init__(lab_space, members)
+        self._rng, self._mandate = rng, mandate
+        self._earnings = Earnings(list(self.members), usd, floor=1 / (4 * len(members)))
         self._thinking: set[str] = set()  # who was asked and has not answered yet
         self._passed: dict[str, str] = {}  # who was passed over since the last proposal, and why
         self._barren = False  # whether nobody had anything at the last call
@@ -105,39 +103,25 @@ class PanelBuilder:
     @property
     def waits_for(self) -> str | None:
         """Whom it waits for, where all are thinking or those that are not have nothing."""
-        waits = {name: self._team.waits(name) for name in self._team.members}
+        waits = {name: self.waits(name) for name in self.members}
         thinking = [wait for wait in waits.values() if wait is not None]
         if len(thinking) == len(waits) or (self._barren and thinking):
             return "+".join(dict.fromkeys(thinking))
         return None
 
-    def close(self) -> None:
-        """Let everyone stop thinking."""
-        self._team.close()
-
     def aim(self, brief: Brief) -> Goal:
         """Let the one who holds a mandate choose, or the one who has earned most."""
         if self._open is not None and any(goal.name == self._open.goal.name for goal in brief.goals):
             return next(goal for goal in brief.goals if goal.name == self._open.goal.name)
-        return self._team.members[self._earnings.lead(self._top)].aim(brief)
+        return self.members[self._earnings.lead(self._top)].aim(brief)
 
     def observe(self, observation: Observation) -> None:
         """Let everyone see the trial, and enter what it earned for the one who proposed it."""
-        self._team.observe(observation)
-        member = self._team.member_of(observation.proposal.author.name)
+        super().observe(observation)
+        member = self.member_of(observation.proposal.author.name)
         if member is not None:
             self._top = max(self._top, observation.trial.rung)
             self._earnings.observe(member, observation)
-
-    def succeed(self, design: Design) -> Mapping[str, Any]:
-        """Let every heritable member succeed."""
-        return {"members": self._team.succeed(design)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Give every heritable member its state back. Raises `BadInput` where it is another builder's."""
-        if not isinstance(state.get("members"), Mapping):
-            raise BadInput("the generation's builder was no panel", "Go on with the builder that made it.")
-        self._team.restore(state["members"])
 
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         """Return up to `brief.count` proposals of the members; fewer where they think or have nothing."""
@@ -158,16 +142,16 @@ class PanelBuilder:
         """Ask member after member until one has a proposal."""
         self._delegate(brief)
         for name in self._order():
-            if self._team.waits(name) is not None:
+            if self.waits(name) is not None:
                 continue
             try:
-                made = self._team.ask(name, brief)
+                made = self.ask(name, brief)
             except InstarError as error:
                 self._pass_over(name, brief, error.what)
                 continue
             if made:
                 return self._made(name, made[0], brief)
-            if self._team.waits(name) is None:
+            if self.waits(name) is None:
                 self._pass_over(name, brief, "it had nothing")
             else:
                 self._thinking.add(name)
@@ -211,9 +195,9 @@ class PanelBuilder:
         if self._open is not None or not self._mandate or self._since < 2 * self._mandate:
             return
         name, why = self._candidate(brief)
-        if name is None or self._team.waits(name) is not None:
+        if name is None or self.waits(name) is not None:
             return
-        goal = self._team.members[name].aim(brief)
+        goal = self.members[name].aim(brief)
         self._open, self._since = Delegation(name, goal, self._mandate, why), 0
 
     def _candidate(self, brief: Brief) -> tuple[str | None, str]:

@@ -23,17 +23,19 @@ def authors_of(builder: Builder) -> tuple[str, ...]:
 
 
 class Team:
-    """Members by name, in the order in which they were named.
+    """Members by name, in the order in which they were named (`Deliberating` and `Heritable` as they are).
 
     Args:
-        who: name of the builder that they belong to, for messages.
         lab_space: the lab's ranges.
+        members: the builders.
 
     Raises:
         BadInput: two members sign alike, or mean different things by the same setting.
     """
 
-    def __init__(self, who: str, lab_space: Space, members: Sequence[Builder]) -> None:
+    name: str
+
+    def __init__(self, lab_space: Space, members: Sequence[Builder]) -> None:
         self._lab_space = lab_space
         self.members = {member.name: member for member in members}
         self.signed: dict[str, str] = {}  # author -> member
@@ -41,12 +43,13 @@ class Team:
         for member in members:
             for author in authors_of(member):
                 if author in self.signed:
-                    raise BadInput(f"builder '{who}': two members sign as '{author}'", "Name each builder once.")
+                    raise BadInput(f"builder '{self.name}': two members sign as '{author}'", "Name each builder once.")
                 self.signed[author] = member.name
             for name, allowed in member.space.ranges.items():
                 if ranges.setdefault(name, allowed) != allowed:
-                    raise BadInput(f"builder '{who}': two members differ over '{name}'", "Leave one of them out.")
+                    raise BadInput(f"builder '{self.name}': two members differ over '{name}'", "Leave one of them out.")
         self.space = Space(ranges)
+        self.authors = tuple(self.signed)
         self.edits_files = any(isinstance(member, Editing) and member.edits_files for member in members)
 
     def member_of(self, author: str) -> str | None:
@@ -70,13 +73,18 @@ class Team:
         for member in self.members.values():
             member.observe(observation)
 
-    def succeed(self, design: Design) -> dict[str, Any]:
+    def succeed(self, design: Design) -> Mapping[str, Any]:
         """Let every heritable member succeed; return their states by name."""
         heirs = {name: heir for name, heir in self.members.items() if isinstance(heir, Heritable)}
-        return {name: dict(heir.succeed(design)) for name, heir in heirs.items()}
+        return {"members": {name: dict(heir.succeed(design)) for name, heir in heirs.items()}}
 
-    def restore(self, states: Mapping[str, Any]) -> None:
-        """Give every heritable member its state back. Raises `BadInput` where one is missing."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Give every heritable member its state back. Raises `BadInput` where it is another builder's, or one lacks."""
+        states = state.get("members")
+        if not isinstance(states, Mapping):
+            raise BadInput(
+                f"the generation's builder was no {self.name} builder", "Go on with the builder that made it."
+            )
         for name, heir in self.members.items():
             if isinstance(heir, Heritable):
                 if not isinstance(states.get(name), Mapping):

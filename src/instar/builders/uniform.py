@@ -43,6 +43,23 @@ class BaseRate:
         )
 
 
+class BaseRates:
+    """The base rate of every rung, of all trials whoever proposed them."""
+
+    def __init__(self) -> None:
+        self._rates: dict[int, BaseRate] = {}
+
+    def observe(self, observation: Observation) -> None:
+        """Count one finished trial; cancelled ones say nothing."""
+        trial = observation.trial
+        if trial.state.failed or trial.gain is not None:
+            self._rates[trial.rung] = self.at(trial.rung).add(None if trial.state.failed else trial.gain)
+
+    def at(self, rung: int) -> BaseRate:
+        """Return a rung's totals so far."""
+        return self._rates.get(rung, BaseRate())
+
+
 class UniformBuilder:
     """Proposes uniform samples of the lab's space; learns nothing but the base rate.
 
@@ -57,7 +74,7 @@ class UniformBuilder:
     def __init__(self, lab: str, lab_space: Space, rng: np.random.Generator) -> None:
         self.space = Space({})
         self._lab, self._lab_space, self._rng = lab, lab_space, rng
-        self._rates: dict[int, BaseRate] = {}  # by rung
+        self._rates = BaseRates()
 
     def aim(self, brief: Brief) -> Goal:
         """Choose a goal uniformly."""
@@ -65,7 +82,7 @@ class UniformBuilder:
 
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         """Return `brief.count` uniform designs, none of them pending."""
-        rate = self._rates.get(brief.rungs - 1, BaseRate())
+        rate = self._rates.at(brief.rungs - 1)
         forecast = rate.forecast(0.5 if brief.incumbent_score is None else brief.incumbent_score)
         why = f"uniform sample; {rate.better} of {rate.trials} trials at the top rung were better"
         taken = {design.digest for design in brief.pending}
@@ -78,11 +95,8 @@ class UniformBuilder:
         return proposals
 
     def observe(self, observation: Observation) -> None:
-        """Count one finished trial; cancelled ones say nothing."""
-        trial = observation.trial
-        if trial.state.failed or trial.gain is not None:
-            gain = None if trial.state.failed else trial.gain
-            self._rates[trial.rung] = self._rates.get(trial.rung, BaseRate()).add(gain)
+        """Count one finished trial."""
+        self._rates.observe(observation)
 
     def _fresh(self, brief: Brief, taken: set[str]) -> Design:
         """Return a sample that isn't taken; in a small space that is used up, the last one drawn."""

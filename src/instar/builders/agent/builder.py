@@ -123,6 +123,7 @@ class AgentBuilder(Hosting):
         self._closing.set()
         for thread in list(self._thinking):
             thread.join(_CLOSE_SECONDS)
+        super().close()
 
     # --- what becomes of answers ------------------------------------------------------------------------------------
 
@@ -146,12 +147,10 @@ class AgentBuilder(Hosting):
 
     def _replaced(self, brief: Brief, calls: Sequence[int], reason: str) -> Proposal:
         """Let the embedded builder propose in the agent's place; it is the author, and the agent's cost is not lost."""
-        [proposal] = self.embedded.propose(brief)
-        spend = self._spend(calls)
+        proposal, spend = self.replaced(brief, self.name, reason), self._spend(calls)
         with self._lock:
             self._journal.note(proposal=proposal.number, replaced_by=str(proposal.author), reason=reason)
-        why = f"in place of {self.name} ({reason}): {proposal.why}"
-        return replace(proposal, why=why, spend=proposal.spend + spend)
+        return replace(proposal, spend=proposal.spend + spend)
 
     def _spend(self, calls: Sequence[int]) -> Spend:
         """Return what an answer has cost, and once what a former life has left uncharged."""

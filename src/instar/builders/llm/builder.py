@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -58,13 +57,8 @@ class LlmBuilder(Hosting):
     ) -> None:  # fmt: skip
         super().__init__(embedded)
         self._lab, self._lab_space, self._options = lab, lab_space, options
-        self._thinker, self._client, self._prompt, self._spend_cap, self._clock = (
-            thinker,
-            client,
-            prompt,
-            spend_cap,
-            clock,
-        )
+        self._thinker, self._client, self._prompt = thinker, client, prompt
+        self._spend_cap, self._clock = spend_cap, clock
         self._history = TrialHistory()
         self._arrived: SimpleQueue[Thought] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
@@ -108,12 +102,12 @@ class LlmBuilder(Hosting):
             if self._ready:
                 proposals += self._proposed(asked, self._ready.popleft())
             elif self._owed:
-                proposals += self._instead(asked, self._owed.popleft())
+                proposals.append(self._instead(asked, self._owed.popleft()))
             else:
                 why_not = self._think(asked)
                 if why_not is None or (self._threads and not self._pauses.reason(self._clock())):
                     break  # what is under way may yet bring a proposal, or give money back
-                proposals += self._instead(asked, why_not)
+                proposals.append(self._instead(asked, why_not))
         if brief.count:
             self._think(brief.after(proposals))
         return proposals
@@ -185,16 +179,12 @@ class LlmBuilder(Hosting):
             f"{answer.why} ({self._prompt.version}{late})", _forecast(answer, brief, bool(late)), spend,
         )]  # fmt: skip
 
-    def _instead(self, brief: Brief, reason: str) -> list[Proposal]:
+    def _instead(self, brief: Brief, reason: str) -> Proposal:
         """Let the embedded builder propose; the reason stands in full where it is new."""
         kind = re.sub(r"\d[\d.e+-]*", "#", reason)  # a price that differs a little is no other reason
         said = "for the same reason" if kind == self._told else reason
         self._told = kind
-        asked = replace(brief, count=1)
-        return [
-            replace(proposal, why=f"in place of {self.name}@{self._options.model} ({said}): {proposal.why}")
-            for proposal in self.embedded.propose(asked)
-        ]
+        return self.replaced(brief, f"{self.name}@{self._options.model}", said)
 
 
 class Pauses:
