@@ -16,7 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from instar.executors import forkserver, kernel, local
+from instar.executors import forkserver, local
+from instar.sandbox import calls
 
 
 class WarmServer:
@@ -65,7 +66,7 @@ def _serve(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, channel:
         os.environ.update(env)
         for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        kernel.close_descriptors(keep=channel)
+        calls.close_descriptors(keep=channel)
         forkserver.main(arguments)
     except SystemExit as request:
         os._exit(int(request.code or 0))

@@ -16,6 +16,9 @@ from typing import NoReturn, TextIO
 
 from instar.executors import job_directory, kernel
 from instar.executors.protocol import Task
+from instar.sandbox import calls
+from instar.sandbox.limits import lower
+from instar.sandbox.output import redirect_streams
 
 MAX_DESCRIPTORS = 1024
 STACK_BYTES = 32 * 2**20  # what a thread's stack and arena take in RLIMIT_DATA beside the job's data
@@ -28,7 +31,7 @@ def run_unsandboxed(task: Task, supervisor: int) -> NoReturn:
         os.setsid()
         kernel.die_with_parent(supervisor)
         open_log(task)
-        kernel.close_descriptors()
+        calls.close_descriptors()
         os.chdir(task.job_dir)
         os.environ.update(HOME=task.job_dir, TMPDIR=task.job_dir)
         limit(task)
@@ -59,12 +62,7 @@ def work(task: Task, job_dir: Path) -> NoReturn:
 def open_log(task: Task) -> None:
     """Read nothing, write to the log, line by line so that a killed job's last words are there."""
     log = os.path.join(task.job_dir, job_directory.LOG)
-    null = os.open(os.devnull, os.O_RDONLY)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    for source, target in ((null, 0), (file, 1), (file, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(file)
+    redirect_streams(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
@@ -85,20 +83,12 @@ def limit(task: Task) -> None:
     RLIMIT_DATA also counts memory that is reserved and never touched, and what the job inherited.
     """
     seconds = math.ceil(task.cpu_seconds)
-    _lower(resource.RLIMIT_CPU, seconds, seconds + 1)
-    _lower(resource.RLIMIT_FSIZE, max(task.output_bytes, job_directory.LOG_BYTES + 1))
-    _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
+    lower(resource.RLIMIT_CPU, seconds, seconds + 1)
+    lower(resource.RLIMIT_FSIZE, max(task.output_bytes, job_directory.LOG_BYTES + 1))
+    lower(resource.RLIMIT_CORE, 0)
+    lower(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS)
     if sys.platform == "linux":
-        _lower(resource.RLIMIT_DATA, kernel.data_bytes() + task.memory_bytes + task.threads * STACK_BYTES)
-
-
-def _lower(which: int, soft: int, hard: int | None = None) -> None:
-    """Set a limit, never above the one that holds already."""
-    ceiling = resource.getrlimit(which)[1]
-    wanted = soft if hard is None else hard
-    hard = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
-    resource.setrlimit(which, (min(soft, hard), hard))
+        lower(resource.RLIMIT_DATA, kernel.data_bytes() + task.memory_bytes + task.threads * STACK_BYTES)
 
 
 def _leave(status: int) -> NoReturn:

@@ -6,7 +6,6 @@ escapes, and processes are listed by psutil.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import stat
@@ -16,17 +15,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar.sandbox import calls
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 _TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 _PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2) differs
-_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
 
 
 def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when its parent ends; exit at once if `parent` has ended already."""
     if sys.platform == "linux":
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        calls.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -34,13 +34,13 @@ def die_with_parent(parent: int) -> None:
 def wake_when_orphaned() -> None:
     """Let the kernel continue this process when its parent ends: one that was stopped could not clear up after it."""
     if sys.platform == "linux":
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+        calls.prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that no daemon gets away."""
     if sys.platform == "linux":
-        _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        calls.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def children(pid: int) -> list[int]:
@@ -149,12 +149,3 @@ def data_bytes() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
-
-
-def close_descriptors(keep: int = -1) -> None:
-    """Close every descriptor but the standard streams and `keep`."""
-    if keep < 0:
-        os.closerange(3, 65536)
-        return
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 65536)

@@ -25,7 +25,7 @@ from instar.contracts.errors import MissingPart
 from instar.contracts.records import Incident, OutcomeState
 from instar.executors import child, job_directory, kernel
 from instar.executors.protocol import JobEnding, Task
-from instar.sandbox import Policy, SandboxedProcess, seccomp
+from instar.sandbox import Policy, SandboxedProcess, calls, seccomp
 from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
@@ -55,7 +55,7 @@ def supervise(task: Task, channel: socket.socket, view: Policy | None, group: Gr
         group: the control group to make for it, or None where none can be had; without a sandbox it is not used.
     """
     try:
-        kernel.close_descriptors(keep=channel.fileno())
+        calls.close_descriptors(keep=channel.fileno())
         kernel.adopt_orphans()
         try:
             ending = JobWatch(task, channel, view, group).run()

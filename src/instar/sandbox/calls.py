@@ -57,6 +57,15 @@ def set_host_name(name: str) -> None:
     checked("sethostname", _LIBC.sethostname(name.encode(), len(name.encode())))
 
 
+def close_descriptors(keep: int = -1) -> None:
+    """Close every descriptor but the standard streams and `keep`."""
+    if keep < 0:
+        os.closerange(3, 65536)
+        return
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 65536)
+
+
 def checked(what: str, result: int) -> int:
     """Return a call's result, or raise the OSError that errno tells of."""
     if result < 0:

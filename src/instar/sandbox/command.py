@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Limits
-from instar.sandbox import calls, cgroups, darwin, limits, process, seccomp
+from instar.sandbox import calls, cgroups, darwin, limits, output, process, seccomp
 from instar.sandbox.policy import JOB_DIR, Policy
 
 _LOOK_SECONDS = 0.2
@@ -135,7 +135,7 @@ def _launch() -> None:
     log = os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     if sys.platform == "darwin":
         words = darwin.command(told["arguments"], policy)
-        _streams(log)
+        output.redirect_streams(log)
         _set(most)
         os.chdir(policy.workspace)
         os.execve(words[0], words, dict(policy.environment))  # noqa: S606 - under the profile
@@ -148,7 +148,7 @@ def _launch() -> None:
         os.lseek(names, 0, os.SEEK_SET)
         words = [told["bubblewrap"], *_words(policy), "--ro-bind-data", str(names), "/etc/passwd"]
         words += ["--remount-ro", "/", "--seccomp", str(program), "--", *told["arguments"]]
-        _streams(log)
+        output.redirect_streams(log)
         _set(most)
         limits.limit_processes(policy.processes)
         os.execve(words[0], words, {})  # noqa: S606 - an empty environment, or it would show inside
@@ -215,16 +215,7 @@ def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> d
 
 
 def _reopen(policy: Policy) -> None:
-    _streams(os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
-
-
-def _streams(log: int) -> None:
-    """Read nothing, and write to the log."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(log)
+    output.redirect_streams(os.open(os.path.join(policy.workspace, LOG), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
 
 
 def _set(most: Limits) -> None:
@@ -234,9 +225,7 @@ def _set(most: Limits) -> None:
         (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, most.output_bytes), (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_DATA, most.memory_bytes),
     ):  # fmt: skip
-        ceiling = resource.getrlimit(which)[1]
-        value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
-        resource.setrlimit(which, (value, value))
+        limits.lower(which, value)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ from typing import Self
 
 from instar.contracts.errors import BadInput
 from instar.contracts.text import printable
+from instar.sandbox.forwarder import exchange
 from instar.sandbox.policy import JOB_DIR
 
 HTTPS = 443
 _FOLDER = "net"  # in the workspace
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _HEAD_BYTES = 8192
-_PIECE = 2**16
 _CONNECT_SECONDS = 15.0
 _CONNECTIONS = 64  # at once
 _LEAST_PORT = 1024  # a port below can't be opened inside
@@ -214,10 +214,7 @@ class Egress:
             theirs.settimeout(None)
             ours.sendall(welcome)
             theirs.sendall(first)
-            back = threading.Thread(target=_pour, args=(theirs, ours), daemon=True)
-            back.start()
-            _pour(ours, theirs)
-            back.join()
+            exchange(ours, theirs)
         finally:
             self._drop(theirs)
 
@@ -239,11 +236,3 @@ def _of_this_machine(theirs: socket.socket) -> bool:
     address = ipaddress.ip_address(theirs.getpeername()[0].partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
-def _pour(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while piece := source.recv(_PIECE):
-            target.sendall(piece)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

@@ -54,10 +54,15 @@ def _carry(ours: socket.socket, path: str) -> None:
             theirs.connect(path)
         except OSError:
             return
-        back = threading.Thread(target=_pour, args=(theirs, ours), daemon=True)
-        back.start()
-        _pour(ours, theirs)
-        back.join()
+        exchange(ours, theirs)
+
+
+def exchange(ours: socket.socket, theirs: socket.socket) -> None:
+    """Carry what either end says to the other until both are done."""
+    back = threading.Thread(target=_pour, args=(theirs, ours), daemon=True)
+    back.start()
+    _pour(ours, theirs)
+    back.join()
 
 
 def _pour(source: socket.socket, target: socket.socket) -> None:

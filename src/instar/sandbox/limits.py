@@ -1,8 +1,16 @@
-"""Limits that the kernel itself holds for a whole job. The supervisor's own watch stands behind each of them."""
+"""Limits that the kernel holds for a process or a whole job. The supervisor's watch stands behind each of them."""
 
 from __future__ import annotations
 
 import resource
+
+
+def lower(which: int, soft: int, hard: int | None = None) -> None:
+    """Set a limit (RLIMIT_*) of this process and its children, never above the one that holds already."""
+    ceiling = resource.getrlimit(which)[1]
+    wanted = soft if hard is None else hard
+    hard = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
+    resource.setrlimit(which, (min(soft, hard), hard))
 
 
 def limit_processes(most: int) -> None:
@@ -11,6 +19,4 @@ def limit_processes(most: int) -> None:
     Root without a user of its own inside is not held by it (see `namespaces`); there the supervisor's count stands
     alone.
     """
-    _, ceiling = resource.getrlimit(resource.RLIMIT_NPROC)
-    most = most if ceiling == resource.RLIM_INFINITY else min(most, ceiling)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    lower(resource.RLIMIT_NPROC, most)

@@ -120,8 +120,7 @@ def _init(
 ) -> NoReturn:  # fmt: skip
     try:
         os.setsid()
-        os.closerange(3, channel.fileno())
-        os.closerange(channel.fileno() + 1, 65536)
+        calls.close_descriptors(keep=channel.fileno())
         outside()
         listener = enclose(policy, privileged, inside)
         socket.send_fds(channel, [_STANDS], [] if listener is None else [listener])
