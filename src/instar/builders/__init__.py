@@ -1,10 +1,10 @@
-"""Room: builders, who propose designs.
+"""Builders, who propose designs.
 
 Built-in: `incumbent` (the model's own designer), `random` (the control), `search` (Optuna's samplers), `panel`
 (several at once) and `mixed` (an optimiser that another builder overrules now and then).
 
 Read `incumbent` first; it leans on `designer` (what a generation learned), `lessons` (what it learned from),
 `families` (how it learns) and `goals` (what it pushes next). `uniform` is the control. `search` leans on `evidence`
-(what a sampler is told), `sampling` (the samplers), `thinking` (one in a process of its own) and `advice`. `panel` and
-`mixed` are both a `team`; `earnings` says whom the panel asks.
+(what a sampler is told), `sampling` (the samplers), `sampler_process` (one in a process of its own) and `advice`.
+`panel` and `mixed` are each a `team`; `earnings` says whom the panel asks.
 """
