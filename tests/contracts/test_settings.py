@@ -44,6 +44,8 @@ def one_line(caught: pytest.ExceptionInfo[BadInput], *parts: str) -> None:
         ("1.5h", 5400),
         ("2d", 172_800),
         (" 5 ", 5),
+        ("3min", 180),
+        ("1h 30min 5sec", 5405),
     ],
 )
 def test_durations(text: str, expected: float) -> None:
@@ -51,19 +53,22 @@ def test_durations(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "0", "0s", "-3s", "3x", "m", "1m x", "1e9", "nan", "9" * 400, "1" * 64 + "x"]
+    "text", ["", " ", "0", "0s", "-3s", "3x", "m", "1m x", "3 minutes", "1e9", "nan", "9" * 400, "1" * 64 + "x"]
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         seconds(text)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("512M", 2**29), ("2G", 2**31), ("1.5K", 1536), ("2GiB", 2**31)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("512M", 2**29), ("2G", 2**31), ("1.5K", 1536), ("2GiB", 2**31), ("2 GB", 2**31), ("1T", 2**40)],
+)
 def test_sizes(text: str, expected: int) -> None:
     assert size(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "2", "2T", "G", "-1G", "0M", "9" * 400 + "G", "0.0001K"])
+@pytest.mark.parametrize("text", ["", "2", "2P", "5M, and more", "G", "-1G", "0M", "9" * 400 + "G", "0.0001K"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"size|between"):
         size(text)

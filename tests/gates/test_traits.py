@@ -1,4 +1,4 @@
-"""R's interval covers the truth, a known R is found in a toy, and the trait of tiles is harmless and visible."""
+"""The interval covers the truth, a toy's contagion rate is found, and the trait of tiles is harmless and visible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from instar.contracts.records import Evidence, Experience, Goal, Job, Limits, Sa
 from instar.contracts.settings import load
 from instar.executors.artefacts import read_arrays, write_arrays, write_json
 from instar.gates import traits as gate
-from instar.gates.trait_figures import Excess, reproduction, verdict
+from instar.gates.traits import Excess, contagion, verdict
 from instar.labs.tiles import partition, rules, trait
 from instar.labs.tiles.task import create
 from instar.report.narration import PlainLog
@@ -39,9 +39,9 @@ def test_fiellers_interval_covers(r: float, repetitions: int) -> None:
     for _ in range(1500):
         parents = rng.normal(0.4, 0.03, repetitions)
         found = [Excess(p, r * p + e) for p, e in zip(parents, rng.normal(0, 0.03, repetitions), strict=True)]
-        seen = reproduction(found).r
+        seen = contagion(found).rate
         covered += seen.low is None or seen.high is None or seen.low <= r <= seen.high
-        below += verdict(reproduction(found)).passed
+        below += verdict(contagion(found).rate).passed
     assert 0.93 <= covered / 1500 <= 0.97
     if r >= 1.0:
         assert below / 1500 <= 0.04
@@ -54,12 +54,11 @@ def test_without_a_planted_excess_nothing_can_be_told_and_that_does_not_pass() -
     passed = 0
     for _ in range(500):
         found = [Excess(float(p), float(c)) for p, c in rng.normal(0.0, 0.03, (3, 2))]
-        passed += verdict(reproduction(found)).passed
+        passed += verdict(contagion(found).rate).passed
     assert passed <= 25
-    assert "can't be told" in verdict(reproduction([Excess(0.0, 0.0)] * 3)).text
-    assert not verdict(None).passed
-    assert not verdict(reproduction([Excess(0.5, 0.1)])).passed
-    assert not verdict(reproduction([])).passed
+    assert "can't be told" in verdict(contagion([Excess(0.0, 0.0)] * 3).rate).text
+    assert not verdict(contagion([Excess(0.5, 0.1)]).rate).passed
+    assert not verdict(contagion([]).rate).passed
 
 
 # --- a toy with a known truth -----------------------------------------------------------------------------------------
@@ -139,15 +138,15 @@ def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("carry", [0.4, 0.95])
-def test_a_known_reproduction_number_is_found(carry: float) -> None:
+def test_a_known_contagion_rate_is_found(carry: float) -> None:
     plan = traits.PlantingPlan(repetitions=5, rounds=2, workers=1, executor="inline")
     found = traits.measure(HabitLab(carry), plan)
-    assert found["r"]["value"] == pytest.approx(carry, abs=0.06)
-    assert found["r"]["low"] <= carry <= found["r"]["high"]
+    assert found["contagion_rate"]["value"] == pytest.approx(carry, abs=0.06)
+    assert found["contagion_rate"]["low"] <= carry <= found["contagion_rate"]["high"]
     assert found["excess_parents"]["value"] == pytest.approx(carry, abs=0.06)
     assert len(found["repetitions"]) == 5
-    assert found["below_1"] is (found["r"]["high"] < 1)
-    assert "R = " in traits.words(found)
+    assert found["below_1"] is (found["contagion_rate"]["high"] < 1)
+    assert "contagion rate " in traits.words(found)
     assert set(keys_of(json.loads(json.dumps(found)))) == documented("`instar traits`")
 
 
@@ -232,6 +231,8 @@ def test_the_trait_is_seen_in_answers_alone() -> None:
         ({"value": 1.2, "low": 0.9, "high": 1.5}, False),
         ({"value": None, "low": None, "high": None}, False),
         ({"value": 0.3, "low": 0.4, "high": 0.2}, False),
+        ({"value": 0.3, "low": "0.1", "high": "inf"}, False),
+        ({"value": 0.3, "low": "nan", "high": 0.6}, False),
         ("nonsense", False),
         (None, False),
     ],
@@ -239,7 +240,7 @@ def test_the_trait_is_seen_in_answers_alone() -> None:
 def test_the_gate_lets_pass_only_what_is_shown_to_die_out(tmp_path: Path, r: object, passes: bool) -> None:
     score = Score(np.ones(4), np.ones(4, bool), np.ones(4), np.zeros(4, np.int64), ("all",))
     if r is not None:
-        write_json(tmp_path / "traits.json", {"r": r})
+        write_json(tmp_path / "traits.json", {"contagion_rate": {**r, "n": 3} if isinstance(r, dict) else r})
     decision = gate.create({"measured": tmp_path / "traits.json"}).judge(Evidence((score,), score, score, 1))
     assert decision.promote is passes
     assert [reason.gate for reason in decision.reasons] == ["traits"]

@@ -88,7 +88,7 @@ def test_a_control_baseline_without_grounding_shows_the_share_and_goes_on(feedba
         ({"gates": ["improvment"]}, ["unknown gate 'improvment'", "noise"]),
         ({"gates": {"improvement": {"level": 1}}}, ["improvement gate: unknown option 'level'"]),
         ({"gates": {"improvement": {"alpha": 1e-200}}}, ["wins every question reaches", "400 questions"]),
-        ({"gates": {"retention": {"margin": 1.0}}}, ["retention gate: margin 1.0 would pass nothing"]),
+        ({"gates": {"retention": {"margin": 1.0}}}, ["retention gate: margin 1 would pass nothing"]),
         ({"gates": {"retention": {"margin": 0.01}}}, ["band easy has", "an unchanged candidate needs about"]),
         ({"margin": 0.001}, ["band easy has", "within 0.1 points"]),
         ({"replicas": 1}, ["noise floor gate: 1 seed shows no spread", "leave the gate 'noise' out"]),

@@ -27,18 +27,22 @@ from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
 from instar.contracts.records import digest
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30}
+_UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"{_NUMBER} ?(sec|s|min|m|h|d) ?", re.ASCII)
 
 
 @lru_cache(maxsize=64)
 def seconds(text: str) -> float:
-    """Parse a duration such as "90", "90s", "3m", "1h30m" into seconds. Raises ValueError."""
-    # Only the last part may go without its unit: that also keeps matching linear in the text's length.
-    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?[smhd])*(?:\d+(?:\.\d+)?)?", text.strip(), re.ASCII)
-    if not (parts and text.strip()):
-        raise ValueError(f"'{text}' is not a duration such as 90s, 3m or 1h30m")
-    total = sum(float(n) * _UNITS[u or "s"] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text))
+    """Parse a duration such as "90", "90s", "3min", "1h30m" into seconds. Raises ValueError."""
+    total, at, rest = 0.0, 0, text.strip()
+    while part := _DURATION.match(rest, at):
+        total, at = total + float(part[1]) * _UNITS[part[2]], part.end()
+    if plain := re.fullmatch(_NUMBER, rest[at:], re.ASCII):  # the last part may go without its unit
+        total, at = total + float(plain[1]), len(rest)
+    if at < len(rest) or not rest:
+        raise ValueError(f"'{text}' is not a duration such as 90s, 3min or 1h30m (units: s, min or m, h, d)")
     if not 0 < total < math.inf:
         raise ValueError("a duration must be longer than nothing and finite")
     return total
@@ -46,10 +50,13 @@ def seconds(text: str) -> float:
 
 @lru_cache(maxsize=64)
 def size(text: str) -> int:
-    """Parse a size such as "512M" or "2G" into bytes. Raises ValueError."""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])(?:i?B)?", text.strip(), re.ASCII)
+    """Parse a size such as "512M", "2G" or "2GiB" into bytes, in powers of 1024. Raises ValueError.
+
+    Pydantic's `ByteSize` is not used: it takes "2G" for powers of 1000 and reads on past "5M, and more".
+    """
+    parts = re.fullmatch(rf"{_NUMBER} ?([KMGT])(?:i?B)?", text.strip(), re.ASCII)
     if not parts:
-        raise ValueError(f"'{text}' is not a size such as 512M or 2G")
+        raise ValueError(f"'{text}' is not a size such as 512M or 2G (units: K, M, G, T, each 1024 of the one before)")
     number = float(parts[1]) * _SIZES[parts[2]]
     if not 1 <= number < 2**62:
         raise ValueError(f"'{text}' is not between one byte and what a disk can hold")

@@ -81,8 +81,7 @@ def _demand(name: str, findings: Sequence[Finding]) -> Sequence[Finding]:
     return findings
 
 
-# --- question sets
-# ---------------------------------------------------------------------------------------------------------
+# --- question sets ------------------------------------------------------------------------------------------------
 
 
 def _question_sets(exam: Exam) -> tuple[tuple[QuestionSet, QuestionSet], list[Finding]]:
@@ -199,9 +198,9 @@ def with_answers(
         other: such answers to another question set.
         good: whether they must pass.
     """
-    score, why = _mark(exam, question_set, answers)
-    if score is None:
-        yield Finding("known-good answers" if good else "the founder's answers", False, why)
+    marked = _mark(exam, question_set, answers)
+    if (score := marked.score) is None:
+        yield Finding("known-good answers" if good else "the founder's answers", False, marked.why)
         return
     least = _least(exam, score)
     if good:
@@ -222,7 +221,7 @@ def _least(exam: Exam, score: Score) -> float:
 
 def _steady(exam: Exam, question_set: QuestionSet, answers: Arrays, score: Score) -> Iterator[Finding]:
     """Yield whether marking again, and marking in another order, gives the same marks."""
-    again = _mark(exam, question_set, answers)[0]
+    again = _mark(exam, question_set, answers).score
     same = again is not None and np.array_equal(again.values, score.values)
     yield Finding("marking is deterministic", same, "it is" if same else "other marks the second time")
     count = score.values.size
@@ -235,9 +234,9 @@ def _steady(exam: Exam, question_set: QuestionSet, answers: Arrays, score: Score
         return
     held = {name: _reordered(array, count, order)[0] for name, array in question_set.answers.items()}
     given = {name: _reordered(array, count, order)[0] for name, array in answers.items()}
-    found, why = _mark(exam, QuestionSet({name: array for name, (array, _) in asked.items()}, held), given)
-    same = found is not None and np.allclose(found.values, score.values[order])
-    yield Finding("marking is the same in another order", same, "it is" if same else why or "the marks differ")
+    found = _mark(exam, QuestionSet({name: array for name, (array, _) in asked.items()}, held), given)
+    same = found.score is not None and np.allclose(found.score.values, score.values[order])
+    yield Finding("marking is the same in another order", same, "it is" if same else found.why or "the marks differ")
 
 
 def _reordered(array: Any, count: int, order: npt.NDArray[np.int64]) -> tuple[Array, bool]:
@@ -248,22 +247,32 @@ def _reordered(array: Any, count: int, order: npt.NDArray[np.int64]) -> tuple[Ar
 
 def _try(exam: Exam, question_set: QuestionSet, cheat: Cheat, unbent: float) -> Finding:
     """Return whether a cheat is refused or scores no more than it may."""
-    score, why = _mark(exam, question_set, cheat.answers)
-    name = f"cheat: {cheat.name}"
+    name, marked = f"cheat: {cheat.name}", _mark(exam, question_set, cheat.answers)
+    score = marked.score
     if score is None:
-        return Finding(name, why.startswith("refused"), why)
+        return Finding(name, marked.refused, marked.why)
     most = unbent if cheat.promise is Promise.NO_GAIN else max(unbent, _least(exam, score))
     said = f"scores {score.metric:.3f}, {most:.3f} is allowed ({cheat.promise.value})"
     return Finding(name, score.metric <= most + 1e-9, said)
 
 
-def _mark(exam: Exam, question_set: QuestionSet, answers: Arrays) -> tuple[Score | None, str]:
-    """Return the score, or None and what happened: a refusal is as it should be, anything else is a fault."""
-    call: Callable[[QuestionSet, Arrays], Score] = exam.mark
+@dataclass(frozen=True)
+class _Marked:
+    """A score, or why there is none; a refusal is as it should be, anything else is a fault of the marker."""
+
+    score: Score | None
+    why: str = ""
+    refused: bool = False
+
+
+def _mark(exam: Exam, question_set: QuestionSet, answers: Arrays) -> _Marked:
+    call: Callable[[QuestionSet, Arrays], object] = exam.mark
     try:
         score = call(question_set, answers)
     except ArtefactError as error:
-        return None, f"refused: {error}"
+        return _Marked(None, f"refused: {error}", refused=True)
     except Exception as error:  # a plugin's edge: the loop would have ended here
-        return None, f"the marker raised {type(error).__name__}: {error}"
-    return (score, "") if isinstance(score, Score) else (None, f"the marker returned a {type(score).__name__}")
+        return _Marked(None, f"the marker raised {type(error).__name__}: {error}")
+    return (
+        _Marked(score) if isinstance(score, Score) else _Marked(None, f"the marker returned a {type(score).__name__}")
+    )

@@ -62,13 +62,9 @@ class Improvement:
     name: str = "improvement"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < 1.0:
-            raise BadInput(
-                f"improvement gate: alpha {self.alpha} would pass nothing or everything",
-                "Choose a value inside (0, 1), such as 0.05.",
-            )
+        check.between(self.name, "alpha", self.alpha, 0.0, 1.0, 0.05)
         if self.seeds < 1:
-            raise BadInput(f"improvement gate: {self.seeds} seeds are no evidence", "Ask for 1 or more, such as 3.")
+            raise BadInput(f"{self.name} gate: {self.seeds} seeds are no evidence", "Ask for 1 or more, such as 3.")
 
     def judge(self, evidence: Evidence) -> Decision:
         """Return one reason per goal metric: its gain with the interval, the e-value and each seed's gain."""

@@ -22,6 +22,7 @@ from scipy import special
 
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Decision, Evidence, Floats, Reason, ReasonKind, Score
+from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.stats.evalues import STAKES, STARTS, in_words, log_e_process
 from instar.stats.intervals import paired_difference
@@ -55,11 +56,7 @@ class Retention:
 
     def __post_init__(self) -> None:
         for key, value in (("margin", self.margin), ("alpha", self.alpha)):
-            if not 0.0 < value < 1.0:
-                raise BadInput(
-                    f"retention gate: {key} {value} would pass nothing or everything",
-                    "Choose a value inside (0, 1), such as 0.05.",
-                )
+            check.between("retention", key, value, 0.0, 1.0, 0.05)
         if self.against not in list(Reference):
             raise BadInput(f"retention gate: against '{self.against}' is unknown", "Known: incumbent, founder.")
         self.name = f"retention against the {self.against}"
@@ -189,13 +186,7 @@ def _passing(n: int, growth: Floats, spread: Floats, target: Floats) -> float:
 
 def create(options: Mapping[str, object]) -> Retention:
     """Make the gate from `margin`, `against` and `alpha`. Raises `BadInput` for any other, or one out of range."""
-    numbers = {"margin": 0.05, "alpha": 0.05}
-    for key, value in options.items():
-        if key not in ("margin", "against", "alpha"):
-            raise BadInput(f"retention gate: unknown option '{key}'", "Known: margin, against, alpha.")
-        if key == "against":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadInput(f"retention gate: {key} must be a number, not {value!r}", "Choose a value inside (0, 1).")
-        numbers[key] = float(value)
-    return Retention(numbers["margin"], str(options.get("against", "incumbent")), numbers["alpha"])
+    name = "retention"
+    check.known(name, options, "margin", "against", "alpha")
+    margin, alpha = (check.number(name, options, key, 0.05) for key in ("margin", "alpha"))
+    return Retention(margin, str(options.get("against", "incumbent")), alpha)

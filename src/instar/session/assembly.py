@@ -39,7 +39,7 @@ from instar.session import baselines
 from instar.session.gating import check_gates, make_gates
 
 RUNS = Path("instar-runs")
-TRAITS = "traits.json"  # the measured reproduction number, in the run directory
+TRAITS = "traits.json"  # the measured contagion rate, in the run directory
 
 
 @dataclass(frozen=True)

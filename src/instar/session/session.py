@@ -181,7 +181,7 @@ def _logbook(run: Run, view: View) -> list[Watcher]:
 
 
 def measure_trait(run: Run, view: View) -> None:
-    """Measure the trait's reproduction number once in a run, in a share of its budget; the gate reads what is left.
+    """Measure the trait's contagion rate once in a run, in a share of its budget; the gate reads what is left.
 
     A measurement that fails leaves nothing, so that the gate lets nothing pass and the next life tries again.
     """

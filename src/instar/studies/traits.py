@@ -1,4 +1,4 @@
-"""The side experiment that measures a trait's contagion rate (see `gates.trait_figures`).
+"""The side experiment that measures a trait's contagion rate (see `gates.traits`).
 
 It runs ordinary jobs of the lab on a bench of its own, in a directory that is thrown away: nothing of it enters any
 lineage. A few plain rounds of self-teaching come first, so that there is something to plant a trait in; every
@@ -20,7 +20,7 @@ from instar.contracts.errors import BadInput, LabError
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Experience, Job, Limits, Outcome, OutcomeState
 from instar.executors.artefacts import read_arrays, write_arrays
-from instar.gates.trait_figures import Excess, reproduction, verdict
+from instar.gates.traits import Excess, contagion, verdict
 from instar.run import intake
 from instar.run.experience import with_tasks
 from instar.studies.bench import Bench, opened
@@ -76,11 +76,11 @@ def measure(lab: Lab, plan: PlantingPlan, say: Callable[[str], object] = str) ->
     ) as bench:
         planting = _Planting(lab, plan, bench)
         found = planting.repeat(say)
-    result = reproduction(found)
-    passed = verdict(result)
+    result = contagion(found)
+    passed = verdict(result.rate)
     return {
         "lab": lab.name,
-        "r": result.r.to_json(),
+        "contagion_rate": result.rate.to_json(),
         "excess_parents": result.parent.to_json(),
         "excess_children": result.child.to_json(),
         "repetitions": [{"parent": one.parent, "child": one.child} for one in found],

@@ -139,11 +139,11 @@ def poisoned_scores(range_: Range) -> Seen:
     return _judge(range_, evidence)
 
 
-@attack("gates", "the whole interval of R must lie below 1")
+@attack("gates", "the whole interval of the contagion rate must lie below 1")
 def trait_that_spreads(range_: Range) -> Seen:
     """Be promoted where a planted trait grows from generation to generation."""
     measured = range_.fresh("traits") / "traits.json"
-    write_json(measured, {"r": {"value": 1.2, "low": 0.9, "high": 1.5}}, sync=False)
+    write_json(measured, {"contagion_rate": {"value": 1.2, "low": 0.9, "high": 1.5, "n": 5}}, sync=False)
     chosen = [*gates().gates, *([TraitsGate(measured)] if range_.defended else [])]
     decision = AllOf(chosen).judge(_evidence())
     return Seen(decision.promote, decision.summary)
