@@ -1,32 +1,47 @@
 """START HERE: how one generation comes about.
 
-    brief -> builder.propose -> commitment -> train (training sandbox) -> screen (exam sandbox) -> climb the rungs
-          -> replicas with other seeds -> sealed exam -> gate -> the next generation, which builds the next
+    propose -> train -> screen -> climb -> replicate -> examine -> promote, and the next generation builds the next
 
-The loop is a turn that repeats: take in what has finished, fill the free slots, write everything down in one
-transaction, start what was written down. `schedule.plan` says what a free slot does; every piece of work knows what
-follows from its outcome (`trials`, `teaching`, `examination`, `promotion`). Nothing here knows what a lab is about.
+Whenever a slot is free, `plan` asks the stages below in turn, nearest to a decision first, and the first that has
+something to do queues a **step**: a record with `job()`, what is to run, and `finished(outcome)`, what follows.
+
+    stage                 what it queues or decides                           step             then
+    found                 generation 0 is trained from the lab's seed design  Found            ScreenIncumbent
+    screen_incumbent      the incumbent answers this generation's screen      ScreenIncumbent  a score to beat
+    hold_after_promotion  a person's word to go on, where that is wanted
+    examine               a finalist whose replicas are all in                Merge, Examine   the gates: promote or not
+    replicate             a finalist is trained again under further seeds     Train            Screen
+    collect               the incumbent makes data for its successor          Collect          verified outside, kept
+    climb                 the best of a rung is trained with a larger budget  Train            Screen
+    propose               the builder is asked; its forecast is on record     Train            Screen, a place
+
+So a design is proposed, trained in a sandbox and screened against the incumbent on the same questions. The best of many
+climb to the full training budget. Who is better there is a finalist: trained again under other seeds, so that luck is
+seen, and examined on fresh sealed questions. The gates judge; what passes is promoted and builds the next generation.
+
+`run_loop` is the turn that repeats: fill the free slots, write everything down in one transaction, start only what was
+written down, take in what has finished. A kill at any moment loses no fact: `run.resume` rebuilds the run from its
+archive. Nothing here knows what a lab is about.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from instar.contracts.archive import Fact
-from instar.contracts.errors import ArchiveError, ArtefactError, LabError
+from instar.contracts.errors import LabError
 from instar.contracts.records import Outcome, OutcomeState
 from instar.executors import job_directory
-from instar.executors.artefacts import read_bytes, write_bytes
-from instar.run import decisions, intake, schedule, trials
-from instar.run.conduct.watch import PAUSED
-from instar.run.state import Run, Task
+from instar.run import intake, trials
+from instar.run.decisions import hear, hold_after_promotion
+from instar.run.founding import found, screen_incumbent
+from instar.run.schedule import climb, collect, examine, propose, replicate
+from instar.run.state import ENDING, LOOP, Run, Task
+from instar.run.stopping import check_space, reason_to_stop, stop_now
 
-_LOG_BYTES = 2**16
-_LEAST_BYTES = 2**20  # of scratch
+STAGES = (found, screen_incumbent, hold_after_promotion, examine, replicate, collect, climb, propose)
 Watcher = Callable[[Run, Sequence[Fact]], None]
 
 
@@ -43,20 +58,14 @@ def run_loop(run: Run, watch: Watcher) -> str:
             run.stopping = why
         if run.conduct.paused:
             stop_now(run)
-        decisions.hear(run)
+        hear(run)
         fill(run)
         run.commit()
         tell(run, watch)
-        if not run.tasks:
-            if run.stopping:
-                trials.dismiss(run)
-                run.commit(last=True)
-                tell(run, watch)
-                return run.stopping
-            if run.waits_for == "loop" and not _asked_again(run):
-                raise LabError(
-                    f"lab '{run.parts.lab.name}' leaves nothing to do", "This is a bug in its plugin or in Instar."
-                )
+        if not run.tasks and run.stopping:
+            return _end(run, watch)
+        if not run.tasks and run.waits_for == LOOP:
+            _ask_again(run)
         for outcome in _wait(run):
             finish(run, outcome)
         if run.time_left <= run.closing_seconds or run.cpu_left <= 0:
@@ -64,91 +73,43 @@ def run_loop(run: Run, watch: Watcher) -> str:
 
 
 def fill(run: Run) -> None:
-    """Give every free slot something to do; once the run is stopping, only what was begun is finished."""
+    """Give every free slot a step; once the run is stopping, only what was begun is finished."""
     while len(run.tasks) < run.parts.executor.slots:
         if not run.ready and not run.stopping:
-            schedule.plan(run)
+            plan(run)
         if not run.ready:
             return
-        job, what, then = run.ready.popleft()
+        step = run.ready.popleft()
+        job = step.job()
         run.commit()  # what is started stands in the archive first
-        run.tasks[job.key] = Task(job, what, then, run.clock(), run.fingerprint_inputs(job))
+        run.tasks[job.key] = Task(job, step, run.clock(), run.fingerprint_inputs(job))
         run.parts.executor.submit(job)
 
 
-def _asked_again(run: Run) -> bool:
-    """Fill once more: a proposal may have come in since the builder was asked. Return whether there is work now."""
-    fill(run)
-    return bool(run.tasks) or run.waits_for != "loop"
+def plan(run: Run) -> None:
+    """Let the first stage that has something to do queue its step; a stage may also find that a person is asked."""
+    run.held = ""
+    for stage in STAGES:
+        stage(run)
+        if run.ready or run.stopping or run.held:
+            return
 
 
 def finish(run: Run, outcome: Outcome) -> None:
-    """Hand an outcome to the one who waits for it, and clear its room."""
+    """Take in how a job ended, hand it to its step, and clear the job's directory."""
     task = run.tasks.pop(outcome.key, None)
     run.usage += outcome.usage
     outcome = intake.received(outcome)
-    if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
-        outcome = keep_log(run, outcome)
+    failed = outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED)
+    if failed:
+        outcome = intake.keep_log(outcome, run.parts.home / "logs")
     run.note_end(outcome, task.fingerprints if task else {})
-    if outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED):
+    if failed:
         job_directory.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
     if task is not None:
-        task.then(outcome)
+        task.step.finished(outcome)
     job_directory.clear(outcome.output.parent)
-
-
-def check_space(run: Run) -> None:
-    """Raise where there is no space for any job: a failure then is not the candidate's, and is not recorded as such."""
-    if shutil.disk_usage(run.parts.scratch).free < _LEAST_BYTES:
-        raise ArchiveError(
-            f"{run.parts.scratch}: the disk is full: no trial can run",
-            "Free some space and run the same command again: it goes on from the last record.",
-        )
-
-
-def keep_log(run: Run, outcome: Outcome) -> Outcome:
-    """Save the end of a failed job's log from its room, and say in the reason where it is."""
-    log = outcome.output.parent / job_directory.LOG
-    try:
-        end = read_bytes(log, limit=2**25)[-_LOG_BYTES:]
-    except ArtefactError:
-        return outcome
-    kept = run.parts.home / "logs" / f"{log.parent.name}.txt"
-    try:
-        kept.parent.mkdir(exist_ok=True)
-        write_bytes(kept, end, sync=False)
-    except OSError:
-        return replace(outcome, reason=outcome.reason.replace(f" (log: {log})", ""))  # the rest stands in the archive
-    return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
-
-
-def stop_now(run: Run) -> None:
-    """End everything that is under way: a budget is a hard stop, and so is a pause."""
-    run.stopping = run.stopping or reason_to_stop(run) or "budget used"
-    run.drop_ready(run.stopping)
-    for key in run.tasks:
-        run.parts.executor.cancel(key)
-
-
-def reason_to_stop(run: Run) -> str | None:
-    """Return why no new work should begin, or None."""
-    settings = run.settings
-    if run.conduct.paused:
-        return f"{PAUSED}: {run.conduct.paused}"
-    if run.time_left <= run.closing_seconds:
-        return "budget used"
-    if run.cpu_left <= 0:
-        return "CPU budget used"
-    if run.meter is not None and (used := run.meter()):
-        return used
-    if settings.generations is not None and len(run.generations) > settings.generations:
-        return "generations reached"
-    if run.disk_full:
-        return "disk budget used"
-    if run.failures >= settings.patience and run.saturated:
-        return "exhausted"
-    return None
 
 
 def tell(run: Run, watch: Watcher) -> None:
@@ -157,10 +118,25 @@ def tell(run: Run, watch: Watcher) -> None:
     watch(run, written)
 
 
+def _end(run: Run, watch: Watcher) -> str:
+    """Close the record, and return why the run ended."""
+    trials.dismiss(run)
+    run.commit(last=True)
+    tell(run, watch)
+    return run.stopping or ""
+
+
+def _ask_again(run: Run) -> None:
+    """Fill once more: a proposal may have come in since the builder was asked. Raises `LabError` without any work."""
+    fill(run)
+    if not run.tasks and run.waits_for == LOOP:
+        raise LabError(f"lab '{run.parts.lab.name}' leaves nothing to do", "This is a bug in its plugin or in Instar.")
+
+
 def _wait(run: Run) -> Sequence[Outcome]:
     """Return what has finished, after a while; and note what free slots waited for meanwhile."""
     free, cause, began = run.parts.executor.slots - len(run.tasks), run.waits_for, run.clock()
-    patience = _patience(run, thinking=free > 0 and cause not in ("loop", "ending"))
+    patience = _patience(run, thinking=free > 0 and cause not in (LOOP, ENDING))
     outcomes = run.parts.executor.wait(patience)
     if not run.tasks:
         time.sleep(patience)  # there is nothing for the executor to wait for

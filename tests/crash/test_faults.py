@@ -24,7 +24,7 @@ from tests.crash import faults
 from tests.crash.stage import Case, Fault, Told, play, warm_up
 from tests.rig import REPOSITORY
 
-FOR_EYES = ("instar.report.journal.", "instar.report.tsv.", "instar.loop.keep_log")
+FOR_EYES = ("instar.report.journal.", "instar.report.tsv.", "instar.run.intake.keep_log")
 
 
 def steady(*blows: Fault) -> Case:

@@ -82,7 +82,7 @@ def test_a_frame_fits_the_screen(played: tuple[Run, Picture, str], width: int, h
 def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) -> None:
     run, picture, _ = played
     job = Job("t", SandboxKind.TRAINING, "a:b", {}, {}, Limits(1, 1, 1))
-    run.tasks = {"t": Task(job, "trial 99, rung 1", lambda _: None, run.clock() - 3.0)}
+    run.tasks = {"t": Task(job, "trial 99, rung 1", run.clock() - 3.0)}
     picture.durations.seconds[kind_of("trial 99, rung 1")] = 10.0
     shown = text_of(run, picture, 100, 40)
     run.tasks = {}
@@ -165,12 +165,12 @@ def test_estimates_with_open_ends() -> None:
 
 def test_durations_are_learnt_by_kind_of_task() -> None:
     job, durations = Job("a", SandboxKind.EXAM, "a:b", {}, {}, Limits(1, 1, 1)), Durations()
-    task = Task(job, "trial 3, rung 0", lambda _: None, 10.0)
+    task = Task(job, "trial 3, rung 0", 10.0)
     durations.look({"a": task}, 11.0)
     assert durations.expected(task) is None
     durations.look({}, 14.0)
-    assert durations.expected(Task(job, "trial 44, rung 0", lambda _: None, 0.0)) == 4.0
-    assert durations.expected(Task(job, "trial 44, rung 1", lambda _: None, 0.0)) is None
+    assert durations.expected(Task(job, "trial 44, rung 0", 0.0)) == 4.0
+    assert durations.expected(Task(job, "trial 44, rung 1", 0.0)) is None
     assert kind_of("exam 3: seed 1") == kind_of("exam 4: founder")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from instar.builders.uniform import UniformBuilder
 from instar.contracts.abilities import SelfTeaching
 from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Generation, Job, Observation, Proposal, Trial, TrialState
-from instar.loop import run_loop
-from instar.run import schedule
+from instar.loop import plan, run_loop
+from instar.run import founding, schedule
 from instar.run.resume import resume
 from instar.run.state import Run
 from tests.rig import Rig, close
@@ -98,11 +99,11 @@ def test_no_more_than_a_first_look_around_and_nothing_that_a_builder_wrote(
     builder.edits_files = writes  # type: ignore[attr-defined]
     rig = Rig(tmp_path, lab, {"workers": 3}, builder=builder)
     run = rig.open()
-    schedule.founder(run)
+    founding.found(run)
     run.ready.clear()
-    run.tasks["found"] = None  # type: ignore[assignment]  # it takes long
+    run.tasks["found"] = SimpleNamespace(step=founding.Found(run))  # type: ignore[assignment]  # it takes long
     for _ in range(100):
-        schedule.plan(run)
+        plan(run)
         run.ready.clear()
         run.candidates.clear()
     assert run.next_proposal - 1 == most

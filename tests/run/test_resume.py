@@ -7,6 +7,7 @@ import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from instar.contracts.records import (
     TrialState,
 )
 from instar.ledger import verify
+from instar.run import stopping
 from instar.run.resume import resume
 from instar.run.state import Run, Task
 from tests.rig import Rig, close
@@ -240,7 +242,7 @@ def test_the_hard_stop_leaves_nothing_open(tmp_path: Path) -> None:
         if run.next_trial > 6 and not stopped:
             stopped.append(True)
             run.stopping = "budget used"
-            loop.stop_now(run)
+            stopping.stop_now(run)
         return False
 
     _, why = rig(tmp_path, workers=2).play(until=stop)
@@ -256,7 +258,7 @@ def test_a_budget_that_ends_before_the_founder_is_no_fault_of_the_lab(tmp_path: 
     resume(run)
     loop.fill(run)
     run.stopping = "budget used"
-    loop.stop_now(run)
+    stopping.stop_now(run)
     assert loop.run_loop(run, lambda *_: None) == "budget used"
     assert not run.generations
     close(run)
@@ -267,7 +269,7 @@ def test_a_link_in_place_of_the_output_is_a_crash(tmp_path: Path) -> None:
     run = Rig(tmp_path, ToyLab()).open()
     seen: list[Any] = []
     job = Job("x", SandboxKind.TRAINING, "tests.run.test_resume:leave_a_link", {}, {}, Limits(9.0, 9.0, 2**30))
-    run.tasks["x"] = Task(job, "x", seen.append, 0.0)
+    run.tasks["x"] = Task(job, SimpleNamespace(what="x", finished=seen.append), 0.0)
     run.parts.executor.submit(job)
     for outcome in run.parts.executor.wait():
         loop.finish(run, outcome)
@@ -360,7 +362,7 @@ def test_without_space_a_failed_job_is_not_held_against_the_candidate(
 
     lab = ToyLab(faults=("crash",))
     with monkeypatch.context() as patched:
-        patched.setattr("instar.loop.shutil.disk_usage", full)
+        patched.setattr("instar.run.stopping.shutil.disk_usage", full)
         with pytest.raises(ArchiveError, match="the disk is full: no trial can run"):
             Rig(tmp_path, lab, {"generations": 1}).play()
     cut_off = history(tmp_path, Trial)[-1]

@@ -117,7 +117,6 @@ def hold_release(run: Run, candidate: Candidate, artefact: Path, seen: Score, ve
         "verdict": verdict.number,
         "artefact": digest_files(directory / "successor", names),
         "metrics": dict(seen.metrics),
-        "experience": list(candidate.experience),
     }
     write_json(directory / _KEPT, kept)
     ask(run, wanted[0], candidate.proposal.number)
@@ -133,7 +132,6 @@ def _release(run: Run, candidate: Candidate) -> None:
             return
     kept, directory = _kept(run, number), run.waiting_directory(number)
     verdict = next(v for v in run.parts.archive.history(Verdict, after=kept["verdict"] - 1))
-    candidate.experience = tuple(kept["experience"])
     top = run.settings.rungs - 1
     for replica in range(run.settings.replicas):
         place = run.trial_directory(candidate.trials[top, replica])
@@ -283,8 +281,7 @@ def restore(run: Run) -> None:
     """Check what waits, and let the machine answer what has become its own to decide."""
     lapse(run)
     for question in run.approvals.asked(*_RELEASE):
-        if _is_whole(run, question):
-            run.candidates[question.subject].experience = tuple(_kept(run, question.subject)["experience"])
+        _is_whole(run, question)
     for directory in run.waiting_directory(0).parent.glob("*"):
         if not directory.name.isdigit() or int(directory.name) not in waiting_for_release(run):
             shutil.rmtree(directory, ignore_errors=True)  # of what a kill came before

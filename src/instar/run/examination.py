@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Impossible, QuestionSet, Stage
-from instar.contracts.records import Decision, Evidence, Footprint, Outcome, OutcomeState, Reason, Score, Trial, Usage
+from instar.contracts.records import (
+    Decision,
+    Evidence,
+    Footprint,
+    Incident,
+    Job,
+    Outcome,
+    OutcomeState,
+    Reason,
+    Score,
+    Trial,
+    Usage,
+)
 from instar.exams import similarity
 from instar.exams.figures import figures
 from instar.executors.artefacts import write_arrays
 from instar.run import experience, replicas, simplicity
-from instar.run.conduct.causes import IMPOSSIBLE_TASK
+from instar.run.conduct.causes import BAD_ARTEFACT, IMPOSSIBLE_TASK
 from instar.run.decisions import hold_release
 from instar.run.promotion import promote, provenance
 from instar.run.state import Candidate, Run
@@ -28,7 +40,7 @@ def _name(trial: Trial) -> str:
 
 
 def _replica(digest: str) -> str:
-    return f"seed replica {digest[:12]}"
+    return f"replica {digest[:12]} of the incumbent"
 
 
 def run_out(run: Run) -> bool:
@@ -58,14 +70,12 @@ class Examination:
 
     def begin(self) -> None:
         """Queue one exam job per artefact."""
-        self.run.staged.reserve.append(Reservation(self._key, "examine", self.run.examine_seconds * len(self.open)))
+        self.run.staged.reserve.append(Reservation(self.key, "examine", self.run.examine_seconds * len(self.open)))
         for name, artefact in self.open.items():
-            questions = self._questions(name)
-            job = self.run.parts.lab.exam.evaluate(f"{self._key}:{name}", artefact, questions, self.run.limits())
-            self.run.ready.append((job, f"exam {self.test}: {name}", partial(self._evaluated, name)))
+            self.run.ready.append(Examine(self, name, artefact))
 
     @property
-    def _key(self) -> str:
+    def key(self) -> str:
         return f"exam:{self.test}:{self.candidate.proposal.number}{self.run.life}"
 
     def _set(self) -> dict[str, QuestionSet]:
@@ -78,17 +88,17 @@ class Examination:
         merged = [self.candidate.merged.artefact] if self.successor == _MERGED and self.candidate.merged else []
         digests = [trial.artefact for trial in self.trials] + merged
         commitment = {"kind": "candidate", "test": self.test, "artefacts": digests, "successor": self.successor}
-        receipt = run.parts.ledger.append(f"candidate:{self._key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
+        receipt = run.parts.ledger.append(f"candidate:{self.key}:{run.parts.ledger.root[:16]}", commitment, sync=True)
         self.root = receipt.root
         exam = run.parts.lab.exam
         question_sets = {"": exam.set(run.parts.seal.seed(receipt.root, "promotion"), Stage.PROMOTION)}
         if isinstance(exam, Impossible):
             question_sets[_IMPOSSIBLE] = exam.set_impossible(run.parts.seal.seed(receipt.root, _IMPOSSIBLE))
         for name, question_set in question_sets.items():
-            write_arrays(self._questions(name), question_set.questions, sync=False)
+            write_arrays(self.questions(name), question_set.questions, sync=False)
         return question_sets
 
-    def _questions(self, name: str) -> Path:
+    def questions(self, name: str) -> Path:
         """Return the file that a sitter gets."""
         which = f"-{name}" if name == _IMPOSSIBLE else ""
         return self.run.scratch_file(f"exam-{self.test}{which}")
@@ -110,12 +120,10 @@ class Examination:
                 examinees[_replica(digest)] = place
         return examinees
 
-    def _evaluated(self, name: str, outcome: Outcome) -> None:
+    def evaluated(self, name: str, outcome: Outcome) -> None:
         """Mark one sitting; judge when the last one is in."""
         run = self.run
         self.usages[name] = outcome.usage
-        if name in (self.successor, _IMPOSSIBLE, *map(_name, self.trials)):
-            self.candidate.incidents += outcome.incidents
         run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
         try:
             score = run.mark(self.question_sets.get(name, self.question_sets[""]), outcome, self.open[name])
@@ -140,9 +148,9 @@ class Examination:
 
     def _judge(self) -> None:
         run, candidate = self.run, self.candidate
-        run.staged.settle[self._key] = sum(self.usages.values(), Usage())
+        run.staged.settle[self.key] = sum(self.usages.values(), Usage())
         for name in self.question_sets:
-            self._questions(name).unlink(missing_ok=True)
+            self.questions(name).unlink(missing_ok=True)
         if candidate.proposal.parent != run.incumbent.number or self.cut_off or run.conduct.paused:
             return  # another was promoted meanwhile, or the run was ended or paused: a restart examines it again
         run.judged += 1
@@ -189,8 +197,8 @@ class Examination:
             footprint=self._footprint(),
             incumbent_footprint=replicas.incumbent_footprint(self.run, self.usages["incumbent"]),
             founder_bytes=replicas.artefact_bytes(self.run, self.run.artefact(self.run.founder)),
-            provenance=provenance(self.run, self.candidate.experience),
-            incidents=self.candidate.incidents,
+            provenance=provenance(self.run, self.run.trained_on(self.candidate.newest)),
+            incidents=self._incidents(),
             code=simplicity.of(self.run, self.candidate),
         )
         self.seeds = tuple(score.metric for score in evidence.candidate)
@@ -199,11 +207,17 @@ class Examination:
         own = (self._similarity(), self._contamination())
         return Decision((*decision.reasons, *own)) if decision.reasons else decision
 
+    def _incidents(self) -> tuple[Incident, ...]:
+        """Return what is on record of the candidate's own jobs; a refused artefact has had its price already."""
+        conduct = self.run.conduct
+        records = conduct.of_proposal(self.candidate.proposal.number, self.candidate.numbers)
+        return tuple(conduct.as_known(record) for record in records if record.incident.kind != BAD_ARTEFACT)
+
     def _contamination(self) -> Reason:
         """Look for this exam's questions, and former ones', in what the candidate learned from and in what is said."""
         run, builder = self.run, self.run.artefact(self.run.incumbent)
         run.search.remember(f"exam {self.test}", self.question_sets[""])
-        data = {digest: run.parts.home / "experience" / f"{digest}.safetensors" for digest in self.candidate.experience}
+        data = {digest: run.experience_file(digest) for digest in run.trained_on(self.candidate.newest)}
         design = self.candidate.proposal.design
         texts = {
             "the builder's memory": builder / "designer.json",
@@ -212,7 +226,7 @@ class Examination:
         briefed = repr((experience.brief(run, 0), dict(design.parameters), dict(design.files)))
         reason, incidents = run.search.judge(data, texts, {"the brief or the design": briefed})
         for incident in incidents:
-            run.note(self._key, incident.kind, incident.detail)
+            run.note(self.key, incident.kind, incident.detail)
         return reason
 
     def _similarity(self) -> Reason:
@@ -236,3 +250,27 @@ class Examination:
         trained = [trial.usage.cpu_seconds for trial in self.trials]
         size = replicas.artefact_bytes(self.run, self._examinees()[self.successor])
         return Footprint(size, self.usages[self.successor].cpu_seconds, sum(trained) / len(trained))
+
+
+@dataclass(frozen=True, eq=False)
+class Examine:
+    """One examinee's answers to an exam's question set."""
+
+    examination: Examination
+    name: str
+    artefact: Path
+
+    @property
+    def key(self) -> str:
+        return f"{self.examination.key}:{self.name}"
+
+    @property
+    def what(self) -> str:
+        return f"exam {self.examination.test}: {self.name}"
+
+    def job(self) -> Job:
+        run, questions = self.examination.run, self.examination.questions(self.name)
+        return run.parts.lab.exam.evaluate(self.key, self.artefact, questions, run.limits())
+
+    def finished(self, outcome: Outcome) -> None:
+        self.examination.evaluated(self.name, outcome)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar.contracts.abilities import CollectRequest, SelfTeaching, TaskSetting
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.oversight import Right
-from instar.contracts.records import Brief, Goal, Outcome, OutcomeState
+from instar.contracts.records import Brief, Goal, Job, Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.executors.artefacts import encode_arrays, write_arrays, write_bytes
 from instar.run import intake
@@ -84,7 +83,7 @@ def collect(run: Run) -> None:
     request = with_tasks(lab, request, run.scratch_file(job_directory.safe_name(key)))
     run.collects += 1
     run.staged.reserve.append(Reservation(key, "experience", 1.0))
-    run.ready.append((lab.collect(request), f"experience: {goal.name}", partial(_collected, run, lab, request)))
+    run.ready.append(Collect(run, lab, request))
 
 
 def with_tasks(lab: SelfTeaching, request: CollectRequest, path: Path) -> CollectRequest:
@@ -104,25 +103,44 @@ def _again(run: Run, error: ArtefactError) -> None:
         raise LabError(f"{_PATIENCE} jobs in a row made no experience: {error}", "See the run's logs.")
 
 
-def _collected(run: Run, lab: SelfTeaching, request: CollectRequest, outcome: Outcome) -> None:
-    """Judge the answers, and keep what holds under the name of its content."""
-    run.staged.settle[request.key] = outcome.usage
-    if request.tasks is not None:
-        request.tasks.unlink(missing_ok=True)
-    if outcome.state is OutcomeState.CANCELLED:
-        return
-    try:
-        data, record = lab.verify(request, intake.answers(outcome))
-    except ArtefactError as error:
-        if outcome.state is OutcomeState.DONE:
-            run.note(outcome.key, BAD_ANSWERS, str(error))
-        _again(run, error)
-        return
-    run.failed_collects = 0
-    content = encode_arrays(data)
-    record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
-    directory = run.parts.home / "experience"
-    directory.mkdir(exist_ok=True)
-    write_bytes(directory / f"{record.digest}.safetensors", content)
-    run.experience.append(record)
-    run.stage(record)
+@dataclass(frozen=True, eq=False)
+class Collect:
+    """A job in which the maker answers tasks at a goal; what holds is kept under the name of its content."""
+
+    run: Run
+    lab: SelfTeaching
+    request: CollectRequest
+
+    @property
+    def key(self) -> str:
+        return self.request.key
+
+    @property
+    def what(self) -> str:
+        return f"experience: {self.request.goal.name}"
+
+    def job(self) -> Job:
+        return self.lab.collect(replace(self.request, limits=self.run.limits()))
+
+    def finished(self, outcome: Outcome) -> None:
+        run, request = self.run, self.request
+        run.staged.settle[self.key] = outcome.usage
+        if request.tasks is not None:
+            request.tasks.unlink(missing_ok=True)
+        if outcome.state is OutcomeState.CANCELLED:
+            return
+        try:
+            data, record = self.lab.verify(request, intake.answers(outcome))
+        except ArtefactError as error:
+            if outcome.state is OutcomeState.DONE:
+                run.note(outcome.key, BAD_ANSWERS, str(error))
+            _again(run, error)
+            return
+        run.failed_collects = 0
+        content = encode_arrays(data)
+        record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
+        path = run.experience_file(record.digest)
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, content)
+        run.experience.append(record)
+        run.stage(record)

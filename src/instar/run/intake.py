@@ -20,11 +20,13 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Arrays, Exam, Priced
 from instar.contracts.lab import Lab
 from instar.contracts.records import Outcome, OutcomeState, Score, Usage
-from instar.executors.artefacts import digest_files, read_arrays, read_json, take, write_json
+from instar.executors import job_directory
+from instar.executors.artefacts import digest_files, read_arrays, read_bytes, read_json, take, write_bytes, write_json
 
 COST = "cost.json"
 """Among a priced lab's `artefact_files`; a training job leaves anything there, and it is replaced."""
 ANSWERS = "answers.safetensors"
+_LOG_BYTES = 2**16
 _LINK = "a link in place of its output directory"
 
 
@@ -36,6 +38,22 @@ def received(outcome: Outcome) -> Outcome:
     if outcome.output.is_symlink():
         return replace(outcome, state=OutcomeState.CRASHED, reason=_LINK)
     return outcome
+
+
+def keep_log(outcome: Outcome, logs: Path) -> Outcome:
+    """Save the end of a failed job's log to the directory `logs`, and say in the reason where it is."""
+    log = outcome.output.parent / job_directory.LOG
+    try:
+        end = read_bytes(log, limit=2**25)[-_LOG_BYTES:]
+    except ArtefactError:
+        return outcome
+    kept = logs / f"{log.parent.name}.txt"
+    try:
+        logs.mkdir(exist_ok=True)
+        write_bytes(kept, end, sync=False)
+    except OSError:
+        return replace(outcome, reason=outcome.reason.replace(f" (log: {log})", ""))  # the rest stands in the archive
+    return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
 
 
 def take_over(lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Path] = ()) -> str:

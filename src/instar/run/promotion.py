@@ -42,7 +42,7 @@ def promote(run: Run, candidate: Candidate, artefact: Path, metrics: Mapping[str
     )
     top = run.settings.rungs - 1
     replicas = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
-    install(run, generation, artefact, candidate.experience, replicas)
+    install(run, generation, artefact, run.trained_on(candidate.newest), replicas)
 
 
 def found(run: Run, artefact: Path, score: Score) -> None:

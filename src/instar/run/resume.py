@@ -9,6 +9,7 @@ transaction, so whatever a crash kept from it is appended here.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 
 from instar.contracts.archive import Verdict
@@ -18,12 +19,12 @@ from instar.contracts.oversight import Acknowledgement, Approval, Explanation, H
 from instar.contracts.records import Experience, Generation, Observation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files, read_json
 from instar.ledger.statement import promotion
-from instar.run import decisions, schedule, trials
+from instar.run import decisions, founding, schedule, trials
 from instar.run.conduct import canaries
 from instar.run.conduct.watch import Watch
 from instar.run.promotion import point, seal_in_ledger, show
 from instar.run.rights import ApprovalQueue
-from instar.run.state import Candidate, Run, Rung
+from instar.run.state import Candidate, Run
 
 _RESTORE = "Restore it from a copy, or start a new run directory."
 
@@ -67,8 +68,8 @@ def resume(run: Run) -> None:
         against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
         run.judged_seeds = [verdict.seeds for verdict in against if verdict.seeds]
     if run.settings.baseline == "loop" and not run.stopping:
-        schedule.founder(run)  # first of all: without it, and its score, no trial can be marked
-        schedule.incumbent_score(run)
+        founding.found(run)  # first of all: without it, and its score, no trial can be marked
+        founding.screen_incumbent(run)
     _reopen(run, verdicts)
     decisions.restore(run)
     for verdict in verdicts.values():
@@ -156,22 +157,12 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     for proposal in run.parts.archive.history(Proposal):
         run.next_proposal = proposal.number + 1
         run.declare(proposal)
-        if proposal.parent == run.incumbent.number and (proposal.number not in verdicts or proposal.number in held):
+        if proposal.parent == run.incumbent.number:
             proposals[proposal.number] = proposal
-    for trial in run.parts.archive.history(Trial):
-        run.next_trial = trial.number + 1
-        run.declare(trial)
-        if trial.proposal in proposals:
-            known = Candidate(proposals[trial.proposal], experience=run.data())  # all that it may have been trained on
-            candidate = run.candidates.setdefault(trial.proposal, known)
-            candidate.trials[trial.rung, trial.replica] = trial
-            if trial.usage.cpu_seconds:
-                run.remember_seconds(trial)
-            if not run.generations and trial.state not in (TrialState.RUNNING, TrialState.CANCELLED):
-                run.unseen.append((candidate, trial))  # the builder is told once there is a score
-        elif trial.state is TrialState.RUNNING:
-            run.stage(_cancelled(trial))
+    judged = {number for number in proposals if number in verdicts and number not in held}
+    against = _review_trials(run, proposals, judged)
     _remember_tried(run)
+    _rank(run, against)
     for number, candidate in list(run.candidates.items()):
         if number in held:
             candidate.under_exam = True
@@ -182,13 +173,40 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
             run.candidates.setdefault(question.subject, Candidate(proposals[question.subject]))
 
 
+def _review_trials(run: Run, proposals: dict[int, Proposal], judged: set[int]) -> list[Trial]:
+    """Go through all trials on record, and give the open candidates theirs; return those against the incumbent."""
+    against: list[Trial] = []
+    for trial in run.parts.archive.history(Trial):
+        run.next_trial = trial.number + 1
+        run.declare(trial)
+        if trial.state not in (TrialState.RUNNING, TrialState.DUPLICATE):
+            run.remember_seconds(trial)
+        if trial.proposal in proposals:
+            against.append(trial)
+        if trial.proposal not in proposals or trial.proposal in judged:
+            if trial.state is TrialState.RUNNING:
+                run.stage(_cancelled(trial))
+            continue
+        candidate = run.candidates.setdefault(trial.proposal, Candidate(proposals[trial.proposal]))
+        candidate.trials[trial.rung, trial.replica] = trial
+        candidate.numbers.add(trial.number)
+        if not run.generations and trial.state not in (TrialState.RUNNING, TrialState.CANCELLED):
+            run.unseen.append((candidate, trial))  # the builder is told once there is a score
+    return against
+
+
 def _remember_tried(run: Run) -> None:
     """Tell which designs were tried, in a lab whose designs have files: of those alone near-duplicates are refused."""
     if not run.founder.design.files:
         return
     run.tried.found(run.founder)
     untried = (TrialState.CANCELLED, TrialState.DUPLICATE)
-    tried = {trial.proposal for trial in run.parts.archive.history(Trial) if trial.state not in untried}
+    tried: set[int] = set()
+    for trial in run.parts.archive.history(Trial):
+        if trial.state not in untried:
+            tried.add(trial.proposal)
+        if not trial.rung and not trial.replica:
+            run.tried.refused = run.tried.refused + 1 if trial.state is TrialState.DUPLICATE else 0
     for proposal in run.parts.archive.history(Proposal):
         if proposal.number in tried:
             run.tried.note(proposal)
@@ -214,8 +232,6 @@ def _continue(run: Run, candidate: Candidate) -> None:
             trials.train(run, candidate, trial)
         elif rung == top and not _artefact_is_there(run, trial):
             trials.start(run, candidate, rung, replica)
-        elif rung < top and trial.metric is not None:
-            _rank(run.rungs[rung], trial, climbed=(rung + 1, 0) in candidate.trials)
 
 
 def _in_vain(trial: Trial, top: int) -> bool:
@@ -224,13 +240,24 @@ def _in_vain(trial: Trial, top: int) -> bool:
     return trial.state is not TrialState.SCORED or (first_of_top and trials.hopeless(trial))
 
 
-def _rank(rung: Rung, trial: Trial, *, climbed: bool) -> None:
-    """Enter a score where it stood: among those that wait, unless it has climbed already."""
-    metric, gain = trial.metric or 0.0, trial.gain or 0.0
-    rung.add(metric, trial.proposal, clear=gain > trials.CLEAR * (trial.noise or 0.0))
-    rung.climbed |= climbed
-    if climbed and (metric, trial.proposal) in rung.waiting:
-        rung.waiting.remove((metric, trial.proposal))
+def _rank(run: Run, against: Sequence[Trial]) -> None:
+    """Enter every score where it stood on its rung, also those of who came to nothing later.
+
+    Who climbed does not wait any more, and who was first to climb without waiting for others is known again by that.
+    """
+    top = run.settings.rungs - 1
+    seen: list[set[int]] = [set() for _ in run.rungs]
+    climbed = {(trial.proposal, trial.rung - 1) for trial in against if trial.rung and not trial.replica}
+    for trial in sorted(against, key=lambda trial: trial.number):
+        candidate = run.candidates.get(trial.proposal)
+        if trial.rung and not trial.replica and trial.proposal not in seen[trial.rung]:
+            seen[trial.rung].add(trial.proposal)  # later ones replace an artefact that was gone
+            below = run.rungs[trial.rung - 1]
+            first, below.climbed = not below.climbed, True
+            if candidate is not None:
+                candidate.clear = first and trial.proposal in below.clear and not schedule.extrapolated(run)
+        if trial.rung < top and trial.metric is not None:
+            trials.enter(run, trial, waits=candidate is not None and (trial.proposal, trial.rung) not in climbed)
 
 
 def _artefact_is_there(run: Run, trial: Trial) -> bool:
@@ -252,9 +279,11 @@ def _restore_builder(run: Run) -> None:
     if isinstance(builder, Heritable) and state.is_file():
         builder.restore(read_json(state, limit=2**24))
     proposals = {proposal.number: proposal for proposal in run.parts.archive.history(Proposal)}
+    scores: dict[int, float] = {}  # of the incumbents on their screens, by number
     for trial in run.parts.archive.history(Trial):
         frozen = run.settings.builder_frozen_at is not None and trial.parent >= run.settings.builder_frozen_at
         if trial.state in (TrialState.RUNNING, TrialState.CANCELLED) or frozen:
             continue
-        incumbent_score = (trial.metric or 0.0) - (trial.gain or 0.0)
-        builder.observe(Observation(proposals[trial.proposal], trial, incumbent_score))
+        if trial.metric is not None and trial.gain is not None:
+            scores[trial.parent] = trial.metric - trial.gain
+        builder.observe(Observation(proposals[trial.proposal], trial, scores.get(trial.parent, 0.0)))

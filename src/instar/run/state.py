@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from instar.contracts.archive import Archive, Fact, Reservation
 from instar.contracts.builder import Builder, Deliberating
@@ -54,10 +55,12 @@ from instar.run.conduct.watch import Watch
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
 
+_MOST = 1024  # that wait on one rung
 _SATURATED = 0.99  # lower end of the interval of the share solved
 _DISK_EVERY_SECONDS = 10.0
 _SLOTS_EVERY_SECONDS = 5.0
 QUERIES = "queries.json"
+LOOP, ENDING = "loop", "ending"  # what a free slot waits for where it is no builder and no person
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,46 @@ class Parts:
     scratch: Path
 
 
+class Step(Protocol):
+    """A piece of work: a record that says what is to run, and what follows from how it ended.
+
+    A step waits in `Run.ready`; once a slot is free its job becomes a `Task`; its outcome comes back to `finished`,
+    which may record facts and queue further steps. Each kind of step stands beside what it is about: `founding.Found`
+    and `ScreenIncumbent`, `trials.Train` and `Screen`, `experience.Collect`, `replicas.Merge`, `examination.Examine`.
+    """
+
+    @property
+    def key(self) -> str:
+        """The job's key, by which its outcome is known and its compute is charged."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        ...
+
+    def job(self) -> Job:
+        """Describe the job, at the moment at which it begins."""
+        ...
+
+    def finished(self, outcome: Outcome) -> None:
+        """Do what follows. An outcome that is cancelled may never have begun."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
-    """A job under way: what it is for people, what happens with its outcome, and the prints of what it was lent."""
+    """A step under way: its job, since when it runs, and the fingerprints of what the job may read."""
 
     job: Job
-    what: str
-    then: Callable[[Outcome], None]
+    step: Step
     started: float
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        return self.step.what
 
 
 @dataclass(frozen=True)
@@ -104,12 +138,15 @@ class Candidate:
 
     proposal: Proposal
     trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)  # of all its trials, also of those that had to be made again
     merged: Merged | None = None
-    experience: tuple[str, ...] = ()  # digests of the data that its newest training began with
-    incidents: tuple[Incident, ...] = ()  # in its jobs so far
     under_exam: bool = False
     clear: bool = False  # its generation's first climber, with a gain beyond doubt
-    simpler: bool = False  # less code, and near enough on the screen to be judged as a simplification
+
+    @property
+    def newest(self) -> Trial:
+        """The trial that was given the most to learn from."""
+        return max(self.trials.values(), key=lambda trial: trial.experience)
 
 
 @dataclass
@@ -121,14 +158,15 @@ class Rung:
     clear: set[int] = field(default_factory=set)  # proposals whose gain is many times its noise
     climbed: bool = False
 
-    def add(self, metric: float, proposal: int, clear: bool = False, keep: int = 1024) -> list[int]:
-        """Enter a score; return the worst proposals beyond `keep` waiting ones, let go so that no step grows dearer."""
+    def add(self, metric: float, proposal: int, *, clear: bool = False, waits: bool = True) -> list[int]:
+        """Enter a score; return the worst beyond `_MOST` waiting ones, let go so that no step grows dearer."""
         if clear:
             self.clear.add(proposal)
         insort(self.metrics, metric)
-        insort(self.waiting, (metric, proposal))
-        dropped = [number for _, number in self.waiting[:-keep]]
-        del self.waiting[:-keep]
+        if waits:
+            insort(self.waiting, (metric, proposal))
+        dropped = [number for _, number in self.waiting[:-_MOST]]
+        del self.waiting[:-_MOST]
         return dropped
 
     def climber(self, eta: int) -> int | None:
@@ -148,13 +186,12 @@ class Rung:
 
 
 @dataclass
-class Screen:
+class ScreenExam:
     """The visible exam of one generation: one question set for all its trials, and the incumbent's score on it."""
 
     question_set: QuestionSet
     questions: Path
     incumbent_score: Score | None = None
-    attempts: int = 0
     ladder: Ladder | None = None  # where the exam is fixed
 
 
@@ -206,10 +243,10 @@ class Run:
         self.experience: list[Experience] = []
         self.candidates: dict[int, Candidate] = {}
         self.rungs = [Rung() for _ in range(settings.rungs)]
-        self.screen: Screen | None = None
+        self.screen: ScreenExam | None = None
         self.unseen: deque[tuple[Candidate, Trial]] = deque()  # to be examined, or told of, once there is a score
         self.tasks: dict[str, Task] = {}
-        self.ready: deque[tuple[Job, str, Callable[[Outcome], None]]] = deque()
+        self.ready: deque[Step] = deque()
         self.staged = Staged()
         self.conduct = Watch()
         self.canary: Canary | None = None
@@ -278,13 +315,13 @@ class Run:
         frozen = self.settings.builder_frozen_at
         return frozen is None or len(self.generations) <= frozen
 
-    def experience_files(self, most: int = 64) -> list[Path]:
-        """Return the newest data files, oldest first."""
-        return [self.parts.home / "experience" / f"{digest}.safetensors" for digest in self.data(most)]
+    def experience_file(self, digest: str) -> Path:
+        """Return where a data file lies."""
+        return self.parts.home / "experience" / f"{digest}.safetensors"
 
-    def data(self, most: int = 64) -> tuple[str, ...]:
-        """Return the digests of the newest data files, oldest first."""
-        return tuple(record.digest for record in self.experience[-most:])
+    def trained_on(self, trial: Trial, most: int = 64) -> tuple[str, ...]:
+        """Return the digests of the data files that a trial is given: the newest there were, oldest first."""
+        return tuple(record.digest for record in self.experience[: trial.experience][-most:])
 
     def mark(self, question_set: QuestionSet, outcome: Outcome, artefact: Path) -> Score:
         """Read and mark what an exam sandbox left of the artefact, price included.
@@ -323,10 +360,10 @@ class Run:
     def waits_for(self) -> str:
         """What a free slot waits for."""
         if self.stopping:
-            return "ending"
+            return ENDING
         if self.held:
             return self.held
-        return (self._deliberating.waits_for if self._deliberating is not None else None) or "loop"
+        return (self._deliberating.waits_for if self._deliberating is not None else None) or LOOP
 
     @property
     def saturated(self) -> bool:
@@ -395,8 +432,8 @@ class Run:
     def drop_ready(self, why: str) -> None:
         """Let what was planned but not begun end as cancelled, so that nothing stays open for it."""
         unstarted, self.ready = self.ready, deque()
-        for job, _, then in unstarted:
-            then(Outcome(job.key, OutcomeState.CANCELLED, Usage(), self.parts.home, why))
+        for step in unstarted:
+            step.finished(Outcome(step.key, OutcomeState.CANCELLED, Usage(), self.parts.home, why))
 
     def stage(self, *facts: Fact) -> None:
         """Put facts into the next transaction."""

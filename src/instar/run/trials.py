@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,22 @@ from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
 from instar.contracts.gate import Foreseeing
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import Fate, Observation, Outcome, OutcomeState, Proposal, Score, Sizes, Trial, TrialState
+from instar.contracts.records import (
+    Fate,
+    Job,
+    Observation,
+    Outcome,
+    OutcomeState,
+    Proposal,
+    Score,
+    Sizes,
+    Trial,
+    TrialState,
+)
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity
 from instar.run.conduct.causes import BAD_ARTEFACT
-from instar.run.state import Candidate, Run, Screen
+from instar.run.state import Candidate, Run, ScreenExam
 
 _SUCCEEDED = "its parent was succeeded"
 CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
@@ -57,42 +67,106 @@ def refuse(run: Run, proposal: Proposal, why: str) -> None:
 
 def train(run: Run, candidate: Candidate, trial: Trial) -> None:
     """Reserve compute for a recorded trial and queue its training; also used to begin it again after a crash."""
+    if trial.experience != len(run.experience):  # it begins again, and there is more to learn from
+        trial = replace(trial, experience=len(run.experience))
+        run.stage(trial)
     run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(trial.rung)))
     candidate.trials[trial.rung, trial.replica] = trial
-    candidate.experience = run.data()
-    request = TrainRequest(
-        key=_key(trial),
-        design=candidate.proposal.design,
-        seed=trial.seed,
-        effort=effort(run, trial.rung),
-        parent=run.artefact(run.incumbent) if run.generations else None,
-        limits=run.limits(),
-        experience=run.experience_files(),
-        parent_cpu_seconds=intake.spent(run.parts.lab, run.artefact(run.incumbent)),
-    )
-    what = f"trial {trial.number}, rung {trial.rung}" + (f", replica {trial.replica}" if trial.replica else "")
-    run.ready.append((run.parts.lab.train(request), what, partial(_trained, run, candidate, trial)))
+    candidate.numbers.add(trial.number)
+    run.ready.append(Train(run, candidate, trial))
 
 
-def _trained(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
-    """Take over the artefact and send it to the screening exam, now or once the incumbent has sat it."""
-    trial = replace(trial, usage=outcome.usage)
-    candidate.incidents += outcome.incidents
-    if outcome.state is not OutcomeState.DONE:
-        _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
-        return
-    if candidate.proposal.parent != run.incumbent.number:
-        _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
-        return
-    directory = run.trial_directory(trial)
-    try:
-        digest = intake.take_over(run.parts.lab, outcome, directory)
-    except ArtefactError as error:
-        run.note(outcome.key, BAD_ARTEFACT, str(error))
-        _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-        return
-    run.unseen.append((candidate, replace(trial, artefact=digest)))
-    see(run)
+@dataclass(frozen=True, eq=False)
+class Train:
+    """The training of one trial; then its artefact waits for the screening exam."""
+
+    run: Run
+    candidate: Candidate
+    trial: Trial
+
+    @property
+    def key(self) -> str:
+        return _key(self.trial)
+
+    @property
+    def what(self) -> str:
+        trial = self.trial
+        return f"trial {trial.number}, rung {trial.rung}" + (f", replica {trial.replica}" if trial.replica else "")
+
+    def job(self) -> Job:
+        run, trial = self.run, self.trial
+        incumbent = run.artefact(run.incumbent)
+        request = TrainRequest(
+            key=self.key,
+            design=self.candidate.proposal.design,
+            seed=trial.seed,
+            effort=effort(run, trial.rung),
+            parent=incumbent if run.generations else None,
+            limits=run.limits(),
+            experience=[run.experience_file(digest) for digest in run.trained_on(trial)],
+            parent_cpu_seconds=intake.spent(run.parts.lab, incumbent),
+        )
+        return run.parts.lab.train(request)
+
+    def finished(self, outcome: Outcome) -> None:
+        run, candidate, trial = self.run, self.candidate, replace(self.trial, usage=outcome.usage)
+        if outcome.state is not OutcomeState.DONE:
+            return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
+        if candidate.proposal.parent != run.incumbent.number:
+            return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
+        try:
+            digest = intake.take_over(run.parts.lab, outcome, run.trial_directory(trial))
+        except ArtefactError as error:
+            run.note(outcome.key, BAD_ARTEFACT, str(error))
+            return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
+        run.unseen.append((candidate, replace(trial, artefact=digest)))
+        return see(run)
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """The screening exam of one trial's artefact, marked against the incumbent's answers to the same questions."""
+
+    run: Run
+    candidate: Candidate
+    trial: Trial
+    exam: ScreenExam
+
+    @property
+    def key(self) -> str:
+        return f"screen:{self.trial.number}"
+
+    @property
+    def what(self) -> str:
+        return f"trial {self.trial.number} sits the screen"
+
+    def job(self) -> Job:
+        run = self.run
+        directory = run.trial_directory(self.trial)
+        return run.parts.lab.exam.evaluate(self.key, directory, self.exam.questions, run.limits())
+
+    def finished(self, outcome: Outcome) -> None:
+        trial = replace(self.trial, usage=self.trial.usage + outcome.usage)
+        _end(self.run, self.candidate, self._marked(trial, outcome))
+
+    def _marked(self, trial: Trial, outcome: Outcome) -> Trial:
+        """Return the trial as it ended."""
+        run, candidate, exam = self.run, self.candidate, self.exam
+        if candidate.proposal.parent != run.incumbent.number or exam.incumbent_score is None:
+            return replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED)
+        if outcome.state is not OutcomeState.DONE:
+            return replace(trial, state=_ENDED[outcome.state], why=f"in the exam: {outcome.reason}")
+        try:
+            score = run.mark(exam.question_set, outcome, run.trial_directory(trial))
+        except ArtefactError as error:
+            return replace(trial, state=TrialState.REFUSED, why=str(error))
+        shown = look(run, exam, score)
+        if shown is None:
+            run.stopping = run.stopping or "looks used up"
+            return replace(trial, state=TrialState.CANCELLED, why="no look at the exam is left")
+        at_top = trial.rung + 1 == run.settings.rungs and not trial.replica
+        simpler = at_top and simplicity.worth_a_look(run, candidate, score, exam.incumbent_score)
+        return _scored(run, trial, shown, exam.incumbent_score, simpler)
 
 
 def see(run: Run) -> None:
@@ -132,9 +206,7 @@ def _evaluate(run: Run, candidate: Candidate, trial: Trial) -> None:
     directory = run.trial_directory(trial)
     if why := _foreseen(run, directory):
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=why))
-    job = run.parts.lab.exam.evaluate(f"screen:{trial.number}", directory, run.screen.questions, run.limits())
-    then = partial(_screened, run, candidate, trial)
-    return run.ready.appendleft((job, f"trial {trial.number} sits the screen", then))
+    return run.ready.appendleft(Screen(run, candidate, trial, run.screen))
 
 
 def _foreseen(run: Run, directory: Path) -> str:
@@ -147,28 +219,6 @@ def _foreseen(run: Run, directory: Path) -> str:
     )
     reason = gate.foresee(Sizes(*sizes))
     return "" if reason is None else f"{reason.gate}: {reason.text}"
-
-
-def _screened(run: Run, candidate: Candidate, trial: Trial, outcome: Outcome) -> None:
-    """Mark the screening exam against the incumbent's answers to the same questions."""
-    trial = replace(trial, usage=trial.usage + outcome.usage)
-    candidate.incidents += outcome.incidents
-    screen = run.screen
-    if candidate.proposal.parent != run.incumbent.number or screen is None or screen.incumbent_score is None:
-        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
-    if outcome.state is not OutcomeState.DONE:
-        return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=f"in the exam: {outcome.reason}"))
-    try:
-        score = run.mark(screen.question_set, outcome, run.trial_directory(trial))
-    except ArtefactError as error:
-        return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-    shown = look(run, screen, score)
-    if shown is None:
-        run.stopping = run.stopping or "looks used up"
-        return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why="no look at the exam is left"))
-    if trial.rung + 1 == run.settings.rungs and not trial.replica:
-        candidate.simpler = simplicity.worth_a_look(run, candidate, score, screen.incumbent_score)
-    return _end(run, candidate, _scored(run, trial, shown, screen.incumbent_score, candidate.simpler))
 
 
 def hopeless(trial: Trial) -> bool:
@@ -195,7 +245,7 @@ def _lost(run: Run, score: Score, incumbent_score: Score) -> str:
     return ""
 
 
-def look(run: Run, screen: Screen, score: Score) -> Score | None:
+def look(run: Run, screen: ScreenExam, score: Score) -> Score | None:
     """Return what may be seen of a screening score: all of a fresh exam, the Ladder's answer of a fixed one.
 
     None where the looks are spent. No step up is shown as the incumbent's own score: that it was none is all that a
@@ -217,8 +267,7 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
     if trial.replica:
         fate, why = Fate.REPLICA, f"replica {trial.replica} of the finalist"
     elif trial.rung + 1 < run.settings.rungs:
-        for worst in run.rungs[trial.rung].add(score.metric, trial.proposal, clear=gain > CLEAR * noise):
-            close(run, run.candidates[worst])
+        enter(run, replace(trial, metric=score.metric, gain=gain, noise=noise))
         ahead = sum(metric > score.metric for metric in run.rungs[trial.rung].metrics[-8:])
         place = f"place {ahead + 1}" if ahead < 8 else "past place 8"
         fate, why = Fate.WAITS, f"{place} of {len(run.rungs[trial.rung].metrics)}; the best 1/{run.settings.eta} climb"
@@ -231,6 +280,13 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
     else:
         fate, why = Fate.DROPPED, "dropped: not better than the incumbent on the screen"
     return replace(trial, state=TrialState.SCORED, metric=score.metric, gain=gain, noise=noise, why=why, fate=fate)
+
+
+def enter(run: Run, trial: Trial, *, waits: bool = True) -> None:
+    """Put a score on its rung, and close the candidates that are let go for it."""
+    clear = (trial.gain or 0.0) > CLEAR * (trial.noise or 0.0)
+    for worst in run.rungs[trial.rung].add(trial.metric or 0.0, trial.proposal, clear=clear, waits=waits):
+        close(run, run.candidates[worst])
 
 
 def _end(run: Run, candidate: Candidate, trial: Trial) -> None:

@@ -6,16 +6,14 @@ The result is recorded as generation 1 without any gate, and says so; then it si
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
 from instar.contracts.lab import Lab, TrainRequest
-from instar.contracts.records import Author, Design, Generation, Limits, Outcome, OutcomeState
+from instar.contracts.records import Author, Design, Generation, Job, Limits, Outcome, OutcomeState
 from instar.contracts.settings import seconds, size
-from instar.executors.artefacts import take
 from instar.loop import Watcher, fill, finish, tell
 from instar.run import intake
 from instar.run.promotion import install
@@ -68,10 +66,11 @@ def _start(run: Run) -> None:
     limits = Limits(max(1.0, run.time_left), run.time_left * threads + 1.0, size(run.settings.trial_memory))
     key = f"arm:{baseline}"
     request = TrainRequest(key, design, run.seed("baseline", baseline), 1.0, None, limits, threads=threads)
-    job = run.parts.lab.train(request)
+    step = TrainBaseline(run, request)
+    job = step.job()
     run.staged.reserve.append(Reservation(key, "improve", wall * threads))
     run.commit()
-    run.tasks[key] = Task(job, f"the recipe '{baseline}'", _trained(run, baseline, design), run.clock())
+    run.tasks[key] = Task(job, step, run.clock())
     run.parts.executor.submit(job)
 
 
@@ -88,22 +87,32 @@ def _within(design: Design, wall_seconds: float, cpu_seconds: float) -> Design:
     return replace(design, parameters=dict(design.parameters) | known)
 
 
-def _trained(run: Run, baseline: str, design: Design) -> Callable[[Outcome], None]:
-    """Return what follows from the training: generation 1, without a gate."""
+@dataclass(frozen=True, eq=False)
+class TrainBaseline:
+    """The one long training of a plain recipe; it becomes generation 1, without a gate."""
 
-    def then(outcome: Outcome) -> None:
-        run.staged.settle[f"arm:{baseline}"] = outcome.usage
+    run: Run
+    request: TrainRequest
+
+    @property
+    def key(self) -> str:
+        return self.request.key
+
+    @property
+    def what(self) -> str:
+        return f"the recipe '{self.run.settings.baseline}'"
+
+    def job(self) -> Job:
+        return self.run.parts.lab.train(self.request)
+
+    def finished(self, outcome: Outcome) -> None:
+        run, lab, baseline = self.run, self.run.parts.lab, self.run.settings.baseline
+        run.staged.settle[self.key] = outcome.usage
         if outcome.state is not OutcomeState.DONE:
-            raise LabError(
-                f"lab '{run.parts.lab.name}': arm '{baseline}' was not trained: {outcome.reason}", "See why."
-            )
+            raise LabError(f"lab '{lab.name}': baseline '{baseline}' was not trained: {outcome.reason}", "See why.")
         artefact = run.parts.scratch / "baseline"
-        take(outcome.output, artefact, run.parts.lab.artefact_files)
-        intake.seal(run.parts.lab, artefact, outcome.usage)
-        run.parts.lab.check(artefact)
-        _install(run, baseline, design, artefact)
-
-    return then
+        intake.take_over(lab, outcome, artefact)
+        _install(run, baseline, self.request.design, artefact)
 
 
 def _install(run: Run, baseline: str, design: Design, artefact: Path) -> None:

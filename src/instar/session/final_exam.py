@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArchiveError, ArtefactError, InstarError, LedgerError
 from instar.contracts.exam import QuestionSet, Stage
-from instar.contracts.records import Limits, Outcome, Score
+from instar.contracts.records import Job, Limits, Outcome, Score
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, write_arrays
 from instar.loop import Watcher, finish, tell
@@ -73,12 +73,11 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
     write_arrays(questions, evaluation.question_set.questions, sync=False)
     for name, artefact in examinees.items():
         key = f"{stage.value}:{receipt.index}:{name}"
-        job = run.parts.lab.exam.evaluate(key, artefact, questions, _limits(run))
+        step = FinalExam(run, evaluation, name, artefact, questions, key)
+        job = step.job()
         run.staged.reserve.append(Reservation(key, "examine", run.examine_seconds))
         run.commit()
-        run.tasks[key] = Task(
-            job, f"{stage.value} exam: {name}", _marking(run, evaluation, name, artefact), run.clock()
-        )
+        run.tasks[key] = Task(job, step, run.clock())
         run.parts.executor.submit(job)
     while run.tasks:
         for outcome in run.parts.executor.wait(0.5):
@@ -95,15 +94,31 @@ def _limits(run: Run) -> Limits:
     return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
 
 
-def _marking(run: Run, evaluation: Evaluation, name: str, artefact: Path) -> Callable[[Outcome], None]:
-    def then(outcome: Outcome) -> None:
+@dataclass(frozen=True, eq=False)
+class FinalExam:
+    """One examinee's answers, outside of the loop."""
+
+    run: Run
+    evaluation: Evaluation
+    name: str
+    artefact: Path
+    questions: Path
+    key: str
+
+    @property
+    def what(self) -> str:
+        return f"{self.key.partition(':')[0]} exam: {self.name}"
+
+    def job(self) -> Job:
+        return self.run.parts.lab.exam.evaluate(self.key, self.artefact, self.questions, _limits(self.run))
+
+    def finished(self, outcome: Outcome) -> None:
+        run, evaluation = self.run, self.evaluation
         run.staged.settle[outcome.key] = outcome.usage
         try:
-            evaluation.scores[name] = run.mark(evaluation.question_set, outcome, artefact)
+            evaluation.scores[self.name] = run.mark(evaluation.question_set, outcome, self.artefact)
         except ArtefactError as error:
-            evaluation.problems[name] = f"{name} did not sit the exam: {error}"
-
-    return then
+            evaluation.problems[self.name] = f"{self.name} did not sit the exam: {error}"
 
 
 def _shown(score: Score, seed: int) -> dict[str, Any]:

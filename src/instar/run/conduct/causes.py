@@ -74,12 +74,13 @@ def whose(job: str) -> tuple[str, int | None, int | None]:
         if parts[0] == "merge" and len(parts) > 1 and parts[1].isdecimal():
             return task, int(parts[1]), None
         return task, None, int(parts[0]) if parts[0].isdecimal() else None
-    if first == "exam" and len(parts) > 2 and parts[-1] not in ("incumbent", "founder"):
+    if first == "exam" and len(parts) > 2 and parts[-1].partition(" ")[0] in _OWN:
         number = parts[1].partition("@")[0]
         return task, int(number) if number.isdecimal() else None, None
     return task, None, None
 
 
+_OWN = ("seed", "merged", "impossible")  # first words of a candidate's own examinees; a replica's is "replica"
 _TASKS = {
     "found": "founding",
     "trial": "training",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from instar.contracts.archive import Archive
 from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord, JobCount
@@ -105,7 +105,13 @@ class Watch:
         """Whether nobody and nothing has given a cause."""
         return not record.incident.cause and record.key not in self.explained
 
-    def of_proposal(self, proposal: int, trials: Sequence[int] = ()) -> Iterator[IncidentRecord]:
+    def as_known(self, record: IncidentRecord) -> Incident:
+        """Return a recorded incident with the cause that is known of it by now."""
+        if record.incident.cause or self.unexplained(record):
+            return record.incident
+        return replace(record.incident, cause="explained by a person")
+
+    def of_proposal(self, proposal: int, trials: Collection[int] = ()) -> Iterator[IncidentRecord]:
         """Yield the incidents of a proposal's own jobs and of its trials' (for gates)."""
         wanted = set(trials)
         return (r for r in self.records.values() if r.proposal == proposal or r.trial in wanted)

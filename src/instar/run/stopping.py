@@ -1,0 +1,48 @@
+"""When a run ends, and how: by its budgets, by what was reached, by its conduct, or for want of space."""
+
+from __future__ import annotations
+
+import shutil
+
+from instar.contracts.errors import ArchiveError
+from instar.run.conduct.watch import PAUSED
+from instar.run.state import Run
+
+_LEAST_BYTES = 2**20  # of scratch
+
+
+def reason_to_stop(run: Run) -> str | None:
+    """Return why no new work should begin, or None."""
+    settings = run.settings
+    if run.conduct.paused:
+        return f"{PAUSED}: {run.conduct.paused}"
+    if run.time_left <= run.closing_seconds:
+        return "budget used"
+    if run.cpu_left <= 0:
+        return "CPU budget used"
+    if run.meter is not None and (used := run.meter()):
+        return used
+    if settings.generations is not None and len(run.generations) > settings.generations:
+        return "generations reached"
+    if run.disk_full:
+        return "disk budget used"
+    if run.failures >= settings.patience and run.saturated:
+        return "exhausted"
+    return None
+
+
+def stop_now(run: Run) -> None:
+    """End everything that is under way: a budget is a hard stop, and so is a pause."""
+    run.stopping = run.stopping or reason_to_stop(run) or "budget used"
+    run.drop_ready(run.stopping)
+    for key in run.tasks:
+        run.parts.executor.cancel(key)
+
+
+def check_space(run: Run) -> None:
+    """Raise where there is no space for any job: a failure then is not the candidate's, and is not recorded as such."""
+    if shutil.disk_usage(run.parts.scratch).free < _LEAST_BYTES:
+        raise ArchiveError(
+            f"{run.parts.scratch}: the disk is full: no trial can run",
+            "Free some space and run the same command again: it goes on from the last record.",
+        )
