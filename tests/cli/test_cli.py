@@ -298,7 +298,7 @@ OPEN = {  # mappings whose keys are the lab's or the archive's own
     "final.metrics", "final.founder.metrics", "labs[].options", "settings.gates", "reasons[].numbers", "estimates",
     *(f"{place}{key}" for place in ("", "autonomy.") for key in (
         "rights", "decisions", "waited", "idle_share_by_cause", "held_up_by", "authorship.share_by_builder",
-    )), "parameters", "baselines", "missing_arms", "forecasts[].coverage",
+    )), "parameters", "baselines", "missing_baselines", "forecasts[].coverage",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from instar.cli import running
 from instar.contracts import settings as config
 from instar.session import assembly, curriculum, session
 from instar.session.meter import Meter
+from tests.toys import ToyLab
 
 
 def planned(home: Path, **given: Any) -> assembly.Plan:
@@ -55,7 +56,7 @@ def test_else_the_run_has_ended(given: Mapping[str, Any], found: Mapping[str, An
 
 def test_a_lab_without_longer_tasks_ends(tmp_path: Path) -> None:
     plan = planned(tmp_path / "run")
-    assert curriculum.following(replace(plan, lab=object()), ended()) is None  # type: ignore[arg-type]
+    assert curriculum.following(replace(plan, lab=ToyLab()), ended()) is None
 
 
 def test_the_command_prints_one_object_of_both(

@@ -211,7 +211,7 @@ def test_a_failed_final_exam_costs_nothing_but_itself(tmp_path: Path, monkeypatc
     monkeypatch.setattr(TeachingToyLab.exam, "evaluate", evaluate)
     found = play(tmp_path, generations=1)
     assert found["status"] == "done"
-    assert "did not sit the exam" in found["final"]["problem"]
+    assert "was not evaluated" in found["final"]["problem"]
     assert found["final"]["founder"] is None
 
 
@@ -235,7 +235,7 @@ def test_a_control_baseline_trains_one_recipe_with_the_whole_budget(
 ) -> None:
     monkeypatch.setattr("tests.toys.create", lambda _: WithRecipe(gain=20.0))
     found = play(tmp_path, baseline="long", workers=2, budget="100s")
-    assert found["reason"] == "recipe trained"
+    assert found["reason"] == "baseline trained"
     founder, trained = found["generations"]
     assert (trained["author"], trained["parent"]) == ("baseline@long", 0)
     assert "no gate was asked" in trained["why"]
@@ -248,7 +248,7 @@ def test_a_control_baseline_trains_one_recipe_with_the_whole_budget(
 
 
 def test_an_unknown_baseline_names_those_there_are() -> None:
-    with pytest.raises(BadInput, match=r"unknown arm 'walks'\. Valid: loop"):
+    with pytest.raises(BadInput, match=r"unknown baseline 'walks'\. Valid: loop"):
         assembly.plan(settings_of(Path("unused"), baseline="walks"))
 
 

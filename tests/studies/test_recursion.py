@@ -1,4 +1,4 @@
-"""Recursion gain on the table: the reading of a ratio, the arms, bad input; and the live way with a toy lab."""
+"""Recursion gain on the table: the reading of a ratio, the baselines, bad input; and the live way with a toy lab."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_ratio_is_read_from_its_interval(low: float | None, high: float | None
 
 
 def test_equal_builders_are_not_told_apart() -> None:
-    """Two arms of one distribution: r > 1 and r < 1 together are read in about one game of twenty."""
+    """Two builders of one distribution: r > 1 and r < 1 together are read in about one game of twenty."""
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(300):
         above, below = 0.5 + 0.15 * rng.standard_normal((2, 20))
@@ -45,15 +45,22 @@ def test_equal_builders_are_not_told_apart() -> None:
 
 
 def test_every_baseline_plays_every_game(table: Table) -> None:
-    found = recursion.measure(table, recursion.Plan((0, 2), trials=8, games=4))
+    found = recursion.measure(table, recursion.Contest((0, 2), trials=8, games=4))
     assert {"generation 0", "generation 2", "frozen at 0", "best-of-n", "random"} <= set(found["baselines"])
-    assert found["r"]["reading"] in ("r > 1", "r = 1", "r < 1", "can't tell")
+    for ratio in (found["r"], found["r_to_frozen"]):
+        known = ratio["low"] is not None and ratio["high"] is not None
+        estimate = Estimate(ratio["value"], ratio["low"], ratio["high"], ratio["n"])
+        assert ratio["reading"] == recursion.reading(estimate, recursion.MARGIN)
+        assert ratio["value"] is None or not known or ratio["low"] <= ratio["value"] <= ratio["high"]
+    reached = {name: one["improvement"]["value"] for name, one in found["baselines"].items()}
+    assert found["r"]["value"] == pytest.approx(reached["generation 2"] / reached["generation 0"])
+    assert found["r_to_frozen"]["value"] == pytest.approx(reached["generation 2"] / reached["frozen at 0"])
     for baseline in found["baselines"].values():
         assert baseline["improvement"]["n"] == 4
         assert (
             baseline["improvement"]["value"] >= 0
         )  # the best of what was tried, the parent among it, up to seed noise
-    assert found == recursion.measure(table, recursion.Plan((0, 2), trials=8, games=4))
+    assert found == recursion.measure(table, recursion.Contest((0, 2), trials=8, games=4))
     assert "r, generation 2 to 0" in recursion.words(found)
     json.dumps(found, allow_nan=False)
 
@@ -61,11 +68,12 @@ def test_every_baseline_plays_every_game(table: Table) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        recursion.Plan((2, 0)), recursion.Plan((3,)), recursion.Plan((0, 0)), recursion.Plan((-1, 2)),
-        recursion.Plan((0, 99)), recursion.Plan(trials=0), recursion.Plan(trials=10**6), recursion.Plan(games=2),
+        recursion.Contest((2, 0)), recursion.Contest((3,)), recursion.Contest((0, 0)), recursion.Contest((-1, 2)),
+        recursion.Contest((0, 99)), recursion.Contest(trials=0), recursion.Contest(trials=10**6),
+        recursion.Contest(games=2),
     ],
 )  # fmt: skip
-def test_what_cannot_be_measured_is_refused(plan: recursion.Plan, table: Table) -> None:
+def test_what_cannot_be_measured_is_refused(plan: recursion.Contest, table: Table) -> None:
     with pytest.raises(BadInput):
         recursion.measure(table, plan)
 

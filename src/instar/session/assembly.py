@@ -62,7 +62,7 @@ class Plan:
 
 
 def plan(settings: Settings) -> Plan:
-    """Check lab, options, arm and run directory.
+    """Check lab, options, baseline and run directory.
 
     Raises:
         BadInput: naming what is wrong and the valid values.
@@ -70,7 +70,7 @@ def plan(settings: Settings) -> Plan:
     """
     lab = make_lab(settings.lab, settings.options)
     if settings.baseline != baselines.LOOP:
-        baselines.recipe(lab, settings.baseline)
+        baselines.design_of(lab, settings.baseline)
     plugins.find("builders", name_of(settings.builder))
     if settings.rung is not None or not (settings.directory / "archive.db").is_file():
         autonomy.check(settings)  # else what is on record counts too
@@ -167,7 +167,7 @@ def _builder(plan: Plan, archive: Archive) -> Builder:
     rights = autonomy.check(plan.settings, autonomy.newest(archive))
     if rights[Right.PROPOSE] is Holder.PERSON and name_of(specification) != autonomy.HUMAN:
         specification = f"{autonomy.HUMAN}:{specification}"
-    return _make_builder(plan, specification, Past(sum(archive.counts().values()), spent, newest))
+    return _make_builder(plan, specification, BuilderHistory(sum(archive.counts().values()), spent, newest))
 
 
 def _check_builder(plan: Plan) -> None:
@@ -177,7 +177,7 @@ def _check_builder(plan: Plan) -> None:
         BadInput: unknown, or with arguments or options that it does not take; so of those that it makes itself.
         MissingPart: it needs a package that is not installed.
     """
-    builder = _make_builder(plan, plan.settings.builder, Past())
+    builder = _make_builder(plan, plan.settings.builder, BuilderHistory())
     if isinstance(builder, Deliberating):
         builder.close()
     edits = isinstance(builder, Editing) and builder.edits_files
@@ -190,7 +190,7 @@ def _check_builder(plan: Plan) -> None:
 
 
 @dataclass(frozen=True)
-class Past:
+class BuilderHistory:
     """What the archive tells a builder's factory: trials on record, what was spent by whom, the newest proposal."""
 
     trials: int = 0
@@ -198,7 +198,7 @@ class Past:
     newest: int = 0
 
 
-def _make_builder(plan: Plan, specification: str, past: Past) -> Builder:
+def _make_builder(plan: Plan, specification: str, past: BuilderHistory) -> Builder:
     """Make one builder of the run; of several each draws numbers of its own."""
     name, arguments = name_of(specification), arguments_of(specification)
     factory = plugins.find("builders", name)

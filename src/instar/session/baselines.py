@@ -1,6 +1,6 @@
-"""Control arms: a plain recipe of the lab, trained once with the whole budget, with no loop around it.
+"""Baselines: a plain design of the lab, trained once with the whole budget, with no loop around it.
 
-The result is recorded as generation 1 without any gate, and says so; then it sits the same final exam.
+The result is recorded as generation 1 without any gate, and says so. It is evaluated by the same final exam.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LOOP = "loop"
 _PERSIST_SECONDS = 5.0
 
 
-def recipe(lab: Lab, baseline: str) -> Design:
-    """Return the arm's design. Raises `BadInput` naming the arms that there are."""
+def design_of(lab: Lab, baseline: str) -> Design:
+    """Return the design of a baseline. Raises `BadInput` naming those that there are."""
     offered = lab.baselines
     if baseline not in offered:
-        raise BadInput(f"lab '{lab.name}': unknown arm '{baseline}'", f"Valid: {', '.join([LOOP, *offered])}.")
+        raise BadInput(f"lab '{lab.name}': unknown baseline '{baseline}'", f"Valid: {', '.join([LOOP, *offered])}.")
     return offered[baseline]
 
 
 def run_baseline(run: Run, watch: Watcher) -> str:
-    """Train the founder and then the arm's recipe; return why it ended."""
+    """Train the founder and then the baseline; return why it ended."""
     while not run.generations:
         fill(run)
         if not _turn(run, watch):
@@ -42,7 +42,7 @@ def run_baseline(run: Run, watch: Watcher) -> str:
         while _turn(run, watch):
             pass
     tell(run, watch)
-    return run.stopping or "recipe trained"
+    return run.stopping or "baseline trained"
 
 
 def _turn(run: Run, watch: Watcher) -> bool:
@@ -62,9 +62,9 @@ def _start(run: Run) -> None:
     """Submit the one long training."""
     baseline, threads = run.settings.baseline, run.settings.workers
     wall = max(1.0, run.time_left - run.closing_seconds)
-    design = _within(recipe(run.parts.lab, baseline), wall, _cpu_left(run, wall * threads))
+    design = _within(design_of(run.parts.lab, baseline), wall, _cpu_left(run, wall * threads))
     limits = Limits(max(1.0, run.time_left), run.time_left * threads + 1.0, size(run.settings.trial_memory))
-    key = f"arm:{baseline}"
+    key = f"baseline:{baseline}"
     request = TrainRequest(key, design, run.seed("baseline", baseline), 1.0, None, limits, threads=threads)
     step = TrainBaseline(run, request)
     job = step.job()
@@ -89,7 +89,7 @@ def _within(design: Design, wall_seconds: float, cpu_seconds: float) -> Design:
 
 @dataclass(frozen=True, eq=False)
 class TrainBaseline:
-    """The one long training of a plain recipe; it becomes generation 1, without a gate."""
+    """The one long training of a baseline; it becomes generation 1, without a gate."""
 
     run: Run
     request: TrainRequest
@@ -100,7 +100,7 @@ class TrainBaseline:
 
     @property
     def what(self) -> str:
-        return f"the recipe '{self.run.settings.baseline}'"
+        return f"the baseline '{self.run.settings.baseline}'"
 
     def job(self) -> Job:
         return self.run.parts.lab.train(self.request)
@@ -128,6 +128,6 @@ def _install(run: Run, baseline: str, design: Design, artefact: Path) -> None:
         run_seconds=run.elapsed,
         run_cpu_seconds=run.usage.cpu_seconds,
         ledger_index=-1,
-        why=f"the plain recipe '{baseline}', one training with the whole budget; no gate was asked",
+        why=f"the baseline '{baseline}', one training with the whole budget; no gate was asked",
     )
     install(run, generation, artefact)

@@ -1,7 +1,7 @@
 """Where an exam is exhausted the goal moves on: a run with longer tasks takes over what is left of the budget.
 
-It is a run of its own, in `onward/` inside the run directory of the one before: other tasks are another exam, so that
-no generation of the one is held against a generation of the other. The same command resumes either.
+It is a run of its own, in `curriculum/` inside the run directory of the one before: other tasks are another exam, so
+that no generation of the one is held against a generation of the other. The same command resumes either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def following(plan: Plan, found: Mapping[str, Any]) -> Plan | None:
     """Return the run with longer tasks that goes on after this one, or None.
 
     Args:
-        plan: of the run that has ended; with `settings.onward`.
+        plan: of the run that has ended; with `settings.curriculum`.
         found: its result object.
 
     Raises:

@@ -16,12 +16,12 @@ from instar.executors.artefacts import digest_files, write_arrays
 from instar.loop import Watcher, finish, tell
 from instar.run.state import Run, Task
 
-_LEAST_SECONDS = 2.0  # that a final sitting gets although the budget is used up
+_LEAST_SECONDS = 2.0  # that the final exam gets although the budget is used up
 
 
 @dataclass
 class Evaluation:
-    """An exam outside the loop: its question set's seed, the scores by sitter, and why others have none."""
+    """An exam outside the loop: its question set's seed, the scores by examinee, and why others have none."""
 
     seed: int
     question_set: QuestionSet
@@ -30,10 +30,10 @@ class Evaluation:
 
 
 def final_exam(run: Run, watch: Watcher) -> dict[str, Any]:
-    """Let the incumbent, and the founder beside it, sit the report's exam; return the figures for `final`.
+    """Evaluate the incumbent, and the founder beside it, on the report's exam; return the figures for `final`.
 
-    A sitting that fails is told under `problem`: it never costs the result of the run. Where archive or ledger fail,
-    the run is not over: the same command sits the exam again.
+    An evaluation that fails is told under `problem`: it never costs the result of the run. Where archive or ledger
+    fail, the run is not over: the same command holds the exam again.
     """
     examinees = {"incumbent": run.artefact(run.incumbent)}
     if run.incumbent.number > 0:
@@ -60,7 +60,7 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
         run: with no task under way.
         examinees: name -> artefact.
         stage: decides how many questions are set.
-        watch: shown the sittings while they last.
+        watch: shown the evaluations while they last.
     """
     names = run.parts.lab.artefact_files
     digests = {name: digest_files(path, names) for name, path in examinees.items()}
@@ -89,7 +89,7 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
 
 
 def _limits(run: Run) -> Limits:
-    """Return what a final sitting may use: the rest of the budget, and a moment at the least."""
+    """Return what a final evaluation may use: the rest of the budget, and a moment at the least."""
     wall = max(_LEAST_SECONDS, run.time_left)
     return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
 
@@ -118,14 +118,14 @@ class FinalExam:
         try:
             evaluation.scores[self.name] = run.mark(evaluation.question_set, outcome, self.artefact)
         except ArtefactError as error:
-            evaluation.problems[self.name] = f"{self.name} did not sit the exam: {error}"
+            evaluation.problems[self.name] = f"{self.name} was not evaluated: {error}"
 
 
 def _shown(score: Score, seed: int) -> dict[str, Any]:
     return {**figures(score, seed), "questions": int(score.values.size), "metrics": dict(score.metrics)}
 
 
-def _note(run: Run, final: Mapping[str, Any]) -> None:
+def note(run: Run, final: Mapping[str, Any]) -> None:
     """Give a baseline's generation the figures of its only exam."""
     estimates = {name: figure for name, figure in final.items() if isinstance(figure, dict) and "status" in figure}
     if run.incumbent.number and estimates:

@@ -1,6 +1,6 @@
-"""`instar recursion`: on the recorded table (see `recursion`), or live: whole runs of the lab, by arm and seed.
+"""`instar recursion`: on the recorded table (see `recursion`), or live: whole runs of the lab, side by side.
 
-Live, the recursive arm is the loop as it is; in the frozen arm one early generation builds for ever. Both have the same
+The recursive run is the loop as it is; in the frozen baseline one early generation builds for ever. Both have the same
 seeds and the same budget, from nothing, so that one improvement is compared with the other.
 """
 
@@ -60,13 +60,13 @@ def on_the_table(given: Given, say: Callable[[str], object]) -> tuple[dict[str, 
     lab = parts.make_lab(given.lab, given.options)
     table = recorded.read(given.table or recorded.shipped(given.lab), lab)
     games = GAMES if given.games is None else given.games
-    plan = recursion.Plan(given.numbers, given.trials, games, given.seed)
+    plan = recursion.Contest(given.numbers, given.trials, games, given.seed)
     found = recursion.measure(table, plan, say)
     return found, recursion.words(found)
 
 
 def live(given: Given, say: Callable[[str], object]) -> tuple[dict[str, Any], str]:
-    """Run every arm with every seed; return the object of `--json` and the words for people.
+    """Run the loop and every baseline with every seed; return the object of `--json` and the words for people.
 
     Raises:
         BadInput: too few seeds, or settings that no run takes.
@@ -92,12 +92,12 @@ def live(given: Given, say: Callable[[str], object]) -> tuple[dict[str, Any], st
                 reached[name].append(improvement)
                 say(f"seed {given.seed + number}, {name}: improvement {improvement:.3f}")
     found = _compared(given, {name: np.array(values) for name, values in reached.items()}, frozen)
-    found["missing_arms"] = missing
+    found["missing_baselines"] = missing
     return found, _words(found)
 
 
 def _run(given: Given, home: Path, seed: int, own: Mapping[str, Any]) -> float:
-    """Run one arm with one seed; return the final metric above the founder's, 0 where nothing was promoted."""
+    """Run one of them with one seed; return the final metric above the founder's, 0 where nothing was promoted."""
     told = {
         "lab": given.lab,
         "options": dict(given.options) or None,
@@ -152,7 +152,7 @@ def _words(found: Mapping[str, Any]) -> str:
         f"{name:16s} improvement {recursion.shown(baseline['improvement'])}"
         for name, baseline in found["baselines"].items()
     ]
-    lines += [f"{name:16s} missing: {why}" for name, why in found["missing_arms"].items()]
+    lines += [f"{name:16s} missing: {why}" for name, why in found["missing_baselines"].items()]
     ratio, given = found["r_to_frozen"], found["settings"]
     lines.append(f"r, recursive to frozen: {recursion.shown(ratio)}: {ratio['reading']}")
     each = given["budget"] + (f", {given['budget_cpu']} of CPU," if given["budget_cpu"] else "")

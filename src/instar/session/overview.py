@@ -21,7 +21,8 @@ def status(result: Mapping[str, Any]) -> str:
     trials = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in result["trials"].items())
     reason = f" ({result['reason']})" if result["reason"] else ""
     lines = [
-        f"{result['lab']}{options}, seed {settings['seed']}, builder {settings['builder']}, arm {settings['baseline']}",
+        f"{result['lab']}{options}, seed {settings['seed']}, builder {settings['builder']}, "
+        f"baseline {settings['baseline']}",
         f"status       {result['status']}{reason}",
         f"directory    {result['run_directory']}",
         f"cost         {clock_time(cost['wall_seconds'])} wall, {clock_time(cost['cpu_seconds'])} CPU",
@@ -34,7 +35,7 @@ def status(result: Mapping[str, Any]) -> str:
     if result["queries"]:
         queries = result["queries"]
         lines.append(
-            f"looks        {queries['spent']} of {queries['budget']} at a fixed pool of {queries['pool']} questions"
+            f"queries      {queries['spent']} of {queries['budget']} of a fixed pool of {queries['pool']} questions"
         )
     if result["slots_busy_share"] is not None:
         lines.append(f"slots busy   {result['slots_busy_share']:.1%}, Instar's own cost {_share(result)}")

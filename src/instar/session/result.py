@@ -157,7 +157,7 @@ def _paid(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def _queries(home: Path) -> dict[str, Any] | None:
-    """Return the looks at a fixed exam: spent, budget and the size of the pool; None where questions are fresh."""
+    """Return a fixed exam's queries: spent, budget and the size of the pool; None where questions are fresh."""
     try:
         return dict(read_json(home / "queries.json"))
     except (ArtefactError, TypeError, ValueError):

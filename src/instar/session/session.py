@@ -1,4 +1,4 @@
-"""One `instar run` from the outside: open, resume, run the loop, sit the final exam, keep the result, close."""
+"""One `instar run` from the outside: open, resume, run the loop, hold the final exam, keep the result, close."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from instar.run.state import Run
 from instar.sandbox import UNSAFE
 from instar.session import assembly, baselines, result
 from instar.session.assembly import Plan
-from instar.session.final_exam import _note, final_exam
+from instar.session.final_exam import final_exam, note
 from instar.session.meter import Meter, slots_busy_share
 from instar.studies import traits
 
@@ -150,7 +150,7 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
             reason = f"{PAUSED}: {run.conduct.paused}"
         busy = slots_busy_share(run.parts.executor)
         if run.settings.baseline != baselines.LOOP and final is not None:
-            _note(run, final)
+            note(run, final)
         here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
         journal.close(reason)
         with suppress(OSError):
@@ -291,6 +291,3 @@ class Brake:
             raise KeyboardInterrupt
         self._pulled = True
         self.run.stopping = self.run.stopping or "interrupted"
-
-
-# --- the final exam -------------------------------------------------------------------------------------------------

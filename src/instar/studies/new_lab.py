@@ -121,7 +121,7 @@ def words(found: Mapping[str, Any]) -> str:
         lines.append(f"WARNING: {found['items']} values an evaluation can never decide: print more items, or one mean.")
     else:
         lines.append(f"The first candidate needs a gain of about {least:.3g}; less is not told from noise.")
-    kind = "fresh for every evaluation" if found["fresh_questions"] else "fixed: looks are counted"
+    kind = "fresh for every evaluation" if found["fresh_questions"] else "fixed: queries are counted"
     lines.append(f"{found['items']} value{'s' if found['items'] > 1 else ''} per evaluation; the questions are {kind}.")
     if found["self_reported"]:
         lines.append("WARNING: without --evaluate the number is what the training says of itself. It can't be trusted; "

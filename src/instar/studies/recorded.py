@@ -36,7 +36,7 @@ class Table:
 
     Attributes:
         space: the ranges of what was varied, as they were when it was recorded; all else was `fixed`.
-        designs: D recipes.
+        designs: D designs, the varied parameters alone.
         incumbent: which of them every builder starts from.
         metrics: (D, S) metric by seed at the upper rung.
         noises: (D, S) standard error, over the questions, of its difference from the incumbent.

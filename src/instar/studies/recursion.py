@@ -32,7 +32,7 @@ BUILDER = "incumbent"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Contest:
     """What is to be measured.
 
     Attributes:
@@ -64,8 +64,8 @@ class Plan:
 
 
 @dataclass
-class Baseline:
-    """What an arm reached: (G, T) worth of its best design above the parent's, after each trial, one row a game."""
+class Reached:
+    """What a builder reached: (G, T) worth of its best design above the parent's, after each trial, one row a game."""
 
     rows: list[list[float]] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class Baseline:
 
 
 class Neighbours:
-    """Best of N: neighbours of the parent's recipe, drawn without looking at any result."""
+    """Best of N: neighbours of the parent's design, drawn without looking at any result."""
 
     name = "best-of-n"
 
@@ -109,16 +109,16 @@ class Neighbours:
 Factory = Callable[[str, Space, np.random.Generator], Builder]
 
 
-def measure(table: Table, plan: Plan, say: Callable[[str], object] = str) -> dict[str, Any]:
-    """Play all arms on the table, and return the object of `instar recursion --json`.
+def measure(table: Table, plan: Contest, say: Callable[[str], object] = str) -> dict[str, Any]:
+    """Let every builder play on the table, and return the object of `instar recursion --json`.
 
     Raises:
-        BadInput: see `Plan.check`.
+        BadInput: see `Contest.check`.
     """
     plan.check(table)
     make, baselines = plugins.find("builders", BUILDER), _controls()
     names = [f"generation {number}" for number in plan.generations]
-    found = {name: Baseline() for name in [*names, f"frozen at {plan.generations[0]}", *baselines[0]]}
+    found = {name: Reached() for name in [*names, f"frozen at {plan.generations[0]}", *baselines[0]]}
     best = []
     for game in range(plan.games):
         seen, (teaching, held_out) = game % table.seeds, table.halves()
@@ -157,7 +157,7 @@ def _controls() -> tuple[dict[str, Factory], dict[str, str]]:
 
 
 def _made(factory: Factory, table: Table, rng: np.random.Generator) -> Builder:
-    """Make a builder as a run does: with a desk where its factory knows of one."""
+    """Make a builder as a run does: with a context where its factory knows of one."""
     if "context" not in inspect.signature(factory).parameters:
         return factory(table.lab, table.space, rng)
     seed = Design(table.lab, {**table.fixed, **table.designs[table.incumbent]})
@@ -166,7 +166,7 @@ def _made(factory: Factory, table: Table, rng: np.random.Generator) -> Builder:
 
 
 def _result(
-    table: Table, plan: Plan, found: Mapping[str, Baseline], best: Floats, missing: Mapping[str, str]
+    table: Table, plan: Contest, found: Mapping[str, Reached], best: Floats, missing: Mapping[str, str]
 ) -> dict[str, Any]:
     rng = np.random.default_rng([plan.seed, 1])
     names = list(found)
@@ -180,7 +180,7 @@ def _result(
         "r": ratio.to_json() | {"reading": reading(ratio, plan.margin)},
         "r_to_frozen": to_frozen.to_json() | {"reading": reading(to_frozen, plan.margin)},
         "baselines": {name: _baseline(baseline, best, rng) for name, baseline in found.items()},
-        "missing_arms": dict(missing),
+        "missing_baselines": dict(missing),
         "oracle": _mean(best).to_json(),
         "settings": {
             "generations": list(plan.generations), "trials": plan.trials, "games": plan.games, "seed": plan.seed,
@@ -190,7 +190,7 @@ def _result(
     }  # fmt: skip
 
 
-def _baseline(baseline: Baseline, best: Floats, rng: np.random.Generator) -> dict[str, Any]:
+def _baseline(baseline: Reached, best: Floats, rng: np.random.Generator) -> dict[str, Any]:
     share = ratio_of_sums(baseline.reached, best, rng)
     return {"improvement": _mean(baseline.reached).to_json(), "share_of_oracle": share.to_json()}
 
@@ -217,7 +217,7 @@ def words(found: Mapping[str, Any]) -> str:
         f"{name:16s} improvement {shown(baseline['improvement'])}, of the oracle's {shown(baseline['share_of_oracle'])}"
         for name, baseline in found["baselines"].items()
     ]
-    lines += [f"{name:16s} missing: {why}" for name, why in found["missing_arms"].items()]
+    lines += [f"{name:16s} missing: {why}" for name, why in found["missing_baselines"].items()]
     first, last = given["generations"][0], given["generations"][-1]
     lines.append(f"r, generation {last} to {first}: {shown(found['r'])}: {found['r']['reading']}")
     lines.append(f"r, generation {last} to frozen: {shown(found['r_to_frozen'])}: {found['r_to_frozen']['reading']}")

@@ -2,7 +2,7 @@
 
 A proposal stands for the nearest recorded design that was not tried yet, by `Table.nearest`; the builder is told the
 result of *that* design, so that it never learns anything untrue. What this costs is freedom: it cannot go where
-nothing was recorded, and `Played.distances` says how far off it was taken at its word. The incumbent's own recipe
+nothing was recorded, and `Played.distances` says how far off it was taken at its word. The incumbent's own design
 stands for itself: to try it once more costs a trial and tells nothing new.
 
 One training seed is what the builder sees; what its choice is worth is told by the others. So a design that was
