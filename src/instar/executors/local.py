@@ -32,24 +32,6 @@ PRELOAD_SECONDS = 600.0  # the same while it imports, when it hears nothing
 SERVER_LOG = "~forkserver.log"  # no job directory is called so: see `job_directory.safe_name`
 
 
-def create(
-    slots: int, root: Path, preload: Sequence[str], *, hidden: Sequence[Path] = (), unsafe_no_sandbox: bool = False
-) -> LocalExecutor:
-    """Make the executor and start its server, which imports `preload` while the conductor goes on.
-
-    Args:
-        slots: how many jobs run at once; more are queued in the server.
-        root: directory in which every job gets its own.
-        preload: modules to import once, before any fork.
-        hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
-        unsafe_no_sandbox: whether jobs run without a sandbox.
-
-    Raises:
-        MissingPart: the sandbox can't be built on this machine.
-    """
-    return LocalExecutor(slots, root, preload, hidden=hidden, unsafe_no_sandbox=unsafe_no_sandbox)
-
-
 @dataclass
 class _Entrusted:
     """A job that the server has, and when it began there (monotonic seconds; None while queued)."""
@@ -64,6 +46,19 @@ class LocalExecutor:
 
     A finished job's directory is the caller's, to read `outcome.output` and then to clear (`job_directory.clear`).
 
+    Its server starts at once, and imports `preload` while the conductor goes on.
+
+    Args:
+        slots: how many jobs run at once; more are queued in the server.
+        root: directory in which every job gets its own.
+        preload: modules to import once, before any fork.
+        environment: variables beside the minimal ones (CUDA_VISIBLE_DEVICES, say).
+        hidden: directories that no job may see even where they lie beside code that it needs, as the run directory.
+        unsafe_no_sandbox: whether jobs run without a sandbox.
+
+    Raises:
+        MissingPart: the sandbox can't be built on this machine.
+
     Attributes:
         slots: how many jobs run at once.
         busy_seconds: wall seconds that finished jobs held a slot, by the server's clock, summed.
@@ -74,7 +69,6 @@ class LocalExecutor:
         self, slots: int, root: Path, preload: Sequence[str], environment: Mapping[str, str] | None = None,
         *, hidden: Sequence[Path] = (), unsafe_no_sandbox: bool = False,
     ) -> None:  # fmt: skip
-        """Start the server; see `create`. `environment` adds to the minimal one (CUDA_VISIBLE_DEVICES, say)."""
         if slots < 1:
             raise BadInput(f"an executor with {slots} slots runs nothing", "Give at least 1 slot.")
         self.slots = slots
@@ -265,6 +259,9 @@ class LocalExecutor:
         """Give up: every later call raises the same error."""
         self._failure = error
         raise error
+
+
+create = LocalExecutor
 
 
 def _places(directories: Sequence[Path]) -> list[str]:
