@@ -4,20 +4,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test test-agents check report clean
+.PHONY: run check test test-all test-agents lint report clean
 
 run: $(VENV)/.torch
 	-@$(BIN)/python -m compileall -q src  # once, rather than at every start where Python may not write beside its sources
 	$(BIN)/instar run tiles --budget 3m
 
-# A test that failed beside others is asked once more, alone: kills and limits are timed by the wall clock.
-# One that fails again fails.
-test: $(VENV)/.dev
+# Without crashes, attacks and training: what to run while one works.
+check: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not (crash or redteam or torch or slow)"
+
+# What CI runs. Of long lists (kills, faults of a disk, attacks) a share is tried that moves on daily.
+# One test that fails is asked once more, alone, and told at the end; two that fail are not asked again.
+test: lint
+	$(BIN)/python -m tests.once_more -n $(JOBS) --dist worksteal -m "not slow"
+
+# Everything, with every kill, fault and attack: nightly, and before a release.
+test-all: lint
+	INSTAR_TEST_LONG=1 $(BIN)/python -m tests.once_more -n $(JOBS) --dist worksteal
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # What `make test` leaves out: a real small model, and the real codex and claude command lines (from the npm registry)
 # against stand-in servers on loopback.

@@ -1,11 +1,77 @@
-"""Hypothesis for all tests: never judged by the clock; under CI the same examples every time."""
+"""What holds for all tests: hypothesis, their kinds, and that no test ends the process that runs it.
+
+Hypothesis never judges by the clock; under CI it takes the same examples every time.
+"""
 
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Generator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import sampling
 
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+KINDS = {"crash": "crash", "testing/redteam": "redteam", "labs/tiles": "torch", "labs/speedrun": "torch"}
+_HERE = Path(__file__).parent
+_RUNNER = os.getpid()
+
+
+def pytest_report_header() -> str:
+    """Say which shares of the long lists are tried."""
+    return f"shares: {'all' if sampling.LONG else f'of day {sampling.DAY} (INSTAR_TEST_DAY)'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole folders by their kind."""
+    for item in items:
+        folder = item.path.parent.relative_to(_HERE).as_posix()
+        if folder in KINDS:
+            item.add_marker(KINDS[folder])
+
+
+@pytest.hookimpl(wrapper=True)
+def _only_the_runner_goes_on(item: pytest.Item) -> Generator[None, object, object]:
+    """End a process that a test has forked and that leaves the test: it would report on the runner's own pipe."""
+    try:
+        return (yield)
+    finally:
+        if os.getpid() != _RUNNER:
+            traceback.print_exc()
+            os._exit(70)
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _only_the_runner_goes_on
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_kill_reaches_the_runner() -> Generator[None]:
+    """Refuse signals to the processes above this one, and to its group: a wrong id must fail a test, not end all."""
+    original, above = os.kill, {0, -1, -os.getpgrp(), *_above(_RUNNER)}
+
+    def kill(pid: int, number: int) -> None:
+        assert os.getpid() != _RUNNER or pid not in above, f"signal {number} to {pid} would end the tests' own runner"
+        original(pid, number)
+
+    os.kill = kill
+    yield
+    os.kill = original
+
+
+def _above(pid: int) -> set[int]:
+    """Return the ids of a process's ancestors (Linux)."""
+    found: set[int] = set()
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+        except OSError:
+            break
+        found.add(pid)
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tests.crash.stage import Blow, Case, Struck, Told, play, warm_up
+from tests.sampling import PROCESSES
 
 SHARES = {  # of the kills: (lab, executor, victim) -> share
     ("steady", "inline", "conductor"): 0.42,
@@ -90,18 +90,18 @@ def _of(kind: Any, kills: int, steps: Any, rng: np.random.Generator) -> Iterator
 
 
 def carry_out(
-    kills: int, seed: int, processes: int | None = None, until: Callable[[Tally], bool] = lambda _: False
+    kills: int, seed: int, processes: int = PROCESSES, until: Callable[[Tally], bool] = lambda _: False
 ) -> Tally:
     """Make about so many kills, in processes of their own side by side, and return what was found.
 
     Args:
         kills: how many are planned; a victim that is gone already is no kill.
-        processes: that play side by side; by default one for each core.
+        processes: that play side by side; by default one for each core, or one in a worker of xdist.
         until: asked after every case whether it is enough.
     """
     tally, rng = Tally(), np.random.default_rng(seed)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context, initializer=warm_up) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=warm_up) as pool:
         undisturbed = [Case(lab, executor, ()) for lab in ("steady", "toy") for executor in ("inline", "local")]
         whole = dict(zip(undisturbed, pool.map(play, undisturbed), strict=True))
         for case, told in whole.items():

@@ -1,6 +1,6 @@
 """A lab and a builder without chance: whatever happens in between, a run has to end in the very same state.
 
-Every paper asks all questions, training adds exactly what the design says, and a proposal's design follows from its
+Every question set asks all questions, training adds what the design says, and a proposal's design follows from its
 number alone. So a run that was cut off anywhere, and resumed, is compared with one that was not.
 """
 

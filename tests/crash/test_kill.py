@@ -23,9 +23,10 @@ from instar.contracts.records import Experience, Generation, Proposal, Trial, Tr
 from instar.executors.artefacts import digest_files
 from instar.ledger import verify
 from tests.crash.conductor import play
+from tests.sampling import DAY, LONG
 from tests.toys import ToyLab
 
-KILLS = 12
+KILLS = 12 if LONG else 5
 DEADLINE_SECONDS = 60.0
 
 
@@ -52,7 +53,7 @@ def lines(home: Path) -> int:
 
 
 def descendants(home: Path) -> Iterator[int]:
-    """Yield processes that were started for this run: their environment, or a mount of theirs, names its rooms."""
+    """Yield processes that were started for this run: their environment, or a mount, names its job directories."""
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             seen = (directory / "environ").read_bytes() + (directory / "mountinfo").read_bytes()
@@ -64,8 +65,8 @@ def descendants(home: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Trial]]:
-    """Kill twelve conductors in one run directory, then let a thirteenth come to its end."""
-    home, rng = tmp_path_factory.mktemp("killed"), np.random.default_rng(20261122)
+    """Kill conductors in one run directory, one after another, then let one come to its end."""
+    home, rng = tmp_path_factory.mktemp("killed"), np.random.default_rng(DAY)
     seen: dict[int, Trial] = {}
     cut_off: set[int] = set()
     for _ in range(KILLS):

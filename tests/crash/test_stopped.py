@@ -43,7 +43,7 @@ def executor(tmp_path: Path) -> Any:
 
 
 def hanging(key: str, limits: Limits = suite.AMPLE, entry: Any = suite.hang) -> tuple[Job, str]:
-    """Return a job that hangs, and the name by which its process is found: its id in the room is another."""
+    """Return a job that hangs, and the name by which its process is found: its id in the sandbox is another."""
     name = suite.unique_name()
     return job(key, entry, {"name": name}, limits=limits), name
 

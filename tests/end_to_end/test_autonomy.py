@@ -15,6 +15,7 @@ from instar.contracts.oversight import Approval, Right
 from tests.persons import questions
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 
 def instar(*words: str) -> subprocess.Popen[str]:

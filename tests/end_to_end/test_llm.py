@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from instar.archive import read_archive
-from instar.builders.spend_cap import paid
-from instar.contracts.records import Proposal, Trial, TrialState
+from instar.builders import spend_cap
+from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.ledger import verify
 from instar.testing import standin
 from instar.testing.standin import StandIn, answering, good, no_usage, saying, slow, status
@@ -25,6 +26,8 @@ from tests.rig import REPOSITORY
 pytest.importorskip("openai")
 
 PRICES = {"price_in": 2.0, "price_out": 8.0}
+SECRET = "sk-a-secret-of-mine"
+T = TypeVar("T")
 FAULTS = [
     standin.garbage, standin.truncated, standin.endless, standin.trickle, standin.endless_head, standin.reset,
     slow(30.0), status(429, retry_after="0.1"), status(500), no_usage, saying("hm"), saying("hm"), standin.bad_diff,
@@ -33,72 +36,94 @@ FAULTS = [
 ]  # fmt: skip
 
 
-def begin(home: Path, server: StandIn, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start `instar run toy` with the stand-in as its model."""
-    table = {"base_url": server.url, "max_tokens": 256, "timeout": 0.5, "pause": 0.2, "api_key_env": "TALK_KEY"}
-    builders = json.dumps({"llm": table | PRICES | options})
-    command = ["run", "toy", "--home", str(home), "--builder", "llm:stand-in", "--executor", "inline", "--workers", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.toy_command", *command, "--unsafe-no-sandbox", "--json", *arguments],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"INSTAR_BUILDERS": builders, "TALK_KEY": "sk-a-secret-of-mine", "INSTAR_PATIENCE": "1000"},
-    )  # fmt: skip
+class Played:
+    """`instar run toy` with the stand-in as its model, which a test interrupts when it has seen enough."""
+
+    def __init__(self, home: Path, server: StandIn, *arguments: str, **options: Any) -> None:
+        table = {"base_url": server.url, "max_tokens": 256, "timeout": 0.5, "pause": 0.2, "api_key_env": "TALK_KEY"}
+        builders = json.dumps({"llm": table | PRICES | options})
+        command = [sys.executable, "-m", "tests.toy_command", "run", "toy", "--home", str(home), "--workers", "1"]
+        command += ["--builder", "llm:stand-in", "--executor", "inline", "--unsafe-no-sandbox", "--budget", "300s"]
+        self.home, self._err = home, home.parent / "err"
+        with self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*command, "--json", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=err, text=True,
+                env=os.environ | {"INSTAR_BUILDERS": builders, "TALK_KEY": SECRET, "INSTAR_PATIENCE": "1000"},
+            )  # fmt: skip
+
+    def until(self, enough: Callable[[], bool]) -> None:
+        """Look until it is enough; the run must not end before."""
+        ends = time.monotonic() + 120.0
+        while not enough():
+            assert time.monotonic() < ends, "it never came"
+            assert self.process.poll() is None, self.said
+            time.sleep(0.05)
+
+    def interrupted(self) -> Any:
+        """Interrupt the run and return its result."""
+        self.process.send_signal(signal.SIGINT)
+        out, _ = self.process.communicate(timeout=60)
+        assert "Traceback" not in self.said, self.said
+        assert SECRET not in out + self.said
+        return json.loads(out)
+
+    @property
+    def said(self) -> str:
+        return self._err.read_text()
 
 
-def proposals(home: Path) -> list[Proposal]:
+def own(home: Path) -> set[int]:
+    """Return the numbers of what the model itself proposed."""
+    return {proposal.number for proposal in history(home, Proposal) if str(proposal.author) == "llm@stand-in"}
+
+
+def history(home: Path, kind: type[T]) -> list[T]:
     with closing(read_archive(home / "archive.db")) as archive:
-        return list(archive.history(Proposal))
+        return list(archive.history(kind))
 
 
 def test_it_proposes_is_scored_and_survives_every_fault(tmp_path: Path) -> None:
     home = tmp_path / "run"
     with StandIn(FAULTS) as server:
-        out, said = begin(home, server, "--budget", "20s", "--max-cost", "5").communicate(timeout=120)
-        assert "Traceback" not in said, said
-        result = json.loads(out)
-        assert result["status"] == "done"
-        assert len(server.requests) > len(FAULTS), "all of them were met"
+        run = Played(home, server, "--max-cost", "5")
+        run.until(lambda: len(server.requests) > len(FAULTS) + 2)  # all of them were met, and good ones after them
+
+        def scored() -> bool:
+            good_ones = {trial.proposal for trial in history(home, Trial) if trial.state is TrialState.SCORED}
+            return len(good_ones & own(home)) >= 2 and len(history(home, Generation)) > 1
+
+        run.until(scored)
+        result = run.interrupted()
+        assert result["status"] == "interrupted"
         assert server.usd(**PRICES) <= result["paid"]["llm"]["usd"] <= 5.0
     replies = result["paid"]["llm"]["replies"]
     assert replies["proposed"] >= 2
     assert replies["refused"] >= 5
     assert replies["failed"] >= 3  # which of them are retried depends on how busy the machine is
-    made = proposals(home)
-    with closing(read_archive(home / "archive.db")) as archive:
-        trials = list(archive.history(Trial))
-    own = {proposal.number for proposal in made if str(proposal.author) == "llm@stand-in"}
-    assert any(trial.proposal in own and trial.state is TrialState.SCORED for trial in trials)
+    made, mine = history(home, Proposal), own(home)
     assert any(str(proposal.author).startswith("incumbent@") for proposal in made)
-    assert all(proposal.why.startswith("in place of llm") for proposal in made if proposal.number not in own)
-    assert len(result["generations"]) > 1, "in between a better one was found"
+    assert all(proposal.why.startswith("in place of llm") for proposal in made if proposal.number not in mine)
     assert verify(home / "ledger").problem is None
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert b"sk-a-secret-of-mine" not in everything
-    assert "sk-a-secret-of-mine" not in out + said
+    assert SECRET.encode() not in everything
 
 
 def test_the_money_holds_over_a_kill(tmp_path: Path) -> None:
     home, cap = tmp_path / "run", 0.06
     with StandIn([good, good], then=slow(0.2)) as server:
-        first = begin(home, server, "--budget", "60s", "--max-cost", str(cap), ahead=2)
-        ends = time.monotonic() + 60
-        while len(server.requests) < 4:
-            assert time.monotonic() < ends
-            assert first.poll() is None
-            time.sleep(0.01)
-        os.kill(first.pid, signal.SIGKILL)  # with calls under way
-        first.communicate()
-        before = paid(home / "builders" / "spend_cap.jsonl")["llm"].usd
+        first = Played(home, server, "--max-cost", str(cap), ahead=2)
+        first.until(lambda: len(server.requests) >= 4)
+        first.process.kill()  # with calls under way
+        first.process.communicate()
+        before = spend_cap.paid(home / "builders" / spend_cap.NAME)["llm"].usd
         assert 0 < before <= cap
-        arguments = ("--budget", "12s", "--max-cost", str(cap))
-        out, said = begin(home, server, *arguments, ahead=2).communicate(timeout=120)
-        assert "Traceback" not in said, said
-        spent = json.loads(out)["paid"]["llm"]["usd"]
+        again = Played(home, server, "--max-cost", str(cap), ahead=2)
+        again.until(lambda: "USD is left" in history(home, Proposal)[-1].why)
+        spent = again.interrupted()["paid"]["llm"]["usd"]
         assert before < spent <= cap
         assert server.usd(**PRICES) <= cap
-    made = proposals(home)
+    made = history(home, Proposal)
     assert sum(proposal.spend.usd for proposal in made) <= cap
-    assert "USD is left" in " ".join(proposal.why for proposal in made)
     assert str(made[-1].author).startswith("incumbent@")
 
 

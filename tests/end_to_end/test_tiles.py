@@ -15,6 +15,7 @@ from instar.run.state import Run
 from tests.rig import Rig
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 _SMALL: dict[str, Any] = {"width": 128, "attempts": 1500, "compute": 50.0, "search_width": 8}
 
@@ -38,6 +39,7 @@ def test_the_first_successor_beats_the_founder(tmp_path: Path) -> None:
     assert all(fact.verified_by == "rules" for fact in rig.facts if isinstance(fact, Experience))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{"feedback": "none"}, {"feedback": "self"}, {"builder_frozen_at": 0}])
 def test_the_control_baselines_run(tmp_path: Path, given: dict[str, Any]) -> None:
     rig = Rig(tmp_path, lab(), {"rungs": 2, "eta": 16, "budget": "300s"} | given)

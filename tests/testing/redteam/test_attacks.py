@@ -1,4 +1,7 @@
-"""Every attack is blocked by the defences as they are, and gets through where its defence is off."""
+"""Every attack is blocked by the defences as they are, and gets through where its defence is off.
+
+`make test` tries a third of the latter, another one daily.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from instar.testing.redteam import attack, tour
+from instar.testing.redteam import attack, register, tour
 from instar.testing.redteam.attack import Attack, Off, Range, make_range
+from tests.sampling import share
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
 ATTACKS = tour.attacks()
 SEEN = [one for one in ATTACKS if one.detectable]
 UNSEEN = [one for one in ATTACKS if not one.detectable]
-OPEN = [one for one in SEEN if one.off in (Off.SANDBOX, Off.OWN_PROCESS, Off.LIMITS, Off.CHECK)]
+SHUT = [one for one in SEEN if one.off in (Off.NEVER, Off.NOTHING)]  # never seen to work
+OPEN = [one for one in SEEN if one not in SHUT]
 
 
 def _range(off: Off | None) -> Iterator[Range]:
@@ -83,7 +88,7 @@ def test_what_cannot_be_detected_is_not_claimed(one: Attack, sandboxed: Range) -
     assert seen.through, f"it was stopped ({seen.outcome}): then it is detectable"
 
 
-@pytest.mark.parametrize("one", OPEN, ids=lambda one: f"{one.name}-{one.off.name.lower()}")
+@pytest.mark.parametrize("one", share(OPEN, 3), ids=lambda one: f"{one.name}-{one.off.name.lower()}")
 def test_it_gets_through_without_its_defence(one: Attack, request: pytest.FixtureRequest) -> None:
     if one.root and os.geteuid() != 0:
         pytest.skip("an ordinary user has no right to this, sandbox or not")
@@ -91,10 +96,12 @@ def test_it_gets_through_without_its_defence(one: Attack, request: pytest.Fixtur
     assert seen.through, f"{one.off}, and yet: {seen.outcome}"
 
 
-def test_there_are_enough_and_each_says_what_it_is() -> None:
-    names = [one.name for one in ATTACKS]
-    assert len(set(names)) == len(names) >= 40
+def test_each_says_what_it_is_and_most_are_shown_to_work() -> None:
+    """New attacks change both counts, and what the documents say of them."""
+    assert len({one.name for one in ATTACKS}) == len(ATTACKS) == 122
+    assert len(SHUT) == 22
     for one in ATTACKS:
         assert one.what.endswith("."), one.name
         assert one.expected, one.name
-    assert len(OPEN) >= 0.7 * len(SEEN), "most attacks are shown to work"
+    for module in tour._MODULES:
+        assert register.attacks_in(module.__name__), f"{module.__name__} has no attack"

@@ -1,4 +1,4 @@
-"""The whole tour as an ordinary user, where this process may become one."""
+"""The tour as an ordinary user, where this process may become one: a fifth of the attacks, in `make test-all` all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 import instar
 from instar.sandbox import calls, namespaces
 from instar.sandbox.policy import visible_here
+from instar.testing.redteam import tour
+from tests import sampling
 
 USER = 54321  # an id that nobody has
 
@@ -47,11 +49,13 @@ def _become_ordinary() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is an ordinary user already: the other tests are run as one")
-def test_every_attack_is_blocked_for_an_ordinary_user_too() -> None:
+def test_attacks_are_blocked_for_an_ordinary_user_too() -> None:
     with tempfile.TemporaryDirectory(prefix="instar-user-") as place:
         os.chown(place, USER, USER)
         environment = {"PATH": os.defpath, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8"}
         command = [sys.executable, "-m", "instar", "redteam", "--json"]
+        if not sampling.LONG:
+            command += [word for one in sampling.share(tour.attacks(), 5) for word in ("--only", one.name)]
         try:
             done = subprocess.run(
                 command, env=environment, cwd=place, preexec_fn=_become_ordinary, capture_output=True, text=True,
@@ -63,5 +67,7 @@ def test_every_attack_is_blocked_for_an_ordinary_user_too() -> None:
     found = json.loads(done.stdout)
     through = [one["name"] for one in found["attacks"] if one["detectable"] and not one["blocked"]]
     assert (found["user"], through) == ("ordinary", [])
-    assert found["controls"]["stopped"] == []
+    assert found["tried"] >= len(tour.attacks()) // 5
+    if sampling.LONG:
+        assert found["controls"]["stopped"] == []
     assert found["holds"]
