@@ -52,8 +52,8 @@ $(VENV)/.torch: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt examples/instar-digits/pyproject.toml examples/instar-cheats/pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,llm,agents,dev]' -e examples/instar-digits -e examples/instar-cheats
+$(VENV)/.dev: pyproject.toml constraints.txt examples/instar-cheats/pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,llm,agents,dev]' -e examples/instar-cheats
 	@touch $@ $(VENV)/.torch
 
 clean:

@@ -153,32 +153,32 @@ def test_what_cannot_work_is_refused_before_the_run(tmp_path: Path, options: dic
     assert not server.requests
 
 
+FEATURES_LAB = str(Path(__file__).parents[2] / "examples" / "features_lab.py")
 PIXELS = '''"""All pixels, which tell digits apart better than their sums."""
 
 import numpy as np
 
 
 def features(images: np.ndarray) -> np.ndarray:
-    """Turn images (N, 8, 8) of 0..16 into features (N, 65): every pixel, and a constant."""
-    flat = images.reshape(len(images), -1) / 16.0
-    return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
+    """Turn images (N, 64) of 0..16 into features (N, 65): every pixel, and a constant."""
+    return np.concatenate([images / 16.0, np.ones((len(images), 1))], axis=1)
 '''
 
 
 def test_code_that_a_model_wrote_is_trained_sandboxed_and_promoted(tmp_path: Path) -> None:
-    pytest.importorskip("instar_digits")
+    pytest.importorskip("sklearn")
     home = tmp_path / "run"
     edit = answering(
         why="pixels hold more than their sums",
         files=[{"path": "features.py", "kind": "whole", "text": PIXELS}],
-        parameters={"steps": 200, "learning_rate": 1.0},
+        parameters={"ridge": 1.0},
         forecast={"p_better": 0.9, "mean": 0.9, "deviation": 0.05},
     )
     with StandIn(then=edit) as server:
         table = {"llm": {"base_url": server.url, "ahead": 1, "timeout": 20.0}}
         command = [
             "run",
-            "digits",
+            FEATURES_LAB,
             "--home",
             str(home),
             "--builder",

@@ -29,6 +29,10 @@ def make_lab(name: str, options: Mapping[str, str]) -> Lab:
     if not is_file(name):
         lab: Lab = plugins.find("labs", name)(dict(options))
         return lab
+    if name.endswith(".py"):
+        from instar.labs import file
+
+        return file.open_lab(Path(name), options)
     if Path(name).is_dir():
         raise BadInput(f"{name} holds no lab", "Make one of your repository with `instar lab new`.")
     manifest = read_manifest(Path(name))
@@ -45,7 +49,7 @@ def make_lab(name: str, options: Mapping[str, str]) -> Lab:
 def manifest_of(name: str) -> Manifest | None:
     """Return what a lab says of itself: the given `lab.toml`, or the one beside its module; None without one."""
     path = Path(name)
-    if wrapped_directory(name) is not None:
+    if wrapped_directory(name) is not None or name.endswith(".py"):
         return None
     if not is_file(name):
         path = Path(inspect.getfile(plugins.find("labs", name))).with_name("lab.toml")
@@ -84,7 +88,7 @@ def sealed(lab: Lab) -> Sequence[Path]:
 
 def is_file(lab: str) -> bool:
     """Whether a lab is named by a file of its own."""
-    return lab.endswith(".toml") or os.sep in lab
+    return lab.endswith((".toml", ".py")) or os.sep in lab
 
 
 def wrapped_directory(name: str) -> Path | None:
