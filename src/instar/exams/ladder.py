@@ -27,7 +27,7 @@ class Ladder:
         best: the score that was released last, rounded; None before the first.
     """
 
-    def __init__(self, step: float | None = None, start: Floats | None = None) -> None:
+    def __init__(self, step: float | None = None, start: Floats | None = None, reached: float | None = None) -> None:
         """Begin.
 
         Args:
@@ -35,25 +35,29 @@ class Ladder:
                 where the step is the standard error of the paired difference (its section 4) and scores are rounded to
                 1/n.
             start: (N,) values of what is known to be there already.
+            reached: mean of what an earlier life of the run released last, where that was a step above `start`. Its
+                values are gone, so that the next step must be clear of the widest spread which they can have had.
         """
         if step is not None and not 0.0 < step < 1.0:
             raise ValueError(f"a step is above 0 and below 1, not {step}")
         self._step, self._held = step, start
         self.best: float | None = None if start is None else self._rounded(start)
+        if start is not None and reached is not None:
+            self._held, self.best = None, self._rounded(np.full(len(start), reached))
 
     def look(self, values: Floats) -> float:
         """Return what is released for a submission with these scores per question, (N,) in [0, 1]."""
-        if (
-            self.best is None
-            or self._held is None
-            or float(values.mean()) > self.best + self._least(values, self._held)
-        ):
+        if self.best is None or float(values.mean()) > self.best + self._least(values, self.best):
             self._held, self.best = values, self._rounded(values)
         return self.best
 
-    def _least(self, values: Floats, held: Floats) -> float:
+    def _least(self, values: Floats, best: float) -> float:
         if self._step is not None:
             return self._step
+        held = self._held
+        if held is None:  # a difference deviates by the sum of both at most, and values in [0, 1] by this at most
+            widest = math.sqrt(max(0.0, best * (1.0 - best)))
+            return (float(np.std(values)) + widest) / math.sqrt(len(values))
         if values.shape != held.shape:
             raise ValueError("the parameter-free Ladder compares answers to the same questions")
         return float(np.std(values - held)) / math.sqrt(len(values))

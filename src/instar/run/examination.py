@@ -22,6 +22,7 @@ from instar.contracts.records import (
     Usage,
 )
 from instar.exams import similarity
+from instar.exams.contamination import Search
 from instar.exams.figures import figures
 from instar.executors.artefacts import write_arrays
 from instar.run import experience, replicas, simplicity
@@ -46,6 +47,17 @@ def _replica(digest: str) -> str:
 def run_out(run: Run) -> bool:
     """Count a look at a fixed exam; whether none was left."""
     return run.queries is not None and not run.queries.spend()
+
+
+def searching(run: Run, most: int = 64) -> Search:
+    """Return the search for exams' questions; the question sets of former lives are drawn again where it begins."""
+    if run.search is None:
+        run.search = Search()
+        exam = run.parts.lab.exam
+        for verdict in [verdict for verdict in run.parts.archive.history(Verdict) if verdict.root][-most:]:
+            question_set = exam.set(run.parts.seal.seed(verdict.root, "promotion"), Stage.PROMOTION)
+            run.search.remember(f"exam {verdict.number}", question_set, most)
+    return run.search
 
 
 class Examination:
@@ -216,7 +228,8 @@ class Examination:
     def _contamination(self) -> Reason:
         """Look for this exam's questions, and former ones', in what the candidate learned from and in what is said."""
         run, builder = self.run, self.run.artefact(self.run.incumbent)
-        run.search.remember(f"exam {self.test}", self.question_sets[""])
+        search = searching(run)
+        search.remember(f"exam {self.test}", self.question_sets[""])
         data = {digest: run.experience_file(digest) for digest in run.trained_on(self.candidate.newest)}
         design = self.candidate.proposal.design
         texts = {
@@ -224,7 +237,7 @@ class Examination:
             "the run's log": run.parts.home / "logs" / "run.jsonl",
         }
         briefed = repr((experience.brief(run, 0), dict(design.parameters), dict(design.files)))
-        reason, incidents = run.search.judge(data, texts, {"the brief or the design": briefed})
+        reason, incidents = search.judge(data, texts, {"the brief or the design": briefed})
         for incident in incidents:
             run.note(self.key, incident.kind, incident.detail)
         return reason

@@ -134,7 +134,8 @@ class Collect:
         except ArtefactError as error:
             if outcome.state is OutcomeState.DONE:
                 run.note(outcome.key, BAD_ANSWERS, str(error))
-            _again(run, error)
+            if request.maker == run.maker.number:  # else it was for the generation before, which wants no more
+                _again(run, error)
             return
         run.failed_collects = 0
         content = encode_arrays(data)

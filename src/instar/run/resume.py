@@ -267,9 +267,10 @@ def _artefact_is_there(run: Run, trial: Trial) -> bool:
 
 
 def _collected(run: Run) -> int:
-    """Return how many data files are newer than the incumbent, by the lineage that it was installed with."""
+    """Return how many data files the maker has made since the incumbent was installed, by the incumbent's lineage."""
     lineage = run.artefact(run.incumbent) / "lineage.json"
-    return len(run.experience) - (read_json(lineage)["experience_before"] if lineage.is_file() else 0)
+    before = read_json(lineage)["experience_before"] if lineage.is_file() else 0
+    return sum(record.maker == run.maker.number for record in run.experience[before:])
 
 
 def _restore_builder(run: Run) -> None:

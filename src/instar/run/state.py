@@ -259,7 +259,7 @@ class Run:
         self.judged = 0  # candidates since the last promotion that the gates have judged
         pool = parts.lab.profile.pool
         self.queries = None if pool is None else QueryBudget(parts.home / QUERIES, settings.queries, pool)
-        self.search = Search()  # for exams' questions where they must not be
+        self.search: Search | None = None  # for exams' questions where they must not be; see `examination.searching`
         self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.tried = Tried(parts.lab)
         self.meter = parts.lab.meter()

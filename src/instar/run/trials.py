@@ -255,9 +255,18 @@ def look(run: Run, screen: ScreenExam, score: Score) -> Score | None:
         return score
     if not run.queries.spend():
         return None
-    screen.ladder = screen.ladder or Ladder(run.parts.lab.profile.step, start=screen.incumbent_score.values)
+    screen.ladder = screen.ladder or Ladder(
+        run.parts.lab.profile.step, start=screen.incumbent_score.values, reached=_reached(run)
+    )
     before = screen.ladder.best
     return score if screen.ladder.look(score.values) != before else screen.incumbent_score
+
+
+def _reached(run: Run) -> float | None:
+    """Return the best score of this generation that was shown as a step up, also in former lives; None without one."""
+    against = (trial for trial in run.parts.archive.history(Trial) if trial.parent == run.incumbent.number)
+    steps = [trial.metric for trial in against if trial.metric is not None and (trial.gain or 0.0) > 0]
+    return max(steps, default=None)
 
 
 def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simpler: bool = False) -> Trial:
