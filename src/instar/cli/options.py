@@ -77,9 +77,11 @@ Set = Annotated[
 
 def at(home: Path | None) -> Path:
     """Return the run directory that is meant: the one given, or the most recently used."""
+    if home is not None:
+        return home
     from instar.session.assembly import latest_home
 
-    return home or latest_home()
+    return latest_home()
 
 
 def lab_and_options(words: Sequence[str], known: Iterable[str] = ()) -> tuple[str | None, dict[str, str]]:

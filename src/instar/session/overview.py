@@ -11,7 +11,6 @@ from instar.contracts.errors import InstarError
 from instar.report.narration import clock_time, estimate
 from instar.run.parts import manifest_of
 from instar.sandbox import UNSAFE
-from instar.session import person
 
 
 def status(result: Mapping[str, Any]) -> str:
@@ -41,6 +40,8 @@ def status(result: Mapping[str, Any]) -> str:
         lines.append(f"slots busy   {result['slots_busy_share']:.1%}, Instar's own cost {_share(result)}")
     lines += [_final(result["final"])] if result["final"] else []
     if result["status"] != "done":
+        from instar.session import person  # with the builders: half of what this command would cost
+
         lines += person.open_lines(result["autonomy"], Path(result["run_directory"]))
     return "\n".join([*lines, "", generations(result, newest=8)])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from instar.contracts.records import Estimate, Floats
 from instar.stats.evalues import log_e_value
@@ -25,7 +25,7 @@ def wilson_bounds(solved: npt.ArrayLike, n: npt.ArrayLike, confidence: float = C
         ValueError: unless 0 <= solved <= n and n >= 1.
     """
     hits, total = _checked_counts(solved, n)
-    z = float(special.ndtri((1.0 + confidence) / 2.0))
+    z = float(scipy.special.ndtri((1.0 + confidence) / 2.0))
     share = hits / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
@@ -43,8 +43,8 @@ def clopper_pearson_bounds(
     """
     hits, total = _checked_counts(solved, n)
     tail = (1.0 - confidence) / 2.0
-    low = special.betaincinv(np.maximum(hits, 1e-9), total - hits + 1, tail)
-    high = special.betaincinv(hits + 1, np.maximum(total - hits, 1e-9), 1.0 - tail)
+    low = scipy.special.betaincinv(np.maximum(hits, 1e-9), total - hits + 1, tail)
+    high = scipy.special.betaincinv(hits + 1, np.maximum(total - hits, 1e-9), 1.0 - tail)
     return np.where(hits == 0, 0.0, low), np.where(hits == total, 1.0, high)
 
 
@@ -54,7 +54,7 @@ def paired_bounds(differences: Floats, confidence: float = CONFIDENCE) -> tuple[
     mean = differences.mean(axis=-1)
     if n == 1:
         return np.full_like(mean, -np.inf), np.full_like(mean, np.inf)
-    half = float(special.stdtrit(n - 1, (1.0 + confidence) / 2.0)) * differences.std(axis=-1, ddof=1) / np.sqrt(n)
+    half = float(scipy.special.stdtrit(n - 1, (1.0 + confidence) / 2.0)) * differences.std(axis=-1, ddof=1) / np.sqrt(n)
     return mean - half, mean + half
 
 

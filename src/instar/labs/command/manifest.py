@@ -20,6 +20,24 @@ MANIFEST = "lab.toml"
 LABS = Path("instar-labs")  # where labs are looked for by name
 KIND = "command"
 FILES, HELD_OUT = "files", "held-out"  # folders of the snapshot beside lab.toml
+_COMMENTED = {
+    "summary": "a line for `instar lab list`",
+    "program": "instructions for whoever builds, a file of the snapshot",
+    "allow_pickle": "true: artefacts may run code on loading, and so forge their metric",
+    "rungs": "training budgets; above 1 the run heeds INSTAR_EFFORT",
+}
+_GPU = """
+# [gpu]  # of one job; ended where it takes more
+# device = 0
+# memory = "20G"
+# joules = 50000.0"""
+_KNOB = """
+# [knobs.LEARNING_RATE]  # a line `LEARNING_RATE = 0.1` of an editable file, which a search may turn
+# file = "train.py"
+# kind = "real"  # or "integer", or "choice" with options = [...]
+# low = 0.01
+# high = 0.5
+# log = true"""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}", re.ASCII)
 
 
@@ -184,13 +202,15 @@ def read(directory: Path) -> Manifest:
 
 
 def to_toml(manifest: Manifest) -> str:
-    """Return the text of a `lab.toml`; what is at its default is left out, but for what people look for."""
+    """Return the text of a `lab.toml`; what is at its default stands as a comment."""
     plain = manifest.model_dump(exclude_defaults=True, exclude={"knobs", "measured", "protected", "limits", "gpu"})
     lines = ["# Written by `instar lab new`. Files and metric are fixed: see docs/tutorials/your-own-lab.md.",
              *_table(plain)]  # fmt: skip
+    lines += [f"# {name} = {_value(getattr(manifest, name))}  # {what}"
+              for name, what in _COMMENTED.items() if name not in plain]  # fmt: skip
     lines += ["", "[limits]  # of one job", *_table(manifest.limits.model_dump())]
-    if manifest.gpu is not None:
-        lines += ["", "[gpu]", *_table(manifest.gpu.model_dump())]
+    lines += [_GPU] if manifest.gpu is None else ["", "[gpu]", *_table(manifest.gpu.model_dump())]
+    lines += [] if manifest.knobs else [_KNOB]
     for name, knob in manifest.knobs.items():
         lines += ["", f"[knobs.{name}]", *_table(knob.model_dump(exclude_defaults=True, exclude_none=True))]
     if manifest.measured is not None:

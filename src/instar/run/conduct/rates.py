@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from instar.contracts.records import Estimate, Floats
 from instar.run.conduct.tripwire import Block
@@ -25,8 +25,8 @@ def garwood_bounds(count: int, exposure: float, confidence: float = CONFIDENCE) 
     if count < 0 or not exposure > 0:
         raise ValueError(f"a rate needs a count and an exposure above 0, not {count} and {exposure}")
     tail = (1.0 - confidence) / 2.0
-    low = float(special.gammaincinv(count, tail)) if count else 0.0
-    return low / exposure, float(special.gammaincinv(count + 1, 1.0 - tail)) / exposure
+    low = float(scipy.special.gammaincinv(count, tail)) if count else 0.0
+    return low / exposure, float(scipy.special.gammaincinv(count + 1, 1.0 - tail)) / exposure
 
 
 def rate(flagged: int, jobs: int) -> Estimate:
@@ -77,7 +77,7 @@ def trend(blocks: Sequence[Block]) -> Trend | None:
         p_growth = float(min(1.0, sums[score:].sum()))
     else:
         mean, deviation = total * float(places @ share), np.sqrt(total * _variance(places, share))
-        p_growth = float(special.ndtr(-(score - 0.5 - mean) / deviation))
+        p_growth = float(scipy.special.ndtr(-(score - 0.5 - mean) / deviation))
     return Trend(p_growth, total <= MOST_EXACT, _slope(places, share, score / total))
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 from instar.contracts.records import Floats
 from instar.run.conduct.causes import CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH
@@ -77,16 +77,17 @@ def log_e_values(jobs: npt.ArrayLike, flagged: npt.ArrayLike) -> Floats:
     bets = np.concatenate([np.minimum(share[..., None] * RATIOS, _HIGHEST), shares], axis=-1)  # (N, C, R)
     bets = np.maximum(bets, share[..., None])
     after = _likelihood((total_n - base_n)[..., None], (total_s - base_s)[..., None], bets)
-    known = special.betaln(base_s + 0.5, base_n - base_s + 0.5) - special.betaln(0.5, 0.5)
+    known = scipy.special.betaln(base_s + 0.5, base_n - base_s + 0.5) - scipy.special.betaln(0.5, 0.5)
     weights = np.log(6.0 / (math.pi * change) ** 2) - math.log(
         len(RATIOS) + len(SHARES)
     )  # sums to less than 1 over all changes
-    return np.asarray(special.logsumexp(known[..., None] + after + weights[:, None] - best[..., None], axis=(1, 2)))
+    against = known[..., None] + after + weights[:, None] - best[..., None]
+    return np.asarray(scipy.special.logsumexp(against, axis=(1, 2)))
 
 
 def _likelihood(n: Floats, s: Floats, p: Floats) -> Floats:
     """Return the log likelihood of s flagged among n jobs, in their order, at probability p."""
-    return np.asarray(special.xlogy(s, p) + special.xlog1py(n - s, -p))
+    return np.asarray(scipy.special.xlogy(s, p) + scipy.special.xlog1py(n - s, -p))
 
 
 def trips(log_e: float) -> bool:
