@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
-from instar.contracts.settings import Settings, load, seconds, size
+from instar.contracts.settings import Settings, load
+from instar.contracts.units import seconds, size
 from instar.labs.manifest import read_manifest
 
 

@@ -25,9 +25,9 @@ from instar.builders.outside import read_forecast, read_parameters, text_of
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.records import Author, Brief, Design, Forecast, Observation, Proposal
-from instar.contracts.settings import seconds
 from instar.contracts.space import Space
 from instar.contracts.text import printable
+from instar.contracts.units import seconds
 from instar.executors.artefacts import write_bytes
 
 NAME = "mcp"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ValidationError
 
 from instar.contracts.errors import BadInput
-from instar.contracts.settings import seconds, size
+from instar.contracts.units import seconds, size
 
 T = TypeVar("T")
 

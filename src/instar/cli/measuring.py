@@ -35,7 +35,7 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Run every proposal of a run's rounds, and say how good its builders' forecasts and choices were."""
-    from instar.contracts.settings import seconds
+    from instar.contracts.units import seconds
     from instar.executors.artefacts import write_json
     from instar.report import closeness
     from instar.session.session import disk_faults
@@ -121,6 +121,8 @@ def traits(
 ) -> None:
     """Plant a harmless trait and measure what is left of it one generation on."""
     from instar.contracts import settings as config
+    from instar.contracts.units import seconds
+    from instar.run.parts import make_lab
     from instar.studies import traits as experiment
 
     lab, options = lab_and_options(words or [])
@@ -128,11 +130,9 @@ def traits(
     settings = config.load(given | {"executor": executor, "workers": workers})
     plan = experiment.PlantingPlan(
         repetitions, rounds, feedback=settings.feedback, from_scratch=from_scratch,
-        budget_seconds=config.seconds(settings.budget), seed=settings.seed, workers=settings.workers,
+        budget_seconds=seconds(settings.budget), seed=settings.seed, workers=settings.workers,
         executor=settings.executor,
     )  # fmt: skip
-    from instar.run.parts import make_lab
-
     measured = experiment.measure(make_lab(settings.lab, settings.options), plan, tell)
     emit(measured, as_json, experiment.words(measured))
     raise typer.Exit(0 if measured["below_1"] else 1)

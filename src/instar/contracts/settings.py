@@ -5,12 +5,10 @@ Also reads `lab.toml`, in which a lab states its options, its design space and i
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,42 +24,7 @@ from pydantic_settings import (
 from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
 from instar.contracts.records import digest
-
-_UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"{_NUMBER} ?(sec|s|min|m|h|d) ?", re.ASCII)
-
-
-@lru_cache(maxsize=64)
-def seconds(text: str) -> float:
-    """Parse a duration such as "90", "90s", "3min", "1h30m" into seconds. Raises ValueError."""
-    total, at, rest = 0.0, 0, text.strip()
-    while part := _DURATION.match(rest, at):
-        total, at = total + float(part[1]) * _UNITS[part[2]], part.end()
-    if plain := re.fullmatch(_NUMBER, rest[at:], re.ASCII):  # the last part may go without its unit
-        total, at = total + float(plain[1]), len(rest)
-    if at < len(rest) or not rest:
-        raise ValueError(f"'{text}' is not a duration such as 90s, 3min or 1h30m (units: s, min or m, h, d)")
-    if not 0 < total < math.inf:
-        raise ValueError("a duration must be longer than nothing and finite")
-    return total
-
-
-@lru_cache(maxsize=64)
-def size(text: str) -> int:
-    """Parse a size such as "512M", "2G" or "2GiB" into bytes, in powers of 1024. Raises ValueError.
-
-    Pydantic's `ByteSize` is not used: it takes "2G" for powers of 1000 and reads on past "5M, and more".
-    """
-    parts = re.fullmatch(rf"{_NUMBER} ?([KMGT])(?:i?B)?", text.strip(), re.ASCII)
-    if not parts:
-        raise ValueError(f"'{text}' is not a size such as 512M or 2G (units: K, M, G, T, each 1024 of the one before)")
-    number = float(parts[1]) * _SIZES[parts[2]]
-    if not 1 <= number < 2**62:
-        raise ValueError(f"'{text}' is not between one byte and what a disk can hold")
-    return int(number)
-
+from instar.contracts.units import seconds, size
 
 GATES = ("improvement", "noise", "retention", "collapse", "resources", "conduct")
 """The gates of every run, unless its settings say otherwise."""

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
-from instar.contracts.settings import seconds, size
+from instar.contracts.units import seconds, size
 from instar.report.narration import Story, clause, clock_time, estimate, fate_of, gain_of
 from instar.run.rights import waiting_line
 from instar.run.state import Run, Task

@@ -13,7 +13,7 @@ from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Author, Design, Generation, Job, Limits, Outcome, OutcomeState
-from instar.contracts.settings import seconds, size
+from instar.contracts.units import seconds, size
 from instar.loop import Watcher, fill, finish, tell
 from instar.run import intake
 from instar.run.promotion import install

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instar.contracts.settings import seconds
+from instar.contracts.units import seconds
 from instar.session import assembly, baselines
 from instar.session.assembly import Plan
 

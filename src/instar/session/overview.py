@@ -9,7 +9,6 @@ from typing import Any
 from instar.contracts import plugins
 from instar.contracts.errors import InstarError
 from instar.report.narration import clock_time, estimate
-from instar.run.parts import manifest_of
 from instar.sandbox import UNSAFE
 
 
@@ -118,6 +117,8 @@ def installed_labs() -> list[dict[str, Any]]:
 
 
 def _lab(name: str) -> dict[str, Any]:
+    from instar.run.parts import manifest_of
+
     try:
         manifest = manifest_of(name)
     except InstarError as error:

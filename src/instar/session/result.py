@@ -9,18 +9,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instar.archive import lock, read_archive
 from instar.builders import calls, spend_cap
 from instar.contracts.archive import Archive
 from instar.contracts.errors import ArtefactError
 from instar.contracts.records import Experience, Generation
-from instar.contracts.settings import Settings, seconds, size
+from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json, write_json
 from instar.report import dependence
 from instar.report.credit import credits_of
 from instar.run.conduct.watch import Watch
+
+if TYPE_CHECKING:
+    from instar.contracts.settings import Settings  # 0.2 CPU s, which `instar status` does without
 
 DONE, INTERRUPTED, RUNNING, CUT_OFF = "done", "interrupted", "running", "cut off"
 _NAME = Path("report") / "result.json"

@@ -15,7 +15,7 @@ from instar.archive.diagnosis import diagnosed
 from instar.contracts.archive import Fact, Reservation
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.records import Usage
-from instar.contracts.settings import seconds
+from instar.contracts.units import seconds
 from instar.exams import selftest
 from instar.executors.artefacts import write_json
 from instar.executors.scratch import remove_scratch

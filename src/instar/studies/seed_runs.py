@@ -14,7 +14,7 @@ from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Stage
 from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState
-from instar.contracts.settings import seconds, size
+from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json, take
 from instar.labs.command import CommandLab, formats, snapshot
 from instar.labs.command.exam import items_of

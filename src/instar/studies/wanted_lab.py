@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from instar.contracts import plugins
 from instar.contracts.errors import BadInput
-from instar.contracts.settings import size
+from instar.contracts.units import size
 from instar.labs.command import knobs, manifest, snapshot
 from instar.labs.command.manifest import Bounds, Gpu, Manifest
 from instar.labs.command.task import text_of

@@ -29,9 +29,9 @@ from instar.builders.spend_cap import SpendCap
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import ArtefactError, InstarError
 from instar.contracts.records import Author, Brief, Design, Forecast, Observation, Proposal, Spend
-from instar.contracts.settings import size
 from instar.contracts.space import Parameters, Space
 from instar.contracts.text import printable
+from instar.contracts.units import size
 from instar.executors.artefacts import write_bytes
 from instar.sandbox import leftovers
 

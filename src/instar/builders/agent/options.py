@@ -18,7 +18,7 @@ from instar.builders.agent import accounts
 from instar.builders.options import Duration, Size, read_table
 from instar.contracts.errors import BadInput, MissingPart
 from instar.contracts.records import Limits
-from instar.contracts.settings import seconds, size
+from instar.contracts.units import seconds, size
 from instar.sandbox.egress import Host, parse_host
 
 TREE = "/job/tree"  # where the work tree lies inside

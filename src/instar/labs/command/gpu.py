@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from instar.contracts.settings import size
+from instar.contracts.units import size
 from instar.labs.command.manifest import Gpu
 
 _EVERY_SECONDS = 2.0

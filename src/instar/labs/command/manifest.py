@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from instar.contracts.errors import BadInput
-from instar.contracts.settings import seconds, size
 from instar.contracts.space import Choice, Integer, Range, Real
+from instar.contracts.units import seconds, size
 
 MANIFEST = "lab.toml"
 LABS = Path("instar-labs")  # where labs are looked for by name

@@ -11,8 +11,8 @@ from typing import Any
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind
-from instar.contracts.settings import seconds, size
 from instar.contracts.space import Space, Value
+from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json
 from instar.labs.command import formats, gpu, knobs, snapshot
 from instar.labs.command.exam import CommandExam, devices, within
