@@ -1,4 +1,4 @@
-"""The Ladder: an attacker who sees many scores gains far less, honest steps are shown, looks are counted."""
+"""The Ladder: an attacker who sees many scores gains far less, honest steps are shown, queries are counted."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_looks_are_counted_over_lives_and_refused_when_spent(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"spent": -1, "budget": 3}', '{"spent": true, "budget": 3}'])
 def test_without_a_count_nothing_is_shown(tmp_path: Path, content: str) -> None:
     (tmp_path / "queries.json").write_text(content)
-    with pytest.raises(ArchiveError, match="count of looks"):
+    with pytest.raises(ArchiveError, match="query count"):
         QueryBudget(tmp_path / "queries.json", 3, 60)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.contracts.records import Code, Evidence, Score
+from instar.contracts.records import CodeSize, Evidence, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.simplification import NAME, OrSimpler, around
 
 SPREAD, SEEDS, RUNS = 0.01, 3, 5
-LESS = Code(90, 100)
+LESS = CodeSize(90, 100)
 
 
 def score(metric: float) -> Score:
@@ -20,7 +20,7 @@ def score(metric: float) -> Score:
     return Score(one, np.array([False]), np.array([np.nan]), np.zeros(1, np.int64), ("all",))
 
 
-def evidence(rng: np.random.Generator, difference: float, code: Code | None = LESS) -> Evidence:
+def evidence(rng: np.random.Generator, difference: float, code: CodeSize | None = LESS) -> Evidence:
     seeds = tuple(map(score, 0.5 + difference + SPREAD * rng.standard_normal(SEEDS)))
     return Evidence(seeds, score(0.5), score(0.5), 1, successor=seeds[0], incumbent_replicas=(), code=code)
 
@@ -37,7 +37,7 @@ def rate(difference: float, seed: int, simplified: int = 0, attempt: int = 1, tr
     rng = np.random.default_rng(seed)
     passed = 0
     for _ in range(trials):
-        given = replace(evidence(rng, difference, Code(90, 100, simplified)), attempt=attempt)
+        given = replace(evidence(rng, difference, CodeSize(90, 100, simplified)), attempt=attempt)
         reasons = gate(rng).judge(given).reasons
         passed += any(reason.gate == NAME and reason.passed for reason in reasons)
     return passed / trials
@@ -59,7 +59,7 @@ def test_the_margin_shrinks_with_every_simplification_in_a_row() -> None:
 def test_only_less_code_counts_and_everything_missing_means_no() -> None:
     rng = np.random.default_rng(0)
     made = gate(rng)
-    for code in (None, Code(100, 100), Code(120, 100), Code(995, 1000)):
+    for code in (None, CodeSize(100, 100), CodeSize(120, 100), CodeSize(995, 1000)):
         assert not any(reason.gate == NAME for reason in made.judge(evidence(rng, 0.0, code)).reasons)
     alike = evidence(rng, 0.0)
     same = replace(alike, candidate=(alike.candidate[0],) * 3)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from instar.stats import judgement
+from instar.stats import bootstrap, judgement
 from instar.stats.judgement import Cases, Opinion, judge
 
 
@@ -127,12 +127,12 @@ def test_slope_covers_and_asks_for_three_points() -> None:
     rng, held = np.random.default_rng(7), 0
     for _ in range(400):
         x = np.arange(7.0)
-        seen = judgement.slope(x, 0.3 * x + rng.standard_normal(7))
+        seen = bootstrap.slope(x, 0.3 * x + rng.standard_normal(7))
         assert seen.low is not None
         assert seen.high is not None
         held += seen.low <= 0.3 <= seen.high
     assert held / 400 == pytest.approx(0.95, abs=0.03)
-    assert judgement.slope([1, 2], [1, 2]).value is None
+    assert bootstrap.slope([1, 2], [1, 2]).value is None
 
 
 def test_ratios_cover_and_refuse_to_divide_by_nothing() -> None:
@@ -140,13 +140,13 @@ def test_ratios_cover_and_refuse_to_divide_by_nothing() -> None:
     for _ in range(300):
         below = 1.0 + 0.4 * rng.standard_normal(20)
         above = 0.7 * below + 0.2 * rng.standard_normal(20)
-        seen = judgement.ratio_of_sums(above, below, rng, 300)
+        seen = bootstrap.ratio_of_sums(above, below, rng, 300)
         assert seen.low is not None
         assert seen.high is not None
         held += seen.low <= 0.7 <= seen.high
     assert 0.88 <= held / 300 <= 0.99
-    assert judgement.ratio_of_sums(np.ones(5), np.zeros(5), rng).value is None
-    assert judgement.ratio_of_sums(np.ones(9), rng.standard_normal(9) + 0.1, rng).low is None
+    assert bootstrap.ratio_of_sums(np.ones(5), np.zeros(5), rng).value is None
+    assert bootstrap.ratio_of_sums(np.ones(9), rng.standard_normal(9) + 0.1, rng).low is None
 
 
 @pytest.mark.parametrize(

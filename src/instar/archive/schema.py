@@ -42,7 +42,7 @@ metadata = MetaData(
 )
 
 
-class Real(Float[float]):
+class ExactFloat(Float[float]):
     """A float that comes back as it went in: SQLite would turn NaN into NULL, so NaN is kept as text."""
 
     cache_ok = True
@@ -65,8 +65,8 @@ def _required(name: str, kind: Any) -> Column[Any]:
 def _usage(prefix: str = "") -> list[Column[Any]]:
     """Return the three columns of a `Usage`."""
     return [
-        _required(f"{prefix}cpu_seconds", Real),
-        _required(f"{prefix}wall_seconds", Real),
+        _required(f"{prefix}cpu_seconds", ExactFloat),
+        _required(f"{prefix}wall_seconds", ExactFloat),
         _required(f"{prefix}peak_memory_bytes", BigInteger),
     ]
 
@@ -93,8 +93,8 @@ meta = Table(
     Column("row", Integer, CheckConstraint("row = 1", name="single"), primary_key=True),
     _required("identity", Text),  # JSON: what must agree on resuming
     _required("instar_version", Text),  # of the release that made the archive
-    _required("created_at", Real),  # seconds since the epoch
-    _required("wall_seconds", Real),  # of the run, over all its restarts
+    _required("created_at", ExactFloat),  # seconds since the epoch
+    _required("wall_seconds", ExactFloat),  # of the run, over all its restarts
 )
 
 designs = Table(
@@ -113,12 +113,12 @@ proposals = _numbered(
     _required("parent", Integer),
     _required("goal", Text),  # JSON
     _required("why", Text),
-    _required("p_better", Real),
-    _required("mean", Real),
-    _required("deviation", Real),
-    _required("usd", Real),
+    _required("p_better", ExactFloat),
+    _required("mean", ExactFloat),
+    _required("deviation", ExactFloat),
+    _required("usd", ExactFloat),
     _required("tokens", BigInteger),
-    _required("seconds", Real),
+    _required("seconds", ExactFloat),
 )
 
 trials = _numbered(
@@ -129,9 +129,9 @@ trials = _numbered(
     _required("replica", Integer),
     _required("seed", Text),  # decimal: a seed of 64 bits does not fit SQLite's signed integer
     _required("state", Text),
-    Column("metric", Real),
-    Column("gain", Real),
-    Column("noise", Real),
+    Column("metric", ExactFloat),
+    Column("gain", ExactFloat),
+    Column("noise", ExactFloat),
     *_usage(),
     _required("why", Text),
     _required("artefact", Text),
@@ -147,9 +147,9 @@ generations = _numbered(
     _required("artefact", Text),
     _required("metrics", Text),  # JSON
     _required("estimates", Text),  # JSON
-    _required("promoted_at", Real),  # seconds since the epoch
-    _required("run_seconds", Real),
-    _required("run_cpu_seconds", Real),
+    _required("promoted_at", ExactFloat),  # seconds since the epoch
+    _required("run_seconds", ExactFloat),
+    _required("run_cpu_seconds", ExactFloat),
     _required("ledger_index", Integer),
     _required("why", Text),
     Column("proposal", Integer),
@@ -164,7 +164,7 @@ experience = _known_by(
     _required("verified_by", Text),
     _required("attempts", Integer),
     _required("kept", Integer),
-    _required("mastery", Real),
+    _required("mastery", ExactFloat),
     _required("examples", Integer),
     *_usage(),
 )
@@ -198,14 +198,14 @@ explanations = _numbered(
     _required("incident", Text),  # key in `incidents`
     _required("cause", Text),
     _required("author", Text),
-    _required("made_at", Real),  # seconds since the epoch
+    _required("made_at", ExactFloat),  # seconds since the epoch
 )
 
 acknowledgements = _numbered(
     "acknowledgements",
     _required("why", Text),
     _required("author", Text),
-    _required("made_at", Real),  # seconds since the epoch
+    _required("made_at", ExactFloat),  # seconds since the epoch
     _required("jobs", Integer),
     _required("incidents", Integer),
 )
@@ -216,12 +216,12 @@ approvals = _numbered(
     "approvals",
     _required("right", Text),
     _required("subject", Integer),
-    _required("asked_at", Real),  # seconds since the epoch
+    _required("asked_at", ExactFloat),  # seconds since the epoch
     _required("answer", Text),
     _required("holder", Text),
     _required("who", Text),
-    _required("made_at", Real),  # seconds since the epoch
-    _required("waited_seconds", Real),
+    _required("made_at", ExactFloat),  # seconds since the epoch
+    _required("waited_seconds", ExactFloat),
     _required("said", Text),
     _required("message", Text),
 )
@@ -230,14 +230,14 @@ handovers = _numbered(
     "handovers",
     _required("rights", Text),  # JSON
     _required("who", Text),
-    _required("made_at", Real),  # seconds since the epoch
+    _required("made_at", ExactFloat),  # seconds since the epoch
     _required("evidence", Text),
 )
 
 slot_times = _known_by(
     "cause",
     "slot_times",
-    _required("slot_seconds", Real),
+    _required("slot_seconds", ExactFloat),
 )
 
 accounts = Table("accounts", metadata, Column("purpose", Text, primary_key=True), *_usage())
@@ -250,7 +250,7 @@ reservations = Table(
     metadata,
     Column("key", Text, primary_key=True),
     _required("purpose", Text),
-    _required("cpu_seconds", Real),
+    _required("cpu_seconds", ExactFloat),
     _required("settled", Boolean),
     *_usage("used_"),
     sqlite_with_rowid=False,

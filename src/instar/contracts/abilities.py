@@ -33,7 +33,7 @@ class Feedback(StrEnum):
 class CollectRequest:
     """All that a collecting job may know: who answers, at which goal, with which seed.
 
-    `tasks` is the file with what a `TaskSetting` lab has set; it goes into the room as an input.
+    `tasks` is the file with what a `TaskSetting` lab has set; it is an input of the job.
     """
 
     key: str

@@ -23,7 +23,7 @@ class Stage(StrEnum):
     """What an exam is for: it decides how many questions are set."""
 
     SCREEN = "screen"  # visible, reused within one generation
-    PROMOTION = "promotion"  # sealed, fresh for every sitting
+    PROMOTION = "promotion"  # sealed, fresh for every exam
     REPORT = "report"  # for people, at the end
 
 
@@ -36,7 +36,7 @@ class QuestionSet:
 
 
 class Exam(Protocol):
-    """Questions set and marked outside the candidate's reach; the candidate only sits."""
+    """Questions set and marked outside the candidate's reach; the candidate only answers."""
 
     def set(self, seed: int, stage: Stage) -> QuestionSet:
         """Draw fresh questions that no one has trained on; the same seed gives the same question set."""

@@ -12,7 +12,7 @@ from instar.contracts.records import (
 
 
 class Executor(Protocol):
-    """Runs jobs in rooms of their own; the same contract inline, local and remote.
+    """Runs jobs in job directories of their own; the same contract inline, local and remote.
 
     Attributes:
         slots: how many jobs run at once.

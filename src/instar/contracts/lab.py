@@ -65,7 +65,7 @@ class LabProfile:
             designs may be trained before the founder is there, without a parent.
         safeguards: what must not get lost, which the collapse gate holds.
         sealed: directories that no job may see, such as the texts that exams are drawn from.
-        pool: how many questions a fixed exam draws from, every look at which is counted; None where they are made.
+        pool: how many questions a fixed exam draws from, every query of which is counted; None where they are made.
         step: the least improvement that a fixed exam of few questions shows, in (0, 1); None leaves it to the Ladder.
         gates: name -> options of the gates that suit the exam, in order; {} for the usual ones. A person's settings
             stand above them.

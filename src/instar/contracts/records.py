@@ -334,7 +334,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodeSize:
     """How much code a candidate has (see `code.normal.size`).
 
     Attributes:
@@ -360,8 +360,8 @@ class Evidence:
         test: how many candidates have been judged in this run, this one included (for alpha spending).
         attempt: how many of them against this incumbent, this one included.
         earlier: metric of every training seed of each candidate that was judged against this incumbent before.
-        seed replicas: one score per training seed of the incumbent's own design; () for the founder, which was trained
-            once. None where they should be there and are not.
+        incumbent_replicas: one score per training seed of the incumbent's own design; () for the founder, which was
+            trained once. None where they should be there and are not.
         footprint, incumbent_footprint: of the successor and of the incumbent; None where nothing was measured.
         founder_bytes: size of generation 0's files; 0 where it is not known.
         provenance: of the candidate's training data; None where it is unknown.
@@ -382,7 +382,7 @@ class Evidence:
     founder_bytes: int = 0
     provenance: Provenance | None = None
     incidents: tuple[Incident, ...] | None = None
-    code: Code | None = None
+    code: CodeSize | None = None
 
     @property
     def judged(self) -> tuple[Score, ...]:
@@ -518,15 +518,15 @@ class SandboxKind(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """Work for an executor: a function called in a room of its own.
+    """Work for an executor: a function called in a job directory of its own.
 
-    `entry` ("package.module:function") is called with the room's path and the payload. It reads
-    `room/in/<name>` for every input and leaves its files in `room/out`.
+    `entry` ("package.module:function") is called with the job directory and the payload. It reads
+    `in/<name>` for every input and leaves its files in `out`.
 
     Attributes:
         key: idempotency key; unique in a run.
         payload: strict JSON.
-        inputs: name in the room -> trusted path (file or directory), read-only by contract.
+        inputs: name under `in` -> trusted path (file or directory), read-only by contract.
         threads: how many threads the job may use.
     """
 

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     rungs: Annotated[int, Field(ge=1, le=5, description="training budgets, each eta times the one before")] = 2
     alpha: Annotated[float, Field(gt=0.0, lt=0.5, description="chance of any false promotion in the run")] = 0.05
     margin: Annotated[float, Field(gt=0.0, lt=0.5, description="loss of success per band that counts as none")] = 0.05
-    queries: Annotated[int, Field(ge=1, description="looks at an exam whose questions come from a fixed pool")] = 500
+    queries: Annotated[int, Field(ge=1, description="queries of an exam whose questions come from a fixed pool")] = 500
     curriculum: Annotated[bool, Field(description="go on with longer tasks once the exam is exhausted")] = False
     patience: Annotated[int, Field(ge=1, description="failed finalists before an exhausted lab ends the run")] = 3
     gates: Annotated[

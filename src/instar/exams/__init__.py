@@ -1,1 +1,1 @@
-"""Exams: set in the conductor, sat in an exam sandbox that holds no answers, marked in the conductor."""
+"""Exams: set in the conductor, answered in an exam sandbox that holds no answers, marked in the conductor."""

@@ -176,7 +176,7 @@ class Search:
 
     Attributes:
         files: what data files hold, by their digest.
-        lines: the words of every line that the last look read: a log grows at its end alone.
+        lines: the words of every line that was read last time: a log grows at its end alone.
     """
 
     question_sets: list[Sealed] = field(default_factory=list)
@@ -213,7 +213,7 @@ class Search:
         spoken |= {name: text[-TAIL:] for name, text in (said or {}).items()}
         for name, words in self._words(spoken).items():
             lengths = set().union(*(question_set.lengths for question_set in self.question_sets))
-            # Runs of fewer than LEAST different words are none of a question set's, and need not be sorted out here.
+            # Runs of fewer than LEAST different words belong to no question, and need not be sorted out here.
             held_there = {length: np.sort(_runs_of(words, length)) for length in lengths}
             incidents += _found(name, {p.name: p.in_text(held_there) for p in self.question_sets})
         told = "; ".join(incident.detail for incident in incidents)
@@ -222,7 +222,7 @@ class Search:
         return reason, incidents
 
     def _words(self, texts: Mapping[str, str]) -> dict[str, Prints]:
-        """Return the words of each text, and keep them line by line for the next look."""
+        """Return the words of each text, and keep them line by line for the next time."""
         cut = {name: text.splitlines() for name, text in texts.items()}
         before, self.lines = self.lines, {}
         for line in (line for lines in cut.values() for line in lines):
@@ -232,7 +232,7 @@ class Search:
         return {name: np.concatenate([nothing, *(self.lines[line] for line in lines)]) for name, lines in cut.items()}
 
     def _hits(self, question_set: Sealed, digest: str, path: Path) -> int:
-        """Return how many of a question set's rows stand in a data file, looked for once."""
+        """Return how many rows of the questions stand in a data file, looked for once."""
         if digest not in question_set.found:
             question_set.found[digest] = int(_among(question_set.rows, self._held(digest, path)).sum())
         return question_set.found[digest]

@@ -1,10 +1,10 @@
-"""Fixed exams: looks are counted on the disk, and each tells as little as will do (the Ladder).
+"""Fixed exams: queries are counted on the disk, and each answer tells as little as will do (the Ladder).
 
 Where questions come from a finite pool, whoever sees many scores on it can climb them without getting better. The
 Ladder (Blum and Hardt 2015, arXiv:1502.04585) answers a submission with a new score only if it beats the best so far
 by more than noise, and otherwise with the best so far; the error of what it has released grows with the logarithm of
-the number of looks. Its bound supposes that one pool is asked in full. Here every generation's screen draws its own
-sample of the pool and has its own ladder, which begins at the incumbent's score; the looks of the whole run are counted
+the number of queries. Its bound supposes that one pool is asked in full. Here every generation's screen draws its own
+sample of the pool and has its own ladder, which begins at the incumbent's score; queries of the whole run are counted
 together, and none is answered when they are spent.
 """
 
@@ -68,9 +68,9 @@ class Ladder:
 
 
 class QueryBudget:
-    """The look budget of a run, in a file: a look is on the disk before anyone sees its answer.
+    """The query budget of a run, in a file: a query is on the disk before anyone sees its answer.
 
-    kill -9 between the two costs a look and never gives one away. A later life of the run may lower the budget and not
+    kill -9 between the two costs a query and never gives one away. A resumed run may lower the budget and not
     raise it.
     """
 
@@ -81,7 +81,7 @@ class QueryBudget:
             self.budget = min(budget, first)
 
     def spend(self) -> bool:
-        """Count a look, durably; False where none is left, and then nothing may be shown."""
+        """Count a query, durably; False where none is left, and then nothing may be shown."""
         if self.spent >= self.budget:
             return False
         write_json(self._path, {"spent": self.spent + 1, "budget": self.budget, "pool": self.pool}, sync=True)
@@ -90,12 +90,12 @@ class QueryBudget:
 
 
 def _read(path: Path) -> tuple[int, int]:
-    """Return looks spent and the budget. Raises `ArchiveError`: without a count nothing may be shown."""
+    """Return queries spent and the budget. Raises `ArchiveError`: without a count nothing may be shown."""
     try:
         found = read_json(path, limit=4096)
         spent, budget = found["spent"], found["budget"]
         if type(spent) is not int or type(budget) is not int or not 0 <= spent <= budget:
-            raise ValueError(f"{spent} of {budget} looks")
+            raise ValueError(f"{spent} of {budget} queries")
     except (ArtefactError, KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{path}: the count of looks cannot be read ({error})", "Restore it from a copy.") from None
+        raise ArchiveError(f"{path}: the query count cannot be read ({error})", "Restore it from a copy.") from None
     return spent, budget

@@ -1,7 +1,7 @@
 """The exam examines itself: planted cheats must fail and known-good answers must pass, or no run starts.
 
 A lab whose exam is `Probing` is tested before anything is computed. Of any other lab the question sets are looked at
-then, and the cheats are made of the founder's own answers as soon as it has sat (`demand_of`).
+then, and the cheats are made of the founder's own answers as soon as it was examined (`demand_of`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 CHANCE = 0.5
 """What answers that do not depend on the questions may score, where the exam does not say it itself."""
 FRESH = 0.5
-"""Largest share of a promotion question set's questions that may also stand in a visible one."""
+"""Largest share of the promotion exam's questions that may also stand in a visible one."""
 _SEEDS = (0x5E1F_7E57, 0x0DD5_EED5)  # of no exam that counts: those come from the sealed key
 
 
@@ -85,7 +85,7 @@ def _demand(name: str, findings: Sequence[Finding]) -> Sequence[Finding]:
 
 
 def _question_sets(exam: Exam) -> tuple[tuple[QuestionSet, QuestionSet], list[Finding]]:
-    """Set a screen and a promotion question set and look whether they are any."""
+    """Set a screen and a promotion question set, and find what is wrong with them."""
     question_sets, findings = [], []
     for seed, stage in zip(_SEEDS, (Stage.SCREEN, Stage.PROMOTION), strict=True):
         try:
@@ -128,10 +128,10 @@ def look_at(
     yield Finding("another seed sets another question set", other, "it does" if other else "the questions are the same")
     shared = overlap(promotion, screen)
     if pool is not None:
-        said = f"a fixed pool of {pool}: {shared:.0%} of the questions shared, looks are counted"
+        said = f"a fixed pool of {pool}: {shared:.0%} of the questions shared, queries are counted"
         yield Finding("questions are fresh", pool > 0, said)
     else:
-        said = f"{shared:.0%} of a promotion question set's questions stand in a visible one, {FRESH:.0%} are allowed"
+        said = f"{shared:.0%} of the promotion exam's questions stand in a visible one, {FRESH:.0%} are allowed"
         yield Finding("questions are fresh", shared <= FRESH, said)
     for question_set, name in ((screen, "screen"), (promotion, "promotion")):
         leak = told(question_set)
@@ -141,7 +141,7 @@ def look_at(
 
 
 def overlap(question_set: QuestionSet, seen: QuestionSet) -> float:
-    """Return the share of a question set's questions, all that belongs to one, which also stand in another."""
+    """Return the share of the questions, with all that belongs to each, that also stand in another set."""
     ours, theirs = _questions(question_set), set(_questions(seen))
     return sum(question in theirs for question in ours) / len(ours)
 

@@ -1,7 +1,7 @@
 """The collapse gate: no successor that fed on its kind's own unchecked work, or whose answers have grown poorer.
 
-Two looks. The share of ungrounded data: of the training data on record, how much a model made and nothing but a
-model has judged. And the lab's safeguards, which its marker computes from the answers: distinct outputs, entropy,
+Two things are judged. The share of ungrounded data: of the training data on record, how much a model made and nothing
+but a model has judged. And the lab's safeguards, which its marker computes from the answers: distinct outputs, entropy,
 coverage of the tail, held-out fit on real data. Each declares its direction, the loss that counts as none, and whose
 figure is to be kept. Against the incumbent alone small losses add up over generations, so the frozen founder is the
 usual second reference (see `retention`).
@@ -10,7 +10,7 @@ A safeguard per question is tested: H0, the mean of successor less reference is 
 betting e-value reaches 1 / alpha. A single figure of all the answers has no interval here: it is compared as it stands,
 and its margin has to be wide enough for its noise.
 
-Why both looks: replacing data by one's own collapses within few generations (Shumailov et al., Nature 631:755, 2024),
+Why both: replacing data by one's own collapses within few generations (Shumailov et al., Nature 631:755, 2024),
 accumulating beside real data bounds the loss (arXiv:2404.01413), an imperfect verifier still prevents collapse
 (arXiv:2406.07515).
 """

@@ -50,7 +50,7 @@ class Improvement:
 
     Attributes:
         alpha: chance of promoting anything that is not better, over a whole run; inside (0, 1).
-        seeds: how many training seeds must have sat the exam, at least 1.
+        seeds: how many training seeds must have been examined, at least 1.
         also: further goal metrics of the lab, by their names in `Score.also`.
         every: whether every goal metric must improve, or any.
     """

@@ -1,7 +1,7 @@
 """The noise floor: the candidate must be better than what the incumbent's own design gives under other seeds.
 
 The incumbent's seed replicas are its design retrained under new seeds (they were trained for its own promotion anyway)
-and sit the candidate's fresh question set, as do the candidate's training seeds. H0: all these models come from one
+and answer the candidate's fresh questions, as do the candidate's training seeds. H0: all these models come from one
 distribution, that is, nothing but the seed has changed. Under H0, with normal means, the difference of the two groups'
 means over its pooled standard error is Student's t with S + K - 2 degrees of freedom (S seeds, K seed replicas): the
 gate passes when t is past the one-sided critical value. Rejecting says that the candidate's models are better than a
@@ -54,7 +54,7 @@ class NoiseFloor:
 
     Attributes:
         alpha: chance that an incumbent is ever succeeded by its own retraining; inside (0, 0.5).
-        seeds: how many training seeds must have sat the exam, at least 2.
+        seeds: how many training seeds must have been examined, at least 2.
         floor: least spread between seeds that is believed, in shares of the score; inside (0, 1).
         founder: metric of the founder's design under each of several seeds; () where none were run.
         comparable: whether those runs answered the questions that candidates answer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instar.builders.code.normal import size
-from instar.contracts.records import Code, Design, Score
+from instar.contracts.records import CodeSize, Design, Score
 from instar.gates.simplification import LEAST_SAVED
 from instar.run.state import Candidate, Run
 
@@ -13,11 +13,11 @@ _REACH = 3.0  # so many standard errors, or steps of the exam, below the incumbe
 _LEAST = 0.003
 
 
-def of(run: Run, candidate: Candidate) -> Code | None:
+def of(run: Run, candidate: Candidate) -> CodeSize | None:
     """Return the code's size against the incumbent's; None where designs have no files."""
     if not candidate.proposal.design.files:
         return None
-    return Code(
+    return CodeSize(
         size(_sources(run, candidate.proposal.design)), size(_sources(run, run.incumbent.design)), in_a_row(run)
     )
 

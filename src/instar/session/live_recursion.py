@@ -23,8 +23,8 @@ from instar.run import parts
 from instar.run.state import Run
 from instar.session import assembly, session
 from instar.session.meter import Meter
+from instar.stats.bootstrap import ratio_of_sums
 from instar.stats.intervals import paired_difference
-from instar.stats.judgement import ratio_of_sums
 from instar.studies import recorded, recursion
 
 GAMES, SEEDS = 20, 5

@@ -10,7 +10,8 @@ import numpy as np
 
 from instar.contracts.records import Estimate, Experience, Proposal
 from instar.contracts.space import Space
-from instar.stats.judgement import Cases, Opinion, best_in_hindsight, choices, judge, slope
+from instar.stats.bootstrap import slope
+from instar.stats.judgement import Cases, Opinion, best_in_hindsight, choices, judge
 from instar.studies.oracle import JudgedRun, OraclePlan, judged_run, run_rounds
 from instar.studies.recursion import shown
 

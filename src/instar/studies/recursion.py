@@ -20,8 +20,8 @@ from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
 from instar.contracts.records import Author, Brief, Design, Estimate, Floats, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
+from instar.stats.bootstrap import ratio_of_sums
 from instar.stats.intervals import paired_difference
-from instar.stats.judgement import ratio_of_sums
 from instar.studies.recorded import Table
 from instar.studies.replay import REIGN, Played, oracle, play, teach, worth
 
