@@ -73,7 +73,16 @@ def new_lab(place: Path, patch: pytest.MonkeyPatch) -> None:
     own = {name: look + (plain / f"{name}.py").read_text() for name in ("train", "evaluate")}
     made = repository(place / "repository", train_py=own["train"], evaluate_py=own["evaluate"])
     words = ["--from", str(made), "--editable", "train.py", "--run", "python train.py", "--metric", "loss:min"]
-    words += ["--evaluate", "python evaluate.py", "--held-out", "test.npy", "--wall", "60s", "--memory", "2G"]
+    words += [
+        "--evaluate",
+        "python evaluate.py",
+        "--set",
+        "held_out=test.npy",
+        "--set",
+        "wall=60s",
+        "--set",
+        "memory=2G",
+    ]
     assert main.command(["lab", "new", "waves", *words]) == 0
 
 
@@ -95,7 +104,7 @@ COMMANDS: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], set[str]]]
 NONE = {
     "rollback", "status", "generations", "explain", "incidents", "report", "doctor", "propose", "approve", "reject",
     "goal", "autonomy", "mcp", "horizon", "trend", "export", "lineage", "forecast register", "forecast score",
-    "lab list",
+    "lab list", "stop", "verify",
     "redteam",  # attacks of its own, on a range of its own: no lab takes part
 }  # fmt: skip
 """What runs no job of a lab."""
