@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import BadInput, MissingPart
+from instar.contracts.files import open_module
 
 _ROOMS = ("labs", "builders", "executors", "gates")
 
@@ -24,14 +26,19 @@ def names(group: str) -> list[str]:
 
 
 def find(group: str, name: str) -> Any:
-    """Load one plugin's factory.
+    """Load one plugin's factory: by the name of its entry point, or `create` of a Python file.
 
     Raises:
-        BadInput: no plugin of that name; the message lists those that there are.
+        BadInput: no plugin of that name; the message lists those that there are. Or the file has none.
         MissingPart: the plugin is there but needs a package that is not installed.
     """
     if group not in _ROOMS:
         raise ValueError(f"unknown group {group}")
+    if name.endswith(".py"):
+        found = getattr(open_module(Path(name)), "create", None)
+        if not callable(found):
+            raise BadInput(f"{name}: it has no 'create'", f"Define it: what makes the {group.removesuffix('s')}.")
+        return found
     entry = _entry(group, name)
     try:
         return entry.load()

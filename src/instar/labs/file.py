@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from instar.contracts.errors import BadInput, InstarError, MissingPart
+from instar.contracts.errors import BadInput
+from instar.contracts.files import open_module
 from instar.contracts.lab import Lab
-from instar.labs.function_jobs import run_file
-from instar.labs.functions import JOBS, FunctionLab, line_of
+from instar.labs.functions import JOBS, FunctionLab
 
 
 def open_lab(path: Path, options: Mapping[str, str]) -> Lab:
@@ -25,41 +24,15 @@ def open_lab(path: Path, options: Mapping[str, str]) -> Lab:
     """
     if options:
         raise BadInput(f"{path}: unknown option '{next(iter(options))}'", "A lab in a file has none.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})", "See the path."
-        ) from None
-    lab = _one_lab(path, text)
-    if isinstance(lab, FunctionLab) and not lab.profile.preload:
-        lab.profile = replace(lab.profile, preload=(JOBS, *_imports(text)))
-    return lab
-
-
-def _one_lab(path: Path, text: str) -> Lab:
-    """Run the file and look for its lab."""
-    before = f"instar_lab_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    try:
-        module = run_file(text, str(path.resolve()), before)
-    except SyntaxError as error:
-        raise BadInput(f"{path}:{error.lineno}: {error.msg}", "Mend the line.") from None
-    except ModuleNotFoundError as error:
-        where = f"{path}:{line_of(error, path)}"
-        raise MissingPart(
-            f"{where}: there is no module '{error.name}'", "Install its package, or mend the line."
-        ) from None
-    except InstarError as error:
-        raise type(error)(f"{path}:{line_of(error, path)}: {error.what}", error.fix) from None
-    except Exception as error:  # a plugin's edge
-        said = f"{path}:{line_of(error, path)}: {type(error).__name__}: {error}"
-        raise BadInput(said, "Mend the line.") from None
+    module = open_module(path)
     labs = {id(value): name for name, value in vars(module).items() if isinstance(value, Lab)}
     if len(labs) > 1:
         raise BadInput(f"{path}: it holds {len(labs)} labs: {', '.join(labs.values())}", "Leave one in the file.")
     if not labs:
         raise BadInput(f"{path}: it holds no lab", "Make one at its top level: lab = FunctionLab(...).")
     lab: Lab = vars(module)[next(iter(labs.values()))]
+    if isinstance(lab, FunctionLab) and not lab.profile.preload:
+        lab.profile = replace(lab.profile, preload=(JOBS, *_imports(lab.source)))
     return lab
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import linecache
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from instar.contracts.files import run_file
 from instar.executors.artefacts import read_arrays, write_arrays
 
 MODEL, DATA = "model.safetensors", "data.safetensors"
@@ -37,16 +35,6 @@ def evaluate(job_dir: Path, payload: Mapping[str, Any]) -> None:
     model = read_arrays((inputs / "artefact").resolve() / MODEL)
     answers = _arrays(_function(payload)(model, questions), payload["function"])
     write_arrays(job_dir / "out" / "answers.safetensors", answers, sync=False)
-
-
-def run_file(text: str, path: str, name: str) -> ModuleType:
-    """Run a lab's file as a module of that name, which is not `__main__`; whatever it raises passes through."""
-    module = ModuleType(name)
-    module.__file__ = path
-    sys.modules[name] = module  # dataclasses look their module up there
-    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    exec(compile(text, path, "exec"), module.__dict__)  # noqa: S102 - the author's own lab; in a sandbox, or trusted
-    return module
 
 
 def _function(payload: Mapping[str, Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from instar.contracts.errors import ArtefactError, BadInput, InstarError
 from instar.contracts.exam import Arrays, QuestionSet, Stage
+from instar.contracts.files import line_of
 from instar.contracts.lab import Lab, LabProfile, TrainRequest
 from instar.contracts.records import Design, Job, Limits, SandboxKind, Score
 from instar.contracts.space import Space
@@ -201,16 +202,6 @@ def told(file: Path, kind: type[InstarError] = BadInput) -> Iterator[None]:
         raise
     except Exception as error:  # a plugin's edge
         raise kind(f"{file.name}:{line_of(error, file)}: {type(error).__name__}: {error}", "Mend the line.") from None
-
-
-def line_of(error: BaseException, file: Path) -> int:
-    """Return the innermost line of a file that an error came through; 0 where it is none of its lines."""
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename).name == file.name:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
 
 
 def place_of(function: Callable[..., Any]) -> str:

@@ -1,1 +1,0 @@
-"""A builder for Instar from outside, in thirty lines."""
