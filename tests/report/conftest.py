@@ -16,11 +16,13 @@ from instar.contracts.records import (
     Decision,
     Design,
     Experience,
+    Fate,
     Forecast,
     Generation,
     Goal,
     Proposal,
     Reason,
+    ReasonKind,
     Trial,
     TrialState,
     Usage,
@@ -78,7 +80,8 @@ def decision(promote: bool, generation: int, test: int) -> Decision:
     reasons = [Reason("improvement", promote, f"{verb} by {100 * gain:.1f} points", numbers)]
     for band, name in enumerate(BANDS):
         held = {"questions": 66.0, "reference": success(generation - 1, band), "candidate": success(generation, band)}
-        reasons.append(Reason("retention against the incumbent", True, f"band {name}: not worse by 5 points", held))
+        reasons.append(Reason("retention against the incumbent", True, "not worse by 5 points", held,
+                              ReasonKind.BAND, name, "incumbent"))  # fmt: skip
     return Decision(tuple(reasons))
 
 
@@ -112,8 +115,10 @@ class Writer:
         made = Trial(self.trial, proposal.number, proposal.parent, rung, replica, self.trial, state, usage=usage,
                      why="killed: 2049 MiB of 2048 " + HOSTILE if state.failed else "place 1 of 4")  # fmt: skip
         if state is TrialState.SCORED:
+            top = Fate.REPLICA if replica else Fate.FINALIST if gain > 0 else Fate.DROPPED
+            fate = top if rung else Fate.WAITS
             made = Trial(self.trial, proposal.number, proposal.parent, rung, replica, self.trial, state, metric, gain,
-                         0.012, usage, "finalist: better" if gain > 0 else "dropped: not better")  # fmt: skip
+                         0.012, usage, "better" if gain > 0 else "not better", fate=fate)  # fmt: skip
         self.trial += 1
         key = f"trial:{made.number}"
         self.archive.record([proposal, made], settle={key: usage}, reserve=[Reservation(key, "improve", 1.0)],

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 
 from instar.contracts.records import Decision, Reason, TrialState
 from instar.report import findings
+from instar.report.facts import Ending
 from instar.report.history import History, read
 from instar.stats.intervals import wilson
 
@@ -90,20 +90,20 @@ def test_the_command_is_quoted_and_names_only_what_differs():
 
 
 def test_an_exhausted_run_asks_for_harder_tasks(history):
-    assert "instar run tiles --size 4 --seed 7" in findings.next_steps(history, "exhausted")[0]
+    assert "instar run tiles --size 4 --seed 7" in findings.next_steps(history, Ending.EXHAUSTED)[0]
     unnamed = replace(history, identity={**history.identity, "options": {}})
-    assert "lab list" in findings.next_steps(unnamed, "exhausted")[0]
+    assert "lab list" in findings.next_steps(unnamed, Ending.EXHAUSTED)[0]
 
 
 def test_a_run_that_was_still_improving_gets_a_larger_budget(history):
-    assert "--budget 10m" in findings.next_steps(history, "budget used")[0]
+    assert "--budget 10m" in findings.next_steps(history, Ending.OTHER)[0]
 
 
 def test_a_run_that_brought_nothing_says_so(history):
     none = replace(history, generations=history.generations[:1], verdicts=history.rejected)
-    assert "nothing improved" in findings.next_steps(none, "budget used")[0]
-    assert "no candidate reached the exam" in findings.next_steps(replace(none, verdicts=()), "budget used")[0]
-    assert findings.next_steps(none, "interrupted")[0].startswith("the same command resumes")
+    assert "nothing improved" in findings.next_steps(none, Ending.OTHER)[0]
+    assert "no candidate reached the exam" in findings.next_steps(replace(none, verdicts=()), Ending.OTHER)[0]
+    assert findings.next_steps(none, Ending.CUT_OFF)[0].startswith("the same command resumes")
 
 
 def test_the_labs_own_figures_are_compared_too(history):
@@ -113,7 +113,7 @@ def test_the_labs_own_figures_are_compared_too(history):
 
 def test_many_failures_are_pointed_at(history):
     failed = replace(history, trials=tuple(trial for trial in history.trials if trial.state.failed))
-    assert any("10 of 10 trials failed" in step for step in findings.next_steps(failed, "budget used"))
+    assert any("10 of 10 trials failed" in step for step in findings.next_steps(failed, Ending.OTHER))
 
 
 def test_the_final_exam_is_preferred_where_both_sat_it(history):
@@ -137,12 +137,3 @@ def test_control_baselines_are_named(history, setting, value, said):
 
 def test_the_full_loop_is_no_control_arm(history):
     assert findings.is_baseline(history.identity) == ""
-
-
-def test_what_was_kept(history):
-    trial = history.scored[0]
-    assert findings.kept(replace(trial, rung=1, replica=0, gain=-0.1), 1) == "no"
-    assert findings.kept(replace(trial, rung=1, replica=0, gain=0.1), 1) == "yes"
-    assert findings.kept(replace(trial, rung=0), 1) == "waits"
-    assert findings.kept(replace(trial, state=TrialState.CRASHED), 1) == "no"
-    assert math.isfinite(trial.metric)

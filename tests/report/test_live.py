@@ -16,6 +16,7 @@ from instar.contracts.records import (
     Author,
     Decision,
     Design,
+    Fate,
     Forecast,
     Goal,
     Job,
@@ -28,7 +29,7 @@ from instar.contracts.records import (
 )
 from instar.loop import run_loop
 from instar.report.live import INTERVAL_SECONDS, Durations, LiveView, Picture, frame, kind_of
-from instar.report.narration import PlainLog, Story, clock_time, estimate, fate_of, trial_line, verdict_line
+from instar.report.narration import PlainLog, Story, fate_of, trial_line, verdict_line
 from instar.run.resume import resume
 from instar.run.state import Run, Task
 from tests.rig import Rig, close
@@ -43,7 +44,9 @@ PROPOSAL = Proposal(
     "wider: width 2 -> 4; and more",
     Forecast(0.5, 0.1, 0.1),
 )
-TRIAL = Trial(7, 4, 1, 0, 0, 0, TrialState.SCORED, 0.5, 0.03, 0.01, why="place 1 of 2; the best 1/4 climb")
+TRIAL = Trial(
+    7, 4, 1, 0, 0, 0, TrialState.SCORED, 0.5, 0.03, 0.01, why="place 1 of 2; the best 1/4 climb", fate=Fate.WAITS
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +137,16 @@ def test_the_plain_log_has_one_line_for_each_trial(played: tuple[Run, Picture, s
 
 
 def test_a_trial_in_words() -> None:
-    said = trial_line(TRIAL, PROPOSAL, "accuracy")
+    said = trial_line(TRIAL, PROPOSAL, "accuracy", "rung 1 of 2 (1/4 of the training)")
     assert said == (
-        "trial 7    gen 1   incumbent@1: wider: width 2 -> 4 | accuracy 0.500, +0.030 ± 0.010 | "
+        "trial 7    against generation 1, rung 1 of 2 (1/4 of the training): incumbent@1: "
+        "wider: width 2 -> 4 | accuracy 0.500, +0.030 ± 0.010 | "
         "kept for now: place 1 of 2; the best 1/4 climb"
     )
     crashed = replace(TRIAL, state=TrialState.TIMED_OUT, metric=None, why="over 30 wall seconds")
-    assert trial_line(crashed, None, "accuracy").endswith("| timed out | not kept: over 30 wall seconds")
-    assert fate_of(replace(TRIAL, why="dropped: worse")) == "dropped: worse"
+    assert trial_line(crashed, None, "accuracy", "seed 2 of 3").endswith("| timed out | not kept: over 30 wall seconds")
+    assert fate_of(replace(TRIAL, why="dropped: worse", fate=Fate.DROPPED)) == "dropped: worse"
+    assert fate_of(replace(TRIAL, why="another seed", fate=Fate.REPLICA)) == "kept: another seed"
 
 
 def test_a_verdict_in_words() -> None:
@@ -149,18 +154,6 @@ def test_a_verdict_in_words() -> None:
     assert verdict_line(Verdict(1, 4, 1, Decision((passed, passed)), {})).endswith("better by 3, and 1 more passed")
     said = verdict_line(Verdict(1, 4, 1, Decision((passed, failed)), {}))
     assert said == "proposal 4 not promoted: retention: band easy: lost 9"
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (7.4, "0:07"), (165, "2:45"), (3765, "1:02:45")])
-def test_times(seconds: float, said: str) -> None:
-    assert clock_time(seconds) == said
-
-
-def test_estimates_with_open_ends() -> None:
-    assert estimate({"value": 24.0, "low": 24.0, "high": None}) == "at least 24"
-    assert estimate({"value": 1.0, "low": None, "high": 1.0}) == "below 1"
-    assert estimate({"value": 12.14, "low": 10.8, "high": 13.6}) == "12.1 (10.8 to 13.6)"
-    assert estimate(None) == "not measured"
 
 
 def test_durations_are_learnt_by_kind_of_task() -> None:

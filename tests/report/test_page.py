@@ -83,7 +83,7 @@ def test_control_baselines_say_so(finished_run):
         history, identity={**history.identity, "baseline": "walks"}, verdicts=(), generations=history.generations[:2]
     )
     text = to_markdown(list(page.compose(baseline, {})))
-    assert "This run is a baseline: the plain recipe 'walks'" in text
+    assert "This run is a baseline: 'walks' without generations" in text
     assert "No gate judged them" in text
 
 

@@ -139,7 +139,7 @@ def doubling(series: Series, rng: np.random.Generator, draws: int = DRAWS) -> Es
     The value is the published one. The interval is of ln 2 / slope over draws in which every horizon moves within its
     own error (two halves of a log-normal, independent of the others) and around the line by the scatter that those
     errors don't explain; that scatter is drawn too, since few models say little about it. Errors that models share
-    (they sit the same tasks) move the line's height more than its slope, so that the interval is rather too wide.
+    (they are asked the same tasks) move the line's height more than its slope, so that the interval is rather too wide.
 
     Args:
         series: the models of the trend, already chosen.

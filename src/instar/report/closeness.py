@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.archive import Verdict
-from instar.contracts.records import Estimate, Generation, Reason
+from instar.contracts.records import Estimate, Generation
 from instar.contracts.text import printable
-from instar.report import findings, stalls
+from instar.report import facts, findings, stalls
 from instar.report.document import Block, Bullets, Heading, Paragraph, Table
 from instar.report.history import History, kept_result
 from instar.report.history import read as read_history
@@ -304,7 +303,8 @@ def _grounded(history: History) -> Dial:
 
 def _retention(history: History) -> Dial:
     name, key = "retention (worst band)", "retention"
-    reasons = [(number_, one) for number_, verdict in history.promotions.items() for one in _kept_bands(verdict)]
+    reasons = [(made, one) for made, verdict in history.promotions.items() for one in facts.bands(verdict)
+               if "change" in one.numbers]  # fmt: skip
     if not reasons:
         return _missing(key, name, "no promotion was checked band by band", "a lab whose exam names bands of tasks")
     generation, worst = min(reasons, key=lambda pair: pair[1].numbers["change"])
@@ -315,12 +315,6 @@ def _retention(history: History) -> Dial:
     return Dial(key, name, figure, "share solved against its parent or the founder",
                 f"the worst of {len(reasons)} comparisons is rather too low by selection; {printable(worst.text, 60)}",
                 change)  # fmt: skip
-
-
-def _kept_bands(verdict: Verdict) -> Iterator[Reason]:
-    for one in verdict.decision.reasons:
-        if one.gate.startswith("retention") and "change" in one.numbers:
-            yield one
 
 
 def _conduct(history: History) -> Dial:

@@ -14,6 +14,7 @@ from typing import Any
 
 from instar.contracts.archive import Archive, Verdict
 from instar.contracts.records import Estimate, Generation, Proposal, Spend, Trial, TrialState, Usage
+from instar.report.facts import gain
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,15 @@ def _summed(verdicts: Sequence[Verdict]) -> Estimate:
 
     The exams are independent, so the half-widths add up as squares (MOVER: Zou and Donner 2008, equation 2.3).
     """
-    numbers = [next((r.numbers for r in v.decision.reasons if "gain" in r.numbers), None) for v in verdicts]
-    known = [found for found in numbers if found is not None]
-    n = int(sum(found.get("questions", 0.0) for found in known))
-    if len(known) < len(numbers):
+    gains = [gain(verdict) for verdict in verdicts]
+    known = [(one.value, one.low, one.high) for one in gains if one.value is not None]
+    n = sum(one.questions for one in gains)
+    if len(known) < len(gains):
         return Estimate(None, None, None, n)
-    total = math.fsum(found["gain"] for found in known)
-    if not all("gain_low" in found and "gain_high" in found for found in known):
+    total = math.fsum(value for value, _, _ in known)
+    below = [value - low for value, low, _ in known if low is not None]
+    above = [high - value for value, _, high in known if high is not None]
+    if len(below) < len(known) or len(above) < len(known):
         return Estimate(total, None, None, n)
-    low = math.hypot(*(found["gain"] - found["gain_low"] for found in known))
-    high = math.hypot(*(found["gain_high"] - found["gain"] for found in known))
+    low, high = math.hypot(*below), math.hypot(*above)
     return Estimate(total, total - low, total + high, n)

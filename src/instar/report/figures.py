@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import colormaps, rc_context
@@ -18,8 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
-from instar.contracts.records import Reason
+from instar.contracts.archive import Verdict
 from instar.contracts.text import printable
+from instar.report import facts
 from instar.report.history import History
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
@@ -209,9 +209,9 @@ def _horizons(axes: Axes, found: Sequence[tuple[float, Estimates]], label: str, 
                 axes.annotate("", (at, figure["value"]), (0, tip), textcoords="offset points", zorder=3,
                               arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.6,
                                           "shrinkA": 0, "shrinkB": 3})  # fmt: skip
-    job_dir = [figure["value"] / 1.7 for _, figure in found if figure.get("low") is None]
-    job_dir += [figure["value"] * 1.7 for _, figure in found if figure.get("high") is None]
-    return [*low, *high, *job_dir]
+    beyond = [figure["value"] / 1.7 for _, figure in found if figure.get("low") is None]
+    beyond += [figure["value"] * 1.7 for _, figure in found if figure.get("high") is None]
+    return [*low, *high, *beyond]
 
 
 def _octaves(axes: Axes, least: float, most: float) -> None:
@@ -237,18 +237,18 @@ def band_success(history: History) -> dict[int, dict[str, tuple[float, int]]]:
     """
     found: dict[int, dict[str, tuple[float, int]]] = {}
     for verdict in history.verdicts[:1]:
-        found[verdict.incumbent] = dict(_bands(verdict.decision.reasons, "reference"))
+        found[verdict.incumbent] = _bands(verdict, "reference")
     for number, verdict in sorted(history.promotions.items()):
-        found[number] = dict(_bands(verdict.decision.reasons, "candidate"))
+        found[number] = _bands(verdict, "candidate")
     return {number: bands for number, bands in found.items() if bands}
 
 
-def _bands(reasons: Sequence[Reason], who: str) -> Iterator[tuple[str, tuple[float, int]]]:
-    """Yield the bands of the gate against the incumbent, easiest first; a second gate repeats the candidate's."""
-    for reason in reasons:
-        band = re.match(r"band ([^:]{1,40}):", reason.text)
-        if band and who in reason.numbers and "founder" not in reason.gate:
-            yield printable(band[1]), (reason.numbers[who], int(reason.numbers.get("questions", 0)))
+def _bands(verdict: Verdict, who: str) -> dict[str, tuple[float, int]]:
+    """Return the bands of the gate against the incumbent, easiest first; a second gate repeats the candidate's."""
+    return {
+        printable(one.subject, 40): (one.numbers[who], int(one.numbers.get("questions", 0)))
+        for one in facts.bands(verdict) if who in one.numbers and one.against == "incumbent"
+    }  # fmt: skip
 
 
 def _draw_lengths(axes: Axes, history: History, unit: str) -> bool:
@@ -291,7 +291,7 @@ def _some(numbers: Sequence[int], most: int) -> list[int]:
 
 
 def _draw_purposes(axes: Axes, history: History) -> None:
-    settled = sorted(history.account.settled.items(), key=lambda entry: entry[1].cpu_seconds)
+    settled = facts.purposes(history.account)[::-1]
     spent = [usage.cpu_seconds for _, usage in settled]
     bars = axes.barh([printable(purpose, 20) for purpose, _ in settled], spent, color=SKY, height=0.6)
     total = sum(spent) or 1.0

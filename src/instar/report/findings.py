@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from instar.contracts.archive import Verdict
-from instar.contracts.records import Estimate, Generation, Trial, TrialState
+from instar.contracts.records import Estimate, Generation, TrialState
 from instar.contracts.text import printable
-from instar.report.history import History, reason
+from instar.report import facts
+from instar.report.facts import Ending
+from instar.report.history import History
 from instar.report.wording import interval
 from instar.run.conduct import rates
-from instar.run.conduct.watch import PAUSED
 
 GROUNDLESS = ("none", "self")  # what does not count as a verifier
 
@@ -69,7 +70,7 @@ class Comparison:
 
 
 def compared(history: History, result: Mapping[str, Any]) -> Comparison | None:
-    """Return founder and incumbent side by side: in the final exam if both sat it, else in the exams on the way.
+    """Return founder and incumbent side by side: in the final exam if both took it, else in the exams on the way.
 
     Args:
         history: of the run.
@@ -92,9 +93,9 @@ def false_promotion_chance(history: History) -> float | None:
     The k-th test spends 6 alpha / (pi^2 k^2) (see `gates.improvement`), so the whole is known from any part.
     """
     for verdict in history.verdicts:
-        found = reason(verdict, "seeds_better")
-        if found is not None and "alpha" in found.numbers:
-            return found.numbers["alpha"] * (math.pi * verdict.number) ** 2 / 6.0
+        alpha = facts.gain(verdict).alpha
+        if alpha is not None:
+            return alpha * (math.pi * verdict.number) ** 2 / 6.0
     return None
 
 
@@ -116,14 +117,7 @@ def causes(history: History) -> list[tuple[TrialState, str, int]]:
 
 def best_rejected(history: History) -> Verdict | None:
     """Return the candidate with the largest measured gain that was still not promoted."""
-    return max(history.rejected, key=lambda verdict: gain(verdict)[0] or -math.inf, default=None)
-
-
-def gain(verdict: Verdict) -> tuple[float | None, float | None, float | None]:
-    """Return the paired gain that the gate measured and its interval, None where it could not."""
-    found = reason(verdict, "gain")
-    numbers: Mapping[str, float] = found.numbers if found else {}
-    return numbers.get("gain"), numbers.get("gain_low"), numbers.get("gain_high")
+    return max(history.rejected, key=lambda verdict: facts.gain(verdict).value or -math.inf, default=None)
 
 
 @dataclass(frozen=True)
@@ -195,23 +189,23 @@ _STANDARD = {
 }
 
 
-def next_steps(history: History, status: str) -> list[str]:
+def next_steps(history: History, ending: Ending) -> list[str]:
     """Return what to do next, most useful first, from why the run ended and what it brought.
 
     Args:
         history: of the run.
-        status: why it ended, as `run_loop` says it, or "running".
+        ending: how it ended, if it did.
     """
     identity, steps = history.identity, []
     again = command(identity)
-    if status.startswith(PAUSED):
+    if ending is Ending.PAUSED:
         steps.append(
             f"see `instar incidents`, explain (`instar incidents --explain ID CAUSE`); then, if it may go on, "
             f"`instar incidents --acknowledge WHY` and `{again}`"
         )
-    elif status == "exhausted":
+    elif ending is Ending.EXHAUSTED:
         steps.append(_harder(identity))
-    elif status in ("interrupted", "cut off"):
+    elif ending is Ending.CUT_OFF:
         steps.append(f"the same command resumes it: `{again}`")
     elif identity.get("baseline", "loop") != "loop":
         steps.append(f"hold it against the loop at equal CPU: `{command({**identity, 'baseline': 'loop'})}`")
@@ -222,7 +216,7 @@ def next_steps(history: History, status: str) -> list[str]:
         steps.append(f"nothing improved: see why the best was rejected, or try another seed, `{other}`")
     elif _still_improving(history):
         steps.append(f"it was still improving: resume with a larger budget, `{again} --budget {_longer(history)}`")
-    elif status != "running":
+    elif ending is not Ending.RUNNING:
         steps.append("it no longer improves: see in the report which gate stopped the last candidates")
     failed = sum(trial.state.failed for trial in history.trials)
     if failed and failed * 4 >= len(history.trials):
@@ -256,25 +250,11 @@ def _still_improving(history: History) -> bool:
     return last.run_seconds > history.account.wall_seconds * 2 / 3 or not judged_since
 
 
-_SIMPLER = "finalist: no gain"  # as `trials` words it: what went on for its shorter code
-_DROPPED = "dropped"
-
-
-def kept(trial: Trial, top_rung: int) -> str:
-    """Return whether a finished trial went on: yes, no, or waits (its rung decides later who climbs)."""
-    if trial.state is not TrialState.SCORED:
-        return "no"
-    if trial.rung < top_rung:
-        return "waits"
-    better = (trial.gain or 0.0) > 0 and not trial.why.startswith(_DROPPED)
-    return "yes" if trial.replica or better or trial.why.startswith(_SIMPLER) else "no"
-
-
 def is_baseline(identity: Mapping[str, Any]) -> str:
     """Return in words which part of the loop this run does without, or nothing for the full loop."""
     said = []
     if identity.get("baseline", "loop") != "loop":
-        said.append(f"the plain recipe '{identity['baseline']}' without generations")
+        said.append(f"'{identity['baseline']}' without generations")
     if identity.get("builder") == "random":
         said.append("builder 'random' in place of the incumbent")
     if identity.get("builder_frozen_at") is not None:

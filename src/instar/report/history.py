@@ -12,7 +12,7 @@ from typing import Any
 
 from instar.archive.store import read_archive
 from instar.contracts.archive import Account, Archive, Verdict
-from instar.contracts.records import Experience, Generation, Proposal, Reason, Trial, TrialState
+from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
 from instar.report import dependence
 from instar.report.credit import Credit, credits_of
 from instar.run.conduct.watch import Watch
@@ -94,11 +94,6 @@ class History:
 
 def _beats(trial: Trial, other: Trial | None) -> bool:
     return other is None or (trial.rung, trial.metric or 0.0) > (other.rung, other.metric or 0.0)
-
-
-def reason(verdict: Verdict, figure: str) -> Reason | None:
-    """Return the first reason of a verdict that has this figure among its numbers."""
-    return next((reason for reason in verdict.decision.reasons if figure in reason.numbers), None)
 
 
 def read(place: Path | Archive) -> History:

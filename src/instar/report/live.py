@@ -19,7 +19,8 @@ from rich.text import Text
 from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.contracts.units import seconds, size
-from instar.report.narration import Story, clause, clock_time, estimate, fate_of, gain_of
+from instar.report.narration import Story, clause, fate_of, gain_of
+from instar.report.wording import brief, clock_time
 from instar.run.rights import waiting_line
 from instar.run.state import Run, Task
 
@@ -114,8 +115,8 @@ def frame(run: Run, picture: Picture, width: int, height: int) -> list[Text]:
     generations = _generations(run, rows=3 + min(5, spare // 3))
     head = [_title(run, width), _budget(run, width), *_questions(run), Text()]
     middle = [*generations, Text(), *_tasks(run, picture, width), Text(), *_facts(run, picture, width), Text()]
-    job_dir = height - len(head) - len(middle)
-    lines = head + middle + _trials(picture, width, min(20, job_dir))
+    space = height - len(head) - len(middle)
+    lines = head + middle + _trials(picture, width, min(20, space))
     for line in lines:
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis")
@@ -126,7 +127,7 @@ def _title(run: Run, width: int) -> Text:
     """Lab, options and seed on the left, the run directory on the right."""
     settings = run.settings
     options = "".join(f" {key} {value}" for key, value in sorted(settings.options.items()))
-    control = "" if settings.baseline == "loop" else f" · arm {settings.baseline}"
+    control = "" if settings.baseline == "loop" else f" · baseline {settings.baseline}"
     left = Text.assemble(("instar ", "bold cyan"), (f"{run.parts.lab.name}{options}", "bold"), control)
     left.append(f" · seed {settings.seed} · {settings.builder}")
     if run.stopping:
@@ -178,7 +179,7 @@ def _generation(run: Run, generation: Generation) -> Text:
     value = generation.metrics.get(run.parts.lab.metric.headline)
     shown = "" if value is None else f"{value:.3f}"
     horizon = generation.estimates.get("horizon_50")
-    reach = estimate(horizon) if horizon else "no task lengths"
+    reach = brief(horizon) if horizon else "no task lengths"
     style = "bold green" if generation is run.incumbent else ""
     return Text.assemble(
         (f"{generation.number:<11d}", style),
@@ -230,12 +231,12 @@ def _trials(picture: Picture, width: int, rows: int) -> list[Text]:
     return [Text(title, "dim")] + [_trial(trial, proposal, max(10, (width - 36) // 2)) for trial, proposal in newest]
 
 
-def _trial(trial: Trial, proposal: Proposal | None, job_dir: int) -> Text:
+def _trial(trial: Trial, proposal: Proposal | None, space: int) -> Text:
     metric = "" if trial.metric is None else f"{trial.metric:.3f}"
     better = trial.gain is not None and trial.noise is not None and trial.gain > trial.noise
     style = "red" if trial.state.failed else "green" if better else ""
     what = clause(proposal.why, ": ") if proposal else ""
-    what = what if len(what) <= job_dir else what[: job_dir - 1] + "…"
+    what = what if len(what) <= space else what[: space - 1] + "…"
     return Text.assemble(
         f"{trial.number:<6d}{trial.parent:<4d}{metric:>7}  ",
         (f"{gain_of(trial) or trial.state.value.replace('_', ' '):<16}", style),

@@ -9,7 +9,7 @@ from typing import Any
 
 from instar.contracts.archive import Archive
 from instar.contracts.text import printable
-from instar.report import findings, sections
+from instar.report import facts, findings, sections
 from instar.report.history import History, read
 from instar.report.wording import count, duration, interval, number, share
 from instar.sandbox import UNSAFE
@@ -32,23 +32,17 @@ def morning(
     history = read(home_or_archive)
     status = sections.ended(result)
     lines: list[str] = []
-    for label, text, most in _entries(history, result, status, unit, metric):
+    for label, text, most in _entries(history, result, unit, metric):
         lines += _wrapped(label, text, most)
     return "\n".join([_title(history, status), *lines][:LINES])
 
 
 def _title(history: History, status: str) -> str:
-    name = " ".join(map(str, [history.identity.get("lab", "run"), *_options(history)]))
+    name = " ".join(map(str, [history.identity.get("lab", "run"), *facts.options(history.identity)]))
     return printable(f"Instar, {name}: {status}", COLUMNS)
 
 
-def _options(history: History) -> list[str]:
-    return [f"{key} {value}" for key, value in sorted(dict(history.identity.get("options") or {}).items())]
-
-
-def _entries(
-    history: History, result: Mapping[str, Any], status: str, unit: str, metric: str
-) -> Iterator[tuple[str, str, int]]:
+def _entries(history: History, result: Mapping[str, Any], unit: str, metric: str) -> Iterator[tuple[str, str, int]]:
     """Yield label, text and the most lines that it may take; together at most 25 lines, of which the last may go."""
     if history.identity.get("unsafe_no_sandbox"):
         yield "warning", UNSAFE, 2
@@ -65,7 +59,7 @@ def _entries(
     baseline = findings.is_baseline(history.identity)
     if baseline:
         yield "control", f"this run is a baseline: {baseline}", 2
-    steps = findings.next_steps(history, status)
+    steps = findings.next_steps(history, facts.ending(result))
     for label, step in zip(["next", ""], steps[:2], strict=False):
         yield label, step, 2
 
@@ -88,8 +82,9 @@ def _improved(history: History, result: Mapping[str, Any], unit: str, metric: st
 def _cost(history: History, result: Mapping[str, Any]) -> str:
     account = history.account
     total = account.total.cpu_seconds
-    purposes = sorted(account.settled.items(), key=lambda item: -item[1].cpu_seconds)
-    split = ", ".join(f"{printable(purpose, 20)} {share(used.cpu_seconds, total)}" for purpose, used in purposes[:4])
+    split = ", ".join(
+        f"{printable(purpose, 20)} {share(used.cpu_seconds, total)}" for purpose, used in facts.purposes(account)[:4]
+    )
     busy = result.get("slots_busy_share")
     slots = f"; slots busy {100 * busy:.1f} %" if isinstance(busy, int | float) else ""
     return f"{duration(account.wall_seconds)} wall, {duration(total)} CPU{f' ({split})' if split else ''}{slots}"
@@ -105,10 +100,10 @@ def _rejected(history: History) -> str:
     """Return the best candidate that was not promoted, and why."""
     verdict = findings.best_rejected(history)
     if verdict is not None:
-        value, low, high = findings.gain(verdict)
+        gain = facts.gain(verdict)
         proposal = history.judged.get(verdict.proposal)
         what = f"{printable(proposal.why, 90)}: " if proposal else ""
-        measured = "" if value is None else f"gain {interval({'value': value, 'low': low, 'high': high})}; "
+        measured = "" if gain.value is None else f"gain {interval(gain.figure)}; "
         return f"best of {len(history.rejected)}: {what}{measured}{printable(verdict.decision.summary, 140)}"
     promoted = {verdict.proposal for verdict in history.promotions.values()}
     rest = [trial for trial in history.scored if trial.rung == history.top_rung and trial.proposal not in promoted]

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import TextIO
 
 from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import Answer, Approval, IncidentRecord
-from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.contracts.records import Experience, Fate, Generation, Proposal, Trial, TrialState
+from instar.report.wording import brief, clock_time
 from instar.run.rights import waiting_line
 from instar.run.state import Run
+from instar.run.trials import stage
 
 _REMEMBERED = 4096  # proposals, so that memory stays flat
-
-
-def clock_time(seconds: float) -> str:
-    """Return seconds as 0:07, 2:45 or 1:02:45."""
-    whole = max(0, round(seconds))
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def estimate(figure: Mapping[str, Any] | None, form: str = ".3g") -> str:
-    """Return an estimate with its interval, such as "12.1 (10.8 to 13.6)"; an open end is said in words."""
-    if figure is None or figure["value"] is None:
-        return "not measured"
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if high is None and low is not None:
-        return f"at least {low:{form}}"
-    if low is None and high is not None:
-        return f"below {high:{form}}"
-    return f"{value:{form}}" if low is None else f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 class Story:
@@ -77,7 +58,7 @@ class Story:
         elif isinstance(fact, Trial) and fact.state is not TrialState.RUNNING:
             proposal = self._proposals.get(fact.proposal)
             self.trials.append((fact, proposal))
-            return trial_line(fact, proposal, run.parts.lab.metric.name)
+            return trial_line(fact, proposal, run.parts.lab.metric.name, stage(run, fact))
         elif isinstance(fact, Verdict):
             self.verdict = verdict_line(fact)
             return f"exam {fact.number:<4d} {self.verdict}"
@@ -93,11 +74,11 @@ class Story:
         return ""
 
 
-def trial_line(trial: Trial, proposal: Proposal | None, metric: str) -> str:
+def trial_line(trial: Trial, proposal: Proposal | None, metric: str, stage: str) -> str:
     """Return one trial in one line: who tried what, what came out with its noise, kept or not and why."""
     author = proposal.author if proposal else "?"
     changed = clause(proposal.why) if proposal else f"proposal {trial.proposal}"
-    where = f"trial {trial.number:<4d} gen {trial.parent:<3d} {author}: {changed}"
+    where = f"trial {trial.number:<4d} against generation {trial.parent}, {stage}: {author}: {changed}"
     return f"{where} | {result_of(trial, metric)} | {fate_of(trial)}"
 
 
@@ -119,9 +100,9 @@ def fate_of(trial: Trial) -> str:
     """Return whether the trial was kept, and why."""
     if trial.state is not TrialState.SCORED:
         return f"not kept: {trial.why or trial.state.value}"
-    if trial.why.startswith(("dropped", "finalist")):
-        return trial.why
-    return f"kept{' for now' if trial.why.startswith('place') else ''}: {trial.why}"
+    if trial.fate in (Fate.WAITS, Fate.REPLICA):
+        return f"kept{' for now' if trial.fate is Fate.WAITS else ''}: {trial.why}"
+    return trial.why
 
 
 def clause(text: str, end: str = ";") -> str:
@@ -142,7 +123,7 @@ def verdict_line(verdict: Verdict) -> str:
 def experience_line(record: Experience) -> str:
     """Return what one collecting job brought."""
     kept = f"{record.kept} of {record.attempts} answers kept, judged by {record.verified_by}"
-    return f"experience gen {record.maker:<3d} {record.goal.name}: mastery {record.mastery:.0%}, {kept}"
+    return f"experience of generation {record.maker}, {record.goal.name}: mastery {record.mastery:.0%}, {kept}"
 
 
 def incident_line(record: IncidentRecord) -> str:
@@ -167,7 +148,7 @@ def generation_line(generation: Generation, run: Run) -> str:
     headline = generation.metrics.get(metric.headline)
     shown = "" if headline is None else f", {metric.headline.replace('_', ' ')} {headline:.3f}"
     horizon = generation.estimates.get("horizon_50")
-    reach = "" if horizon is None else f", horizon 50 % {estimate(horizon)} {metric.unit_of_length}"
+    reach = "" if horizon is None else f", horizon 50 % {brief(horizon)} {metric.unit_of_length}"
     when = clock_time(generation.run_seconds)
     return f"GENERATION {generation.number} by {generation.author} at {when}{shown}{reach}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
-from instar.report import closeness, deciding, figures, sections
+from instar.report import closeness, deciding, facts, figures, sections
 from instar.report.closeness import Beside
 from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown
 from instar.report.history import History, kept_result, read
@@ -114,5 +114,5 @@ def _pictures(history: History, unit: str, metric: str) -> Iterator[Block]:
 
 
 def _title(history: History) -> str:
-    options = ", ".join(f"{key} {value}" for key, value in dict(history.identity.get("options") or {}).items())
+    options = ", ".join(facts.options(history.identity))
     return printable(f"Instar: {history.identity.get('lab', 'a run')}{f' ({options})' if options else ''}", 100)

@@ -12,9 +12,9 @@ from instar.contracts.archive import Verdict
 from instar.contracts.oversight import IncidentRecord
 from instar.contracts.records import Generation, Reason
 from instar.contracts.text import printable
-from instar.report import findings
+from instar.report import facts, findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table
-from instar.report.history import History, reason
+from instar.report.history import History
 from instar.report.wording import count, duration, interval, number, share
 from instar.run.conduct import rates
 from instar.stats.evalues import in_words
@@ -81,8 +81,8 @@ def _doubled(low: float | None, high: float | None) -> str:
 def sureness(history: History) -> str:
     """Return how sure the promotions are, in the gate's own terms."""
     chance = findings.false_promotion_chance(history)
-    logs = [found.numbers["log_e_value"] for verdict in history.promotions.values()
-            if (found := reason(verdict, "seeds_better")) and "log_e_value" in found.numbers]  # fmt: skip
+    logs = [found for verdict in history.promotions.values()
+            if (found := facts.gain(verdict).log_e_value) is not None]  # fmt: skip
     if chance is None or not logs:
         return "No gate judged them, so nothing is shown about chance."
     return (
@@ -163,18 +163,15 @@ def verdicts(history: History) -> Iterator[Block]:
 
 
 def _verdict(history: History, verdict: Verdict, parent: str) -> list[str]:
-    found = reason(verdict, "gain")
-    figures: Mapping[str, float] = found.numbers if found else {}
-    value, low, high = findings.gain(verdict)
-    alpha = figures.get("alpha")
+    found = facts.gain(verdict)
     proposal = history.judged.get(verdict.proposal)
     return [
         str(verdict.number), parent,
-        interval({"value": value, "low": low, "high": high}),
-        in_words(figures["log_e_value"]) if "log_e_value" in figures else "",
-        f"{1 / alpha:.0f}" if alpha else "",
-        f"{figures.get('seeds_better', 0):.0f} of {figures.get('seeds', 0):.0f}" if figures else "",
-        printable(str(proposal.author), 40) if proposal else "",
+        interval(found.figure),
+        in_words(found.log_e_value) if found.log_e_value is not None else "",
+        f"{1 / found.alpha:.0f}" if found.alpha else "",
+        f"{found.seeds_better} of {found.seeds}" if found.value is not None else "",
+        printable(proposal.author, 40) if proposal else "",
         f"{printable(proposal.why, 160) if proposal else ''}: {_why(verdict.decision.reasons)}",
     ]  # fmt: skip
 
@@ -193,11 +190,11 @@ def floor(history: History) -> Iterator[Block]:
     """Yield every judged effect beside what a change of seed may give: which were below that floor."""
     rows = []
     for verdict in history.verdicts:
-        found = next((one for one in verdict.decision.reasons if {"gain", "needed"} <= one.numbers.keys()), None)
+        found = facts.floor(verdict)
         if found is not None:
-            gained, needed = found.numbers["gain"], found.numbers["needed"]
-            place, spread = "above" if gained > needed else "below", found.numbers.get("spread_used", 0.0)
-            rows.append([str(verdict.number), f"{gained:+.4f}", f"{needed:.4f}", f"{spread:.4f}", place])
+            place = "above" if found.effect > found.needed else "below"
+            figures = [f"{found.effect:+.4f}", f"{found.needed:.4f}", f"{found.spread:.4f}"]
+            rows.append([str(verdict.number), *figures, place])
     if not rows:
         return
     yield Heading("Noise floor")
@@ -294,12 +291,11 @@ def _explained(history: History, record: IncidentRecord) -> str:
 
 def cost(history: History) -> Iterator[Block]:
     """Yield the compute by purpose."""
-    settled = history.account.settled
     total = history.account.total
     yield Heading("Cost")
     rows = [[printable(purpose, 30), duration(used.cpu_seconds), share(used.cpu_seconds, total.cpu_seconds),
              duration(used.wall_seconds), f"{used.peak_memory_bytes / 2**20:.0f} MiB"]
-            for purpose, used in sorted(settled.items(), key=lambda item: -item[1].cpu_seconds)]  # fmt: skip
+            for purpose, used in facts.purposes(history.account)]  # fmt: skip
     peak = f"{total.peak_memory_bytes / 2**20:.0f} MiB"
     whole = ["all", duration(total.cpu_seconds), "100 %", duration(total.wall_seconds), peak]
     yield from _table(["purpose", "CPU time", "share", "job time", "peak memory"], [*rows, whole])

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from instar.contracts.archive import Verdict
-from instar.report import findings
+from instar.report import facts
+from instar.report.facts import Ending
 from instar.report.history import History
 from instar.report.wording import count, duration
 from instar.stats.intervals import wilson
@@ -39,8 +39,7 @@ class Stall:
 def attribute(history: History, result: Mapping[str, Any]) -> Stall:
     """Attribute a stall by the record alone; the first cause that the record supports, from the outside in."""
     since, usual = _since(history)
-    ended = str(result.get("reason") or "")
-    if "exhausted" in ended:
+    if facts.ending(result) is Ending.EXHAUSTED:
         return Stall(True, "exams", "the last generations answer all that the exam can ask")
     if usual is None:
         return Stall(None, "", "fewer than two promotions: no usual interval to hold it against")
@@ -65,21 +64,16 @@ def _within(history: History, said: str) -> Stall:
     if len(first) < 10 and not judged:
         tried = count(len(first), "proposal")
         return Stall(True, "compute", f"{said}only {tried} against generation {newest} ended its lowest rung")
-    undecided = [verdict for verdict in judged if _undecided(verdict)]
+    undecided = [verdict for verdict in judged if facts.gain(verdict).undecided]
     if judged and len(undecided) * 2 > len(judged):
         of_all = f"{len(undecided)} of {count(len(judged), 'candidate')}"
         return Stall(True, "compute", f"{said}{of_all} may have been better: more questions or seeds would tell")
     better = wilson(sum((trial.gain or 0.0) > 0 for trial in first), len(first)) if first else None
     if better is not None and better.high is not None and better.high < 0.5:
         beat = f"{better.value:.0%} of {count(len(first), 'proposal')} beat their parent at the lowest rung"
-        control = "whether random designs do as well, an arm with --builder random tells"
+        control = "whether random designs do as well, a baseline with --builder random tells"
         return Stall(True, "ideas", f"{said}{beat} (95 % at most {better.high:.0%}), fewer than a coin; {control}")
     return Stall(True, "", f"{said}the record does not tell for want of what")
-
-
-def _undecided(verdict: Verdict) -> bool:
-    gain, low, high = findings.gain(verdict)
-    return gain is not None and gain > 0 and low is not None and high is not None and low <= 0 <= high
 
 
 def _since(history: History) -> tuple[float, float | None]:

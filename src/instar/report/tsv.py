@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from instar.contracts.archive import Archive, Fact, Verdict
 from instar.contracts.records import Proposal, Trial, TrialState
 from instar.contracts.text import printable
-from instar.report.findings import gain, kept
+from instar.report.facts import gain, kept
 
 if TYPE_CHECKING:
     from instar.run.state import Run
@@ -50,12 +50,11 @@ class ResultsTable:
 
     def watch(self, run: Run, facts: Sequence[Fact]) -> None:
         """Add what was recorded (see `loop.Watcher`); the first call writes everything that the archive holds."""
-        top = run.settings.rungs - 1
         if not self._begun:
-            self._rewrite(run.parts.archive, top)
+            self._rewrite(run.parts.archive)
             self._begun = True
             return
-        lines = "".join(_line(row) for row in self._rows(facts, top, f"{run.elapsed:.2f}"))
+        lines = "".join(_line(row) for row in self._rows(facts, f"{run.elapsed:.2f}"))
         if lines:
             content, self._whole = lines.encode(), False
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)  # a tenth of what `open` costs
@@ -69,15 +68,15 @@ class ResultsTable:
     def mend(self, run: Run) -> None:
         """Write the whole table anew if a line could not be written: at the end the disk may be sound again."""
         if not self._whole:
-            self._rewrite(run.parts.archive, run.settings.rungs - 1)
+            self._rewrite(run.parts.archive)
 
-    def _rewrite(self, archive: Archive, top_rung: int) -> None:
+    def _rewrite(self, archive: Archive) -> None:
         """Write the whole table by rename."""
         seconds = self._seconds()
         part = self._path.with_name(f".{NAME}.part")
         with part.open("w", encoding="utf-8", newline="") as file:
             file.write(_line(COLUMNS))
-            for row in self._rows(_in_order(archive), top_rung, ""):
+            for row in self._rows(_in_order(archive), ""):
                 file.write(_line([*row[:-1], seconds.get((row[0], row[1]), "")]))
         part.replace(self._path)
         self._whole = True
@@ -91,31 +90,30 @@ class ResultsTable:
             return {}
         return {(row[0], row[1]): printable(row[-1], 20) for row in rows[1:] if len(row) == len(COLUMNS)}
 
-    def _rows(self, facts: Sequence[Fact] | Iterator[Fact], top_rung: int, now: str) -> Iterator[Sequence[str]]:
+    def _rows(self, facts: Sequence[Fact] | Iterator[Fact], now: str) -> Iterator[Sequence[str]]:
         for fact in facts:
             if isinstance(fact, Proposal):
                 self._proposals[fact.number] = fact
                 if len(self._proposals) > _OPEN:
                     self._proposals.popitem(last=False)
             elif isinstance(fact, Trial) and fact.state is not TrialState.RUNNING:
-                yield self._trial(fact, top_rung, now)
+                yield self._trial(fact, now)
             elif isinstance(fact, Verdict):
                 yield self._verdict(fact, now)
 
-    def _trial(self, trial: Trial, top_rung: int, now: str) -> Sequence[str]:
+    def _trial(self, trial: Trial, now: str) -> Sequence[str]:
         return (
             "trial", str(trial.number), str(trial.parent), *self._source(trial.proposal, trial.rung, trial.replica),
-            _figure(trial.metric), _figure(trial.gain), _figure(trial.noise), trial.state.value, kept(trial, top_rung),
+            _figure(trial.metric), _figure(trial.gain), _figure(trial.noise), trial.state.value, kept(trial),
             printable(trial.why, _WHY), f"{trial.usage.cpu_seconds:.3f}", now,
         )  # fmt: skip
 
     def _verdict(self, verdict: Verdict, now: str) -> Sequence[str]:
         promote = verdict.decision.promote
-        value, low, high = gain(verdict)
-        noise = None if low is None or high is None else (high - low) / (2 * 1.96)
+        found = gain(verdict)
         return (
             "verdict", str(verdict.number), str(verdict.incumbent), *self._source(verdict.proposal, "", ""),
-            _figure(verdict.estimates.get("metric", {}).get("value")), _figure(value), _figure(noise),
+            _figure(verdict.estimates.get("metric", {}).get("value")), _figure(found.value), _figure(found.noise),
             "promoted" if promote else "rejected", "yes" if promote else "no",
             printable(verdict.decision.summary, _WHY), "", now,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from instar.contracts.text import printable
@@ -21,18 +21,30 @@ def number(value: object) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".") if 0.001 <= abs(value) < 1 else f"{value:.4g}"
 
 
-def interval(estimate: Mapping[str, Any]) -> str:
-    """Return a figure with its 95 % interval; an open end reads "at least" or "below"."""
+def interval(estimate: Mapping[str, Any], shown: Callable[[Any], str] = number) -> str:
+    """Return a figure with its 95 % interval, such as "12.1 (10.8 to 13.6)"; an open end is said in words."""
     value, low, high = estimate.get("value"), estimate.get("low"), estimate.get("high")
     if value is None:
         return "not measured"
     if high is None and low is None:
-        return f"{number(value)} (no interval)"
+        return f"{shown(value)} (no interval)"
     if high is None:
-        return f"at least {number(low)}"
+        return f"at least {shown(low)}"
     if low is None:
-        return f"below {number(high)}"
-    return f"{number(value)} ({number(low)} to {number(high)})"
+        return f"below {shown(high)}"
+    return f"{shown(value)} ({shown(low)} to {shown(high)})"
+
+
+def brief(estimate: Mapping[str, Any] | None) -> str:
+    """Return a figure with its interval to three digits, for a column."""
+    return interval(estimate or {}, "{:.3g}".format)
+
+
+def clock_time(seconds: float) -> str:
+    """Return seconds as a clock shows them: 0:07, 2:45 or 1:02:45."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours}:{left:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:

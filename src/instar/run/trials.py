@@ -41,6 +41,15 @@ _ENDED = {
 }
 
 
+def stage(run: Run, trial: Trial) -> str:
+    """Return in words how far a trial trains: on which rung, or with which of a finalist's seeds."""
+    if trial.replica:
+        return f"seed {trial.replica + 1} of {run.settings.replicas}"
+    below = run.settings.eta ** (run.settings.rungs - 1 - trial.rung)
+    share = f"1/{below} of the training" if below > 1 else "full training"
+    return f"rung {trial.rung + 1} of {run.settings.rungs} ({share})"
+
+
 def effort(run: Run, rung: int) -> float:
     """Return the share of the full training budget that a rung gets: 1 at the top, 1/eta of it below, and so on."""
     return float(run.settings.eta ** (rung + 1 - run.settings.rungs))
@@ -90,8 +99,7 @@ class Train:
 
     @property
     def what(self) -> str:
-        trial = self.trial
-        return f"trial {trial.number}, rung {trial.rung}" + (f", replica {trial.replica}" if trial.replica else "")
+        return f"trial {self.trial.number}, {stage(self.run, self.trial)}"
 
     def job(self) -> Job:
         run, trial = self.run, self.trial
@@ -138,7 +146,7 @@ class Screen:
 
     @property
     def what(self) -> str:
-        return f"trial {self.trial.number} sits the screen"
+        return f"trial {self.trial.number}, screening exam"
 
     def job(self) -> Job:
         run = self.run
@@ -274,7 +282,7 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
     difference = score.values - incumbent_score.values
     gain, noise = float(difference.mean()), float(difference.std() / np.sqrt(difference.size))
     if trial.replica:
-        fate, why = Fate.REPLICA, f"replica {trial.replica} of the finalist"
+        fate, why = Fate.REPLICA, f"seed {trial.replica + 1} of the finalist"
     elif trial.rung + 1 < run.settings.rungs:
         enter(run, replace(trial, metric=score.metric, gain=gain, noise=noise))
         ahead = sum(metric > score.metric for metric in run.rungs[trial.rung].metrics[-8:])

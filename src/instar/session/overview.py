@@ -8,7 +8,7 @@ from typing import Any
 
 from instar.contracts import plugins
 from instar.contracts.errors import InstarError
-from instar.report.narration import clock_time, estimate
+from instar.report.wording import brief, clock_time
 from instar.sandbox import UNSAFE
 
 
@@ -63,7 +63,7 @@ def _share(result: Mapping[str, Any]) -> str:
 def _final(final: Mapping[str, Any]) -> str:
     if final["problem"]:
         return f"final exam   none: {final['problem']}"
-    shown = "; ".join(f"{name.replace('_', ' ')} {estimate(final[name])}" for name in _FIGURES if name in final)
+    shown = "; ".join(f"{name.replace('_', ' ')} {brief(final[name])}" for name in _FIGURES if name in final)
     return f"final exam   generation {final['generation']}, {final['questions']} questions: {shown}"
 
 
@@ -78,8 +78,8 @@ def generations(result: Mapping[str, Any], newest: int | None = None) -> str:
             "-" if generation["parent"] is None else str(generation["parent"]),
             generation["author"],
             generation["design"][:10],
-            estimate(generation["estimates"].get("metric")),
-            estimate(generation["horizon_50"]),
+            brief(generation["estimates"].get("metric")),
+            brief(generation["horizon_50"]),
             clock_time(generation["run_seconds"]),
         ]
         for generation in result["generations"][-(newest or 0) :]

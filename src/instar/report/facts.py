@@ -1,0 +1,138 @@
+"""What is said of a trial, a verdict, an ending or a cost: derived here once, as fields, for every view to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any
+
+from instar.contracts.archive import Account, Verdict
+from instar.contracts.records import Fate, Reason, ReasonKind, Trial, TrialState, Usage
+from instar.run.conduct.watch import PAUSED
+
+
+class Kept(StrEnum):
+    """Whether a finished trial went on."""
+
+    YES = "yes"
+    NO = "no"
+    WAITS = "waits"  # its rung decides later who climbs
+
+
+_GOES_ON = {Fate.WAITS: Kept.WAITS, Fate.REPLICA: Kept.YES, Fate.FINALIST: Kept.YES, Fate.SIMPLER: Kept.YES}
+
+
+def kept(trial: Trial) -> Kept:
+    """Return whether a finished trial went on."""
+    return _GOES_ON.get(trial.fate, Kept.NO) if trial.state is TrialState.SCORED else Kept.NO
+
+
+class Ending(Enum):
+    """Why a run came to its end, as far as it says what to do next."""
+
+    PAUSED = "conduct"  # only a person may let it go on
+    EXHAUSTED = "exhausted"  # the newest generations answer all that the exam can ask
+    CUT_OFF = "cut off"  # by a signal or a crash: the same command resumes it
+    RUNNING = "running"
+    OTHER = "other"  # the budget is used, the goal is reached, or no result was kept
+
+
+_ENDINGS = {PAUSED: Ending.PAUSED, "exhausted": Ending.EXHAUSTED, "interrupted": Ending.CUT_OFF,
+            "cut off": Ending.CUT_OFF, "running": Ending.RUNNING}  # fmt: skip
+
+
+def ending(result: Mapping[str, Any]) -> Ending:
+    """Return how a run ended, from what `instar run --json` prints; empty while there is no result."""
+    by_status = _ENDINGS.get(str(result.get("status")), Ending.OTHER)
+    return by_status if by_status is Ending.PAUSED else _ENDINGS.get(str(result.get("reason")), by_status)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the gate measured of a candidate against the incumbent; None where it could not.
+
+    Attributes:
+        value, low, high: of the paired gain on the sealed exam, with its 95 % interval.
+        questions: how many it was measured on.
+        log_e_value, alpha: the evidence, and the level that it had to reach.
+        seeds, seeds_better: training seeds in all, and those of them that are better.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    questions: int = 0
+    log_e_value: float | None = None
+    alpha: float | None = None
+    seeds: int = 0
+    seeds_better: int = 0
+
+    @property
+    def figure(self) -> dict[str, float | None]:
+        """The gain as an estimate."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    @property
+    def noise(self) -> float | None:
+        """The gain's standard error."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / (2 * 1.96)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it may be a gain: above 0, but not beyond doubt."""
+        return bool(self.value and self.value > 0 and self.low is not None and self.low <= 0 <= (self.high or -1.0))
+
+
+def gain(verdict: Verdict) -> Gain:
+    """Return the paired gain that the gate measured of a candidate."""
+    found = _with(verdict, "gain")
+    if found is None:
+        return Gain()
+    numbers = found.numbers
+    return Gain(
+        numbers["gain"], numbers.get("gain_low"), numbers.get("gain_high"), int(numbers.get("questions", 0)),
+        numbers.get("log_e_value"), numbers.get("alpha"), int(numbers.get("seeds", 0)),
+        int(numbers.get("seeds_better", 0)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A judged effect beside what a change of training seed may give.
+
+    Attributes:
+        needed: the least effect that is above what a change of seed may give.
+        spread: one standard deviation between seeds.
+    """
+
+    effect: float
+    needed: float
+    spread: float
+
+
+def floor(verdict: Verdict) -> Floor | None:
+    """Return a candidate's effect beside the seed noise, or None where no gate looked at it."""
+    found = _with(verdict, "needed", "gain")
+    if found is None:
+        return None
+    return Floor(found.numbers["gain"], found.numbers["needed"], found.numbers.get("spread_used", 0.0))
+
+
+def bands(verdict: Verdict) -> tuple[Reason, ...]:
+    """Return the reasons about success in bands of task lengths, as the gates gave them."""
+    return tuple(one for one in verdict.decision.reasons if one.kind is ReasonKind.BAND)
+
+
+def _with(verdict: Verdict, *figures: str) -> Reason | None:
+    return next((one for one in verdict.decision.reasons if one.numbers.keys() >= set(figures)), None)
+
+
+def purposes(account: Account) -> list[tuple[str, Usage]]:
+    """Return what was used for each purpose, the costliest first."""
+    return sorted(account.settled.items(), key=lambda item: -item[1].cpu_seconds)
+
+
+def options(identity: Mapping[str, Any]) -> list[str]:
+    """Return the lab's options of a run, each with its value."""
+    return [f"{key} {value}" for key, value in sorted(dict(identity.get("options") or {}).items())]
