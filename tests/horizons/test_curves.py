@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from instar.horizons.curves import OLD_RIDGE, PUBLISHED_RIDGE, Method, doubling_draws, point, read
 from instar.horizons.flags import flags, sensitivity, spread
-from instar.horizons.runs import Runs, draw_tasks, of_counts
+from instar.horizons.runs import Runs, draw_tasks
 from instar.horizons.synthetic import Suite, Truth, bridge, runs_of
 
 PLAIN = Method(resamples=0)
@@ -20,8 +20,11 @@ def rng(seed=0):
 
 def one_model(minutes, mean, families=None, n=1000):
     minutes, mean = np.asarray(minutes, dtype=float), np.asarray(mean, dtype=float)
-    names = [f"task{i}" for i in range(minutes.size)]
-    return of_counts(names, families or names, minutes, np.round(mean * n), np.full(minutes.size, n))
+    names = tuple(f"task{i}" for i in range(minutes.size))
+    known, family = np.unique(np.asarray(families or names), return_inverse=True)
+    task = np.repeat(np.arange(minutes.size), n)
+    score = (np.tile(np.arange(n), minutes.size) < np.round(mean * n)[task]).astype(float)
+    return Runs(("model",), names, tuple(map(str, known)), minutes, family, np.zeros_like(task), task, score)
 
 
 def test_a_known_curve_comes_back():

@@ -11,7 +11,7 @@ import pytest
 
 from instar.archive import open_archive
 from instar.contracts.archive import Verdict
-from instar.contracts.records import Author, Decision, Reason, Spend, TrialState, Usage
+from instar.contracts.records import Author, Decision, Fate, Reason, Spend, TrialState, Usage
 from instar.contracts.settings import Settings
 from instar.report import page
 from instar.report.credit import Credit, credits_of
@@ -30,10 +30,11 @@ def found(tmp_path: Path) -> dict[str, Credit]:
         mine = [replace(sample_proposal(n), author=Author("incumbent", str(n))) for n in (1, 2, 3)]
         other = replace(sample_proposal(4), author=Author("llm"), spend=Spend(0.5, 100, 2.0))
         used = Usage(1800.0, 1.0)
-        scored = [replace(sample_trial(n, TrialState.SCORED), gain=gain, metric=0.5, usage=used)
-                  for n, gain in ((1, 0.1), (2, -0.1), (3, 0.2))]  # fmt: skip
-        low = replace(sample_trial(5, TrialState.SCORED), proposal=2, rung=0, gain=0.3, metric=0.5)
-        replica = replace(scored[0], number=6, replica=1)
+        fates = ((1, 0.1, Fate.FINALIST), (2, -0.1, Fate.DROPPED), (3, 0.2, Fate.LOST))
+        scored = [replace(sample_trial(n, TrialState.SCORED), gain=gain, metric=0.5, usage=used, fate=fate)
+                  for n, gain, fate in fates]  # fmt: skip
+        low = replace(sample_trial(5, TrialState.SCORED), proposal=2, rung=0, gain=0.3, metric=0.5, fate=Fate.WAITS)
+        replica = replace(scored[0], number=6, replica=1, fate=Fate.REPLICA)
         crashed = replace(sample_trial(4, TrialState.CRASHED), usage=Usage(3.0))
         judged = [
             verdict(1, 1, True, gain=0.10, gain_low=0.07, gain_high=0.14, questions=100),

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console, Group
@@ -49,6 +51,10 @@ TRIAL = Trial(
 )
 
 
+def step(what: str) -> Any:
+    return SimpleNamespace(what=what)
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Picture, str]]:
     """A run after its end, what the view made of it, and what the plain log said."""
@@ -85,8 +91,8 @@ def test_a_frame_fits_the_screen(played: tuple[Run, Picture, str], width: int, h
 def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) -> None:
     run, picture, _ = played
     job = Job("t", SandboxKind.TRAINING, "a:b", {}, {}, Limits(1, 1, 1))
-    run.tasks = {"t": Task(job, "trial 99, rung 1", run.clock() - 3.0)}
-    picture.durations.seconds[kind_of("trial 99, rung 1")] = 10.0
+    run.tasks = {"t": Task(job, step("trial 99, rung 2 of 2"), run.clock() - 3.0)}
+    picture.durations.seconds[kind_of("trial 99, rung 2 of 2")] = 10.0
     shown = text_of(run, picture, 100, 40)
     run.tasks = {}
     for words in ("instar toy", "seed 0", "of 3:00", "left", "CPU", "disk", "generation", "horizon 50 % (units)"):
@@ -158,12 +164,12 @@ def test_a_verdict_in_words() -> None:
 
 def test_durations_are_learnt_by_kind_of_task() -> None:
     job, durations = Job("a", SandboxKind.EXAM, "a:b", {}, {}, Limits(1, 1, 1)), Durations()
-    task = Task(job, "trial 3, rung 0", 10.0)
+    task = Task(job, step("trial 3, rung 1 of 2"), 10.0)
     durations.look({"a": task}, 11.0)
     assert durations.expected(task) is None
     durations.look({}, 14.0)
-    assert durations.expected(Task(job, "trial 44, rung 0", 0.0)) == 4.0
-    assert durations.expected(Task(job, "trial 44, rung 1", 0.0)) is None
+    assert durations.expected(Task(job, step("trial 44, rung 1 of 2"), 0.0)) == 4.0
+    assert durations.expected(Task(job, step("trial 44, rung 2 of 2"), 0.0)) is None
     assert kind_of("exam 3: seed 1") == kind_of("exam 4: founder")
 
 

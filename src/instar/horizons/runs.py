@@ -7,7 +7,7 @@ weight that it had. Families and tasks are drawn once for all models, so that mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -138,20 +138,6 @@ def draw_tasks(runs: Runs, resamples: int, rng: np.random.Generator) -> npt.NDAr
         tasks = used[place == number]
         counts[:, tasks] = rng.multinomial(times[:, number] * tasks.size, np.full(tasks.size, 1.0 / tasks.size))
     return counts
-
-
-def of_counts(
-    names: Sequence[str], families: Sequence[str], minutes: Floats, successes: Floats, n: Floats, model: str = "model"
-) -> Runs:
-    """Return the runs of one model of which only successes and runs per task (T,) are known."""
-    known, family = np.unique(np.asarray(families), return_inverse=True)
-    wins, total = successes.astype(np.int64), n.astype(np.int64)
-    task = np.repeat(np.arange(len(names)), total)
-    score = np.concatenate([np.r_[np.ones(w), np.zeros(t - w)] for w, t in zip(wins, total, strict=True)])
-    return Runs(
-        (model,), tuple(names), tuple(map(str, known)), minutes, family.astype(np.int64),
-        np.zeros(task.size, dtype=np.int64), task.astype(np.int64), score,
-    )  # fmt: skip
 
 
 def _values(place: Ints, score: Floats, tasks: int) -> Iterator[tuple[Floats, Floats]]:

@@ -231,13 +231,14 @@ def _recursion(history: History, others: Beside) -> Dial:
 
 def _authorship(history: History) -> Dial:
     name, key = "promoted by the incumbent", "authorship"
-    promoted = [one for one in history.generations if one.number]
+    found = history.autonomy["authorship"]
+    promoted, shares = found["promoted"], found["share_by_builder"]
     if not promoted:
         return _missing(key, name, "nothing was promoted", "a first promotion")
-    own = sum(one.author.name == "incumbent" for one in promoted)
-    others = sorted({one.author.name for one in promoted} - {"incumbent"})
+    own = round(shares.get("incumbent", 0.0) * promoted)
+    others = sorted(shares.keys() - {"incumbent"})
     change = f"{', '.join(printable(one, 30) for one in others)} made the rest" if others else "none: all are its own"
-    return Dial(key, name, wilson(own, len(promoted)), "of promoted changes",
+    return Dial(key, name, wilson(own, promoted), "of promoted changes",
                 "provenance; never self-improvement by itself", change)  # fmt: skip
 
 

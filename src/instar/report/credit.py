@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from instar.contracts.archive import Archive, Verdict
-from instar.contracts.records import Estimate, Generation, Proposal, Spend, Trial, TrialState, Usage
+from instar.contracts.records import Estimate, Fate, Generation, Proposal, Spend, Trial, Usage
 from instar.report.facts import gain
 
 
@@ -70,32 +70,12 @@ def credits_of(archive: Archive) -> dict[str, Credit]:
     While a run goes on, verdicts and trials are read before the proposals that they belong to, so none lacks its own.
     """
     verdicts, trials = list(archive.history(Verdict)), list(archive.history(Trial))
+    # What the gates let pass, a person may have refused.
     generations = {(one.parent, one.design.digest) for one in archive.history(Generation)}
-    rungs = int(archive.identity.get("rungs") or 0)
-    top = rungs - 1 if rungs else max((trial.rung for trial in trials), default=0)
-    return tally(archive.history(Proposal), trials, verdicts, top, generations)
-
-
-def tally(
-    proposals: Iterable[Proposal],
-    trials: Sequence[Trial],
-    verdicts: Sequence[Verdict],
-    top: int,
-    generations: Set[tuple[int | None, str]],
-) -> dict[str, Credit]:
-    """Return each author's credit.
-
-    Args:
-        proposals: all on record, in order.
-        trials: all on record.
-        verdicts: all on record.
-        top: index of the top rung.
-        generations: parent and design of all that were promoted; a person may refuse what the gates let pass.
-    """
     found: dict[str, Credit] = {}
     author: dict[int, str] = {}
     design: dict[int, str] = {}
-    for proposal in proposals:
+    for proposal in archive.history(Proposal):
         name = proposal.author.name
         author[proposal.number] = name
         design[proposal.number] = proposal.design.digest
@@ -106,7 +86,7 @@ def tally(
         name = author[trial.proposal]
         old = found[name]
         found[name] = replace(old, trials=old.trials + Counter([trial.state.value]), usage=old.usage + trial.usage)
-        if trial.state is TrialState.SCORED and trial.rung == top and not trial.replica and (trial.gain or 0.0) > 0:
+        if trial.fate in (Fate.FINALIST, Fate.LOST):
             finalists[name].add(trial.proposal)
     won: dict[str, list[Verdict]] = {name: [] for name in found}
     for verdict in verdicts:

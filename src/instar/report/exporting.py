@@ -84,7 +84,7 @@ def descent(home: Path, generation: int | None) -> tuple[list[Generation], Sourc
 
 def _patch(made: Generation, old: Mapping[str, str], new: Mapping[str, str], place: int, count: int) -> Patch:
     """Return one generation's patch in the form of a mail, which `git apply` and `git am` both take."""
-    author = re.sub(r"[<>]", "", _plain(str(made.author)))[:60]
+    author = re.sub(r"[<>]", "", _plain(made.author))[:60]
     words = re.sub(r"[^A-Za-z0-9]+", "-", str(made.author)).strip("-").lower()[:30]
     changed = diffs.diff(old, new)
     added, removed = diffs.counts(old, new)
@@ -100,7 +100,7 @@ def _patch(made: Generation, old: Mapping[str, str], new: Mapping[str, str], pla
                  f"{head}{changed}-- \ninstar\n", added, removed)  # fmt: skip
 
 
-def _plain(text: str) -> str:
+def _plain(text: object) -> str:
     """Return somebody's words on one line, without what a mail's head or a diff would be read from."""
     return (
         printable(text)

@@ -101,7 +101,7 @@ def generations(history: History, unit: str, metric: str) -> Iterator[Block]:
     head = ["generation", "parent", "author", "design", "after", "CPU", *titles, *plain_figures]
     rows = [
         [str(made.number), number(made.parent) if made.parent is not None else "founder",
-          printable(str(made.author), 40),
+          printable(made.author, 40),
          made.design.digest[:10], duration(made.run_seconds), duration(made.run_cpu_seconds),
          *(interval(made.estimates.get(key, {})) for key in keys),
          *(number(made.metrics[key]) if key in made.metrics else "" for key in plain_figures)]

@@ -121,7 +121,7 @@ class ResultsTable:
     def _source(self, proposal: int, rung: int | str, replica: int | str) -> tuple[str, str, str, str]:
         """Return author, rung, replica and what was tried; empty where the proposal was forgotten."""
         known = self._proposals.get(proposal)
-        author, what = (printable(str(known.author), 60), printable(known.why, _WHAT)) if known else ("", "")
+        author, what = (printable(known.author, 60), printable(known.why, _WHAT)) if known else ("", "")
         return author, str(rung), str(replica), what
 
 
