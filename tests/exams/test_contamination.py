@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from instar.contracts.archive import Verdict
 from instar.contracts.exam import QuestionSet, Stage
 from instar.contracts.oversight import IncidentRecord
+from instar.contracts.records import Experience, Goal
 from instar.exams import contamination
 from instar.exams.contamination import LENGTH, Sealed, Search, fingerprints, shingles, words_in
 from instar.executors.artefacts import encode_arrays, write_arrays
@@ -190,8 +192,11 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
                 leaked.append(hashlib.sha256(content).hexdigest())
                 (tmp_path / "experience").mkdir(exist_ok=True)
                 (tmp_path / "experience" / f"{leaked[0]}.safetensors").write_bytes(content)
-                for candidate in rig_run[0].candidates.values():
-                    candidate.experience = (leaked[0],)
+                run = rig_run[0]
+                run.experience.append(Experience(leaked[0], 0, Goal("all", {}, 1.0), "rules", 1, 1, 1.0, 1))
+                for candidate in run.candidates.values():
+                    told = {place: replace(trial, experience=1) for place, trial in candidate.trials.items()}
+                    candidate.trials.update(told)
             return question_set
 
     rig_run: list[Any] = []
@@ -205,7 +210,7 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
     assert leaked
     failed = [reason for reason in verdicts[0].decision.reasons if not reason.passed]
-    assert {"contamination"} <= {reason.gate for reason in failed} <= {"contamination", "noise floor"}  # that by luck
+    assert {"contamination"} <= {reason.gate for reason in failed} <= {"contamination", "noise floor"}  # by seed noise
     assert [fact.incident.kind for fact in rig.facts if isinstance(fact, IncidentRecord)] == ["contamination"]
     assert all(reason.passed for verdict in verdicts[1:] for reason in verdict.decision.reasons
                if reason.gate == "contamination")  # fmt: skip

@@ -141,7 +141,7 @@ def _revision(connection: Connection, path: Path) -> str | None:
 def _other_version(path: Path, revision: str) -> ArchiveError:
     return ArchiveError(
         f"{path} has schema {revision}, and this instar reads {REVISION}",
-        "Resume the run once to bring an older archive up to date, or install the version that wrote it.",
+        "Install the version that wrote it; `instar --version` tells yours.",
     )
 
 

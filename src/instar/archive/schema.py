@@ -1,4 +1,4 @@
-"""What the archive's tables hold. `create` makes them, migrations bring older ones up to date; a test compares the two.
+"""What the archive's tables hold. `create` makes them at once, the migrations step by step; a test compares.
 
 Facts keep the order in which they were first recorded in `sequence`, which SQLite's rowid gives for nothing.
 Running totals (accounts, tallies) are kept beside the facts, so that asking for them never walks the archive.
