@@ -23,7 +23,7 @@ from instar.labs.tiles.model import Inference, Policy, load, native_bfloat16, sa
 from instar.labs.tiles.search import beam, greedy
 from instar.labs.tiles.shapes import PolicyConfig
 
-_OVERHEAD = 75_000  # what an example costs beside the network, in weights (measured: bench/learning.py)
+_OVERHEAD = 75_000  # what an example costs beside the network, in weights (measured on one machine)
 _CAREFUL = 0.97  # share of its time that a plain recipe uses: it must end by itself
 _BLIND_MOVES = 24  # what an untrained network's beam finds, it finds at once; then it would walk at random, for minutes
 _WALK_DEPTH = {3: 40, 4: 80, 5: 200}
