@@ -6,9 +6,11 @@ They are loaded when they are first asked for, so that `import instar` costs not
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # so that `typing`, which takes most of the time, is not imported
 if TYPE_CHECKING:
+    from typing import Any
+
     from instar.contracts.errors import BadInput as BadInput
     from instar.contracts.errors import LabError as LabError
     from instar.contracts.exam import QuestionSet as QuestionSet

@@ -18,7 +18,7 @@ from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json, take
 from instar.labs.command import CommandLab, formats, snapshot
 from instar.labs.command.exam import items_of
-from instar.labs.command.manifest import Manifest, Measured
+from instar.labs.command.manifest import Measured, WrappedManifest
 from instar.labs.command.work import REPORT
 from instar.run import intake
 from instar.studies.bench import Bench
@@ -60,7 +60,7 @@ def measure(bench: Bench, lab: CommandLab, seeds: int, range_: str, tell: Callab
     return _judged(plain, range_, names, runs, values, again)
 
 
-def _limits(plain: Manifest) -> Limits:
+def _limits(plain: WrappedManifest) -> Limits:
     wall = seconds(plain.limits.wall)
     return Limits(wall, wall * plain.limits.threads + 1.0, size(plain.limits.memory))
 
@@ -99,7 +99,7 @@ def _edited(kept: Path) -> list[str]:
         raise BadInput(f"the seed design's training left no report: {error}", "See `instar doctor`.") from None
 
 
-def _same_files(runs: Sequence[SeedRun], plain: Manifest) -> list[str]:
+def _same_files(runs: Sequence[SeedRun], plain: WrappedManifest) -> list[str]:
     """Return the names that every seed has left. Raises `BadInput` where they differ or may not be."""
     names = runs[0].files
     for run in runs:
@@ -158,8 +158,8 @@ def _each(bench: Bench, jobs: Sequence[Job], read: Callable[[Outcome], Read], wh
 
 
 def _judged(
-    plain: Manifest, range_: str, names: Sequence[str], runs: Sequence[SeedRun], values: Sequence[Sequence[float]],
-    again: Sequence[float],
+    plain: WrappedManifest, range_: str, names: Sequence[str], runs: Sequence[SeedRun],
+    values: Sequence[Sequence[float]], again: Sequence[float],
 ) -> Measured:  # fmt: skip
     """Return what the runs have shown. Raises `BadInput` where the values cannot be compared."""
     counts = {len(one) for one in values}

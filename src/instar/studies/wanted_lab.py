@@ -13,7 +13,7 @@ from instar.contracts import plugins
 from instar.contracts.errors import BadInput
 from instar.contracts.units import size
 from instar.labs.command import knobs, manifest, snapshot
-from instar.labs.command.manifest import Bounds, Gpu, Manifest
+from instar.labs.command.manifest import Bounds, Gpu, WrappedManifest
 from instar.labs.command.task import text_of
 
 LEAST_SEEDS = 5
@@ -78,7 +78,7 @@ def _check_command(option: str, command: str) -> None:
         raise BadInput(f"--{option} '{command}': no shell reads it", "Put it in a script and name that.")
 
 
-def copied(wanted: Wanted, target: Path) -> Manifest:
+def copied(wanted: Wanted, target: Path) -> WrappedManifest:
     """Copy the repository and return the manifest as far as it is known before anything has run. Raises `BadInput`."""
     names = snapshot.files_of(wanted.repository)
     editable = _matched("--editable", names, wanted.editable, wanted.repository)
@@ -98,7 +98,7 @@ def copied(wanted: Wanted, target: Path) -> Manifest:
     if program and program not in hashes:
         raise BadInput(f"program '{program}' is no file of {wanted.repository}", "Check its spelling.")
     try:
-        return Manifest(
+        return WrappedManifest(
             kind="command", name=wanted.name, metric=metric, direction="min" if direction == "min" else "max",
             editable=editable,
             run=wanted.run, evaluate=wanted.evaluate, held_out=list(wanted.held_out),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
-from instar.labs.command.manifest import Manifest, Measured
+from instar.labs.command.manifest import Measured, WrappedManifest
 from instar.labs.command.work import sealed
 
 LEAST_SPLIT = 20  # items, below which all of them serve both stages
@@ -33,7 +33,7 @@ class CommandExam:
 
     chance = 0.0
 
-    def __init__(self, manifest: Manifest, inputs: Mapping[str, Path], limits: Limits) -> None:
+    def __init__(self, manifest: WrappedManifest, inputs: Mapping[str, Path], limits: Limits) -> None:
         self._manifest, self._inputs, self._limits = manifest, inputs, limits
         unknown = Measured(artefact=["?"], items=1, low=0.0, high=1.0, values=[0.0, 0.0], fresh=False)
         self._measured = manifest.measured or unknown
@@ -131,6 +131,6 @@ def items_of(count: int, stage: Stage) -> npt.NDArray[np.int64]:
     return np.sort(half).astype(np.int64)
 
 
-def devices(manifest: Manifest) -> str:
+def devices(manifest: WrappedManifest) -> str:
     """Return the value of CUDA_VISIBLE_DEVICES, '' where the lab names no GPU."""
     return "" if manifest.gpu is None else str(manifest.gpu.device)

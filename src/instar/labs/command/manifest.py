@@ -122,7 +122,7 @@ class Measured(_Strict):
     cpu_seconds: float = 0.0
 
 
-class Manifest(_Strict):
+class WrappedManifest(_Strict):
     """A parsed `lab.toml` of this kind.
 
     Attributes:
@@ -185,11 +185,11 @@ def is_lab(directory: Path) -> bool:
     return re.search(rf'^kind\s*=\s*["\']{KIND}["\']', head, flags=re.MULTILINE) is not None
 
 
-def read(directory: Path) -> Manifest:
+def read(directory: Path) -> WrappedManifest:
     """Read a lab's `lab.toml`. Raises `BadInput` naming file and key."""
     path = directory / MANIFEST
     try:
-        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return WrappedManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})", "Check the path.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -201,7 +201,7 @@ def read(directory: Path) -> Manifest:
         raise BadInput(f"{path}: '{key}': {said}", "Mend it, or make the lab anew with `instar lab new`.") from None
 
 
-def to_toml(manifest: Manifest) -> str:
+def to_toml(manifest: WrappedManifest) -> str:
     """Return the text of a `lab.toml`; what is at its default stands as a comment."""
     plain = manifest.model_dump(exclude_defaults=True, exclude={"knobs", "measured", "protected", "limits", "gpu"})
     lines = ["# Written by `instar lab new`. Files and metric are fixed: see docs/tutorials/your-own-lab.md.",

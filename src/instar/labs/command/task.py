@@ -16,7 +16,7 @@ from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json
 from instar.labs.command import formats, gpu, knobs, snapshot
 from instar.labs.command.exam import CommandExam, devices, within
-from instar.labs.command.manifest import FILES, HELD_OUT, MANIFEST, Manifest, read
+from instar.labs.command.manifest import FILES, HELD_OUT, MANIFEST, WrappedManifest, read
 from instar.labs.command.work import REPORT
 
 VERSION = "1"  # of how such labs are run and marked
@@ -32,7 +32,7 @@ class CommandLab(Lab):
         manifest: what that says.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, sources: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, manifest: WrappedManifest, sources: Mapping[str, str]) -> None:
         self.directory, self.manifest, self._sources = directory, manifest, dict(sources)
         identity = json.dumps([VERSION, manifest.model_dump(mode="json")], sort_keys=True)
         self._inputs = {"files": directory / FILES}
