@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from contextlib import closing
@@ -247,3 +248,16 @@ def test_a_gpus_limits_are_metered_from_outside() -> None:
 
 def test_without_a_gpu_nothing_is_metered(tmp_path: Path) -> None:
     assert quick(tmp_path).meter() is None
+
+
+def test_the_defaults_stand_in_its_file_and_hold_once_they_are_uncommented(tmp_path: Path) -> None:
+    quick(tmp_path)
+    path = tmp_path / "waves" / "lab.toml"
+    text = path.read_text()
+    assert "# rungs = 1" in text
+    head, *rest = text.split("\n\n")
+    own = [line.removeprefix("# ") if " = " in line else line for line in head.splitlines()]
+    tables = [re.sub(r"^# ", "", part, flags=re.M) for part in rest]
+    path.write_text("\n\n".join(["\n".join(own).replace("rungs = 1", "rungs = 2"), *tables]))
+    lab = open_lab(tmp_path / "waves", {})
+    assert (lab.manifest.rungs, lab.manifest.gpu is not None, set(lab.manifest.knobs)) == (2, True, {"LEARNING_RATE"})
