@@ -36,9 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(toy_command, "TOY", SPY)
         patch.setattr(plugins, "entry_points", toy_command.with_toy(plugins.entry_points))
         patch.chdir(place)
-        assert (
-            main.command(["run", "spy", "--home", "run", "--generations", "1", "--budget", "2m", "--workers", "2"]) == 0
-        )
+        words = ["run", "spy", "--home", "run", "--set", "generations=1", "--budget", "2m", "--workers", "2"]
+        assert main.command(words) == 0
         assert reported() == {"training", "exam", "experience"}
         yield place
 
@@ -87,7 +86,7 @@ def new_lab(place: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], set[str]]] = {
-    "run": (command("run", "spy", "--baseline", "long", "--home", "long", "--budget", "5s"), {"training", "exam"}),
+    "run": (command("run", "spy", "--set", "baseline=long", "--home", "long", "--budget", "5s"), {"training", "exam"}),
     "solve": (command("solve", "anything", "--home", "run"), {"solution"}),
     "judge": (command("judge", "--home", "run", "--rounds", "0", "--budget", "60s"), {"training", "exam"}),
     "verify-claim": (command("verify-claim", "--home", "run", "--seeds", "1,2"), {"training", "exam"}),
