@@ -130,7 +130,7 @@ def test_a_signal_during_the_look_at_the_budgets_is_not_lost(tmp_path: Path, mon
 def test_the_cpu_budget_is_a_hard_stop(tmp_path: Path) -> None:
     run, why = Rig(tmp_path, ToyLab(gain=0.01), {"budget_cpu": "0.1s"}).play()
     assert why == "CPU budget used"
-    assert run.usage.cpu_seconds < 1.0
+    assert run.budget.usage.cpu_seconds < 1.0
     archive = read_archive(tmp_path / "archive.db")
     assert all(trial.state is not TrialState.RUNNING for trial in archive.history(Trial))
     archive.close()

@@ -38,7 +38,8 @@ from instar.run import intake, trials
 from instar.run.decisions import hear, hold_after_promotion
 from instar.run.founding import found, screen_incumbent
 from instar.run.schedule import climb, collect, examine, propose, replicate
-from instar.run.state import ENDING, LOOP, Run, Task
+from instar.run.state import ENDING, LOOP, Run
+from instar.run.steps import Task
 from instar.run.stopping import check_space, reason_to_stop, stop_now
 
 STAGES = (found, screen_incumbent, hold_after_promotion, examine, replicate, collect, climb, propose)
@@ -68,7 +69,7 @@ def run_loop(run: Run, watch: Watcher) -> str:
             _ask_again(run)
         for outcome in _wait(run):
             finish(run, outcome)
-        if run.time_left <= run.closing_seconds or run.cpu_left <= 0:
+        if run.budget.time_left <= run.budget.closing_seconds or run.budget.cpu_left <= 0:
             stop_now(run)
 
 
@@ -98,7 +99,7 @@ def plan(run: Run) -> None:
 def finish(run: Run, outcome: Outcome) -> None:
     """Take in how a job ended, hand it to its step, and clear the job's directory."""
     task = run.tasks.pop(outcome.key, None)
-    run.usage += outcome.usage
+    run.budget.charge(outcome.usage)
     outcome = intake.received(outcome)
     failed = outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED)
     if failed:
@@ -150,5 +151,5 @@ def _patience(run: Run, thinking: bool) -> float:
 
     Where the builder is thinking, its proposal may come any moment; past the closing time all that was cancelled will.
     """
-    left = run.time_left - run.closing_seconds
+    left = run.budget.time_left - run.budget.closing_seconds
     return min(0.05 if thinking or left <= 0 else 0.5, left if left > 0 else math.inf)

@@ -33,7 +33,8 @@ from instar.loop import run_loop
 from instar.report.live import INTERVAL_SECONDS, Durations, LiveView, Picture, frame, kind_of
 from instar.report.narration import PlainLog, Story, fate_of, trial_line, verdict_line
 from instar.run.resume import resume
-from instar.run.state import Run, Task
+from instar.run.state import Run
+from instar.run.steps import Task
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab
 

@@ -30,7 +30,8 @@ from instar.contracts.records import (
 from instar.ledger import verify
 from instar.run import stopping
 from instar.run.resume import resume
-from instar.run.state import Run, Task
+from instar.run.state import Run
+from instar.run.steps import Task
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab, ToyLab
 
@@ -401,4 +402,4 @@ def test_experience_that_is_collected_again_is_charged_again(tmp_path: Path, mon
     jobs = [request.key for request, _ in refused]
     assert len({*jobs}) == 2
     with closing(read_archive(tmp_path / "archive.db")) as archive:
-        assert archive.account().total.cpu_seconds == pytest.approx(run.usage.cpu_seconds)
+        assert archive.account().total.cpu_seconds == pytest.approx(run.budget.usage.cpu_seconds)

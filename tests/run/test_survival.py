@@ -16,10 +16,11 @@ from instar.contracts.executor import Executor
 from instar.contracts.records import Incident, Job, Outcome, ReasonKind, Trial, TrialState
 from instar.contracts.settings import Settings
 from instar.exams.ladder import Ladder
+from instar.run.candidates import Candidate, Rung, ScreenExam
 from instar.run.examination import searching
 from instar.run.experience import Collect
 from instar.run.resume import resume
-from instar.run.state import Candidate, Run, Rung, ScreenExam
+from instar.run.state import Run
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab
 
@@ -43,15 +44,18 @@ FORGOTTEN = {
     "next_verdict": "an exam that came to no verdict gives its number back",
     "failed_collects": "a row of failures that ends the run is counted within one life: a restart may have mended it",
     "collect_retries": "tells the keys of one life apart; those of another carry its name",
-    "began": CLOCK,
-    "earlier_seconds": CLOCK,
+    "budget.began": CLOCK,
+    "budget.earlier_seconds": CLOCK,
     "earlier_slot_seconds": CLOCK,
     "idle": "written every five seconds",
     "_slots_told": CLOCK,
-    "examine_seconds": "measured anew by the next exam",
-    "usage": "what a job that was cut off had used is not known, and not charged",
-    "disk_bytes": "measured anew",
-    "disk_seen": CLOCK,
+    "budget.examine_seconds": "measured anew by the next exam",
+    "budget.usage": "what a job that was cut off had used is not known, and not charged",
+    "budget.disk_bytes": "measured anew",
+    "budget._disk_seen": CLOCK,
+    "budget._settings": "given by whoever starts the run again",
+    "budget._clock": "given by whoever starts the run again",
+    "budget._directories": "given by whoever starts the run again",
     "queries": "its own file, which is written before a look is shown (`test_ladder`)",
 }
 OF_A_CANDIDATE = {"merged": "merged again from the same replicas", "under_exam": AGAIN}
@@ -106,14 +110,17 @@ KEPT: Mapping[str, Callable[[Run], Any]] = {
     "search": lambda run: [(one.name, one.rows.tolist(), one.key.tolist()) for one in searching(run).question_sets],
     "tried": lambda run: (run.tried.refused, dict(run.tried._known)),
     "approvals": lambda run: (run.approvals.rights, run.approvals.open, run.approvals.goal),
-    "rung_costs": lambda run: {rung: (round(total, 6), count) for rung, (total, count) in run.rung_costs.items()},
+    "budget.rung_costs": lambda run: {
+        rung: (round(total, 6), count) for rung, (total, count) in run.budget.rung_costs.items()
+    },
 }
 
 
 def test_every_field_is_kept_or_named_with_the_reason(tmp_path: Path) -> None:
     run = Rig(tmp_path, TeachingToyLab()).open()
     close(run)
-    assert set(vars(run)) == KEPT.keys() | FORGOTTEN.keys()
+    found = vars(run).keys() - {"budget"} | {f"budget.{name}" for name in vars(run.budget)}
+    assert found == KEPT.keys() | FORGOTTEN.keys()
     assert not KEPT.keys() & FORGOTTEN.keys()
     assert all(FORGOTTEN.values())
 

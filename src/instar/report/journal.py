@@ -34,7 +34,7 @@ class Journal:
         for fact in facts:
             event, fields = _event(fact)
             if event:
-                self._write(event, run_seconds=round(run.elapsed, 3), **fields)
+                self._write(event, run_seconds=round(run.budget.elapsed, 3), **fields)
         if facts:
             self._file.flush()
 

@@ -22,7 +22,8 @@ from instar.contracts.units import seconds, size
 from instar.report.narration import Story, clause, fate_of, gain_of
 from instar.report.wording import brief, clock_time
 from instar.run.rights import waiting_line
-from instar.run.state import Run, Task
+from instar.run.state import Run
+from instar.run.steps import Task
 
 INTERVAL_SECONDS = 1.0  # a frame of 40 lines costs 4 ms: under 0.5 % of wall time
 _ORDER = tuple(state.value for state in TrialState)
@@ -141,11 +142,11 @@ def _budget(run: Run, width: int) -> Text:
     """Time, CPU and disk against what was stated."""
     whole = seconds(run.settings.budget)
     cpu_limit = f" of {clock_time(seconds(run.settings.budget_cpu))}" if run.settings.budget_cpu else ""
-    left = clock_time(max(0.0, run.time_left))
-    disk = f"{run.disk_bytes / 2**20:.0f} of {size(run.settings.budget_disk) / 2**20:.0f} MiB"
-    words = f" {clock_time(run.elapsed)} of {clock_time(whole)}, {left} left · CPU "
-    words += f"{clock_time(run.usage.cpu_seconds)}{cpu_limit} · disk {disk}"
-    bar = _bar(run.elapsed / whole, max(10, width - len(words)), "cyan")
+    left = clock_time(max(0.0, run.budget.time_left))
+    disk = f"{run.budget.disk_bytes / 2**20:.0f} of {size(run.settings.budget_disk) / 2**20:.0f} MiB"
+    words = f" {clock_time(run.budget.elapsed)} of {clock_time(whole)}, {left} left · CPU "
+    words += f"{clock_time(run.budget.usage.cpu_seconds)}{cpu_limit} · disk {disk}"
+    bar = _bar(run.budget.elapsed / whole, max(10, width - len(words)), "cyan")
     return bar.append(words)
 
 

@@ -54,7 +54,7 @@ class ResultsTable:
             self._rewrite(run.parts.archive)
             self._begun = True
             return
-        lines = "".join(_line(row) for row in self._rows(facts, f"{run.elapsed:.2f}"))
+        lines = "".join(_line(row) for row in self._rows(facts, f"{run.budget.elapsed:.2f}"))
         if lines:
             content, self._whole = lines.encode(), False
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)  # a tenth of what `open` costs

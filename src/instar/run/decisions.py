@@ -22,9 +22,10 @@ from instar.contracts.oversight import Answer, Approval, Holder, Right
 from instar.contracts.records import Proposal, Score
 from instar.executors.artefacts import digest_files, read_json, take, write_json
 from instar.run import rights, trials
+from instar.run.candidates import Candidate
 from instar.run.experience import set_goal
 from instar.run.promotion import promote
-from instar.run.state import Candidate, Run
+from instar.run.state import Run
 
 LOOP = "loop"  # who answers where the machine has got a right, or nothing is left to decide
 _RELEASE = (Right.JUDGE, Right.PROMOTE)  # in this order

@@ -26,10 +26,11 @@ from instar.exams.contamination import Search
 from instar.exams.figures import figures
 from instar.executors.artefacts import write_arrays
 from instar.run import experience, replicas, simplicity
+from instar.run.candidates import Candidate
 from instar.run.conduct.causes import BAD_ARTEFACT, IMPOSSIBLE_TASK
 from instar.run.decisions import hold_release
 from instar.run.promotion import promote, provenance
-from instar.run.state import Candidate, Run
+from instar.run.state import Run
 from instar.run.trials import close
 
 _MERGED = "merged"
@@ -82,7 +83,9 @@ class Examination:
 
     def begin(self) -> None:
         """Queue one exam job per artefact."""
-        self.run.staged.reserve.append(Reservation(self.key, "examine", self.run.examine_seconds * len(self.open)))
+        self.run.staged.reserve.append(
+            Reservation(self.key, "examine", self.run.budget.examine_seconds * len(self.open))
+        )
         for name, artefact in self.open.items():
             self.run.ready.append(Examine(self, name, artefact))
 
@@ -136,7 +139,7 @@ class Examination:
         """Mark one sitting; judge when the last one is in."""
         run = self.run
         self.usages[name] = outcome.usage
-        run.examine_seconds = max(run.examine_seconds, outcome.usage.wall_seconds)
+        run.budget.examine_seconds = max(run.budget.examine_seconds, outcome.usage.wall_seconds)
         try:
             score = run.mark(self.question_sets.get(name, self.question_sets[""]), outcome, self.open[name])
             if name == _IMPOSSIBLE:
@@ -283,7 +286,7 @@ class Examine:
 
     def job(self) -> Job:
         run, questions = self.examination.run, self.examination.questions(self.name)
-        return run.parts.lab.exam.evaluate(self.key, self.artefact, questions, run.limits())
+        return run.parts.lab.exam.evaluate(self.key, self.artefact, questions, run.budget.limits())
 
     def finished(self, outcome: Outcome) -> None:
         self.examination.evaluated(self.name, outcome)

@@ -77,7 +77,7 @@ def collect(run: Run) -> None:
         maker=run.maker.number,
         goal=goal,
         seed=run.seed("collect", key),
-        limits=run.limits(),
+        limits=run.budget.limits(),
         feedback=run.settings.feedback,
     )
     request = with_tasks(lab, request, run.scratch_file(job_directory.safe_name(key)))
@@ -120,7 +120,7 @@ class Collect:
         return f"experience: {self.request.goal.name}"
 
     def job(self) -> Job:
-        return self.lab.collect(replace(self.request, limits=self.run.limits()))
+        return self.lab.collect(replace(self.request, limits=self.run.budget.limits()))
 
     def finished(self, outcome: Outcome) -> None:
         run, request = self.run, self.request

@@ -16,7 +16,8 @@ from instar.contracts.records import Job, Outcome, OutcomeState
 from instar.exams import selftest
 from instar.executors.artefacts import digest_files, write_arrays
 from instar.run import intake, promotion, trials
-from instar.run.state import Run, ScreenExam
+from instar.run.candidates import ScreenExam
+from instar.run.state import Run
 
 _PATIENCE = 3  # attempts at what a run can't do without
 
@@ -56,7 +57,7 @@ class Found:
 
     def job(self) -> Job:
         run, lab = self.run, self.run.parts.lab
-        limits = run.limits(whole=True)  # nothing else can be promoted before it
+        limits = run.budget.limits(whole=True)  # nothing else can be promoted before it
         return lab.train(TrainRequest(self.key, lab.seed_design(), run.seed("found"), 0.0, None, limits))
 
     def finished(self, outcome: Outcome) -> None:
@@ -93,7 +94,7 @@ class ScreenIncumbent:
 
     def job(self) -> Job:
         run = self.run
-        return run.parts.lab.exam.evaluate(self.key, self.artefact, self.exam.questions, run.limits())
+        return run.parts.lab.exam.evaluate(self.key, self.artefact, self.exam.questions, run.budget.limits())
 
     def finished(self, outcome: Outcome) -> None:
         run = self.run

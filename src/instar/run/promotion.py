@@ -17,7 +17,8 @@ from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.ledger.statement import promotion
 from instar.run import replicas as incumbent_replicas
-from instar.run.state import Candidate, Run, Rung
+from instar.run.candidates import Candidate, Rung
+from instar.run.state import Run
 from instar.sandbox import UNSAFE
 
 
@@ -33,7 +34,7 @@ def promote(run: Run, candidate: Candidate, artefact: Path, metrics: Mapping[str
         metrics=dict(metrics),
         estimates=verdict.estimates,
         promoted_at=time.time(),
-        run_seconds=run.elapsed,
+        run_seconds=run.budget.elapsed,
         run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
         ledger_index=-1,
         why=f"{proposal.why} | {verdict.decision.summary}",
@@ -52,7 +53,7 @@ def found(run: Run, artefact: Path, score: Score) -> None:
         metrics=dict(score.metrics),
         estimates=figures(score, seed=0),
         promoted_at=time.time(),
-        run_seconds=run.elapsed,
+        run_seconds=run.budget.elapsed,
         run_cpu_seconds=run.parts.archive.account().total.cpu_seconds,
     )
     install(run, generation, artefact)

@@ -24,8 +24,9 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.records import Footprint, Generation, Job, Outcome, OutcomeState, Trial, Usage
 from instar.executors.artefacts import digest_files, read_json, take
 from instar.run import intake
+from instar.run.candidates import Candidate, Merged, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
-from instar.run.state import Candidate, Merged, Run, ScreenExam
+from instar.run.state import Run
 
 _FOLDER = "replicas"
 _SERVED = 2  # generations back
@@ -123,7 +124,7 @@ class Merge:
         lab = self.run.parts.lab
         if not isinstance(lab, Merging):
             raise TypeError(f"lab {lab.name} cannot merge")
-        return lab.merge(self.key, self.replicas, self.run.limits())
+        return lab.merge(self.key, self.replicas, self.run.budget.limits())
 
     def finished(self, outcome: Outcome) -> None:
         run, candidate = self.run, self.candidate
@@ -165,7 +166,7 @@ class ScreenMerged:
 
     def job(self) -> Job:
         run = self.run
-        return run.parts.lab.exam.evaluate(self.key, self.directory, self.exam.questions, run.limits())
+        return run.parts.lab.exam.evaluate(self.key, self.directory, self.exam.questions, run.budget.limits())
 
     def finished(self, outcome: Outcome) -> None:
         run, candidate = self.run, self.candidate

@@ -20,11 +20,12 @@ from instar.contracts.records import Experience, Generation, Observation, Propos
 from instar.executors.artefacts import digest_files, read_json
 from instar.ledger.statement import promotion
 from instar.run import decisions, founding, schedule, trials
+from instar.run.candidates import Candidate
 from instar.run.conduct import canaries
 from instar.run.conduct.watch import Watch
 from instar.run.promotion import point, seal_in_ledger, show
 from instar.run.rights import ApprovalQueue
-from instar.run.state import Candidate, Run
+from instar.run.state import Run
 
 _RESTORE = "Restore it from a copy, or start a new run directory."
 
@@ -42,7 +43,7 @@ def resume(run: Run) -> None:
     run.conduct = Watch.of(archive)
     token = "".join(f"{run.parts.seal.seed(part, 'canary'):016x}" for part in ("first", "second"))
     run.canary = canaries.plant(token, run.parts.home, run.parts.scratch)
-    run.earlier_seconds = archive.account().wall_seconds
+    run.budget.earlier_seconds = archive.account().wall_seconds
     run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
     run.experience = list(archive.history(Experience))
     _begin_ledger(run)
@@ -180,7 +181,7 @@ def _review_trials(run: Run, proposals: dict[int, Proposal], judged: set[int]) -
         run.next_trial = trial.number + 1
         run.declare(trial)
         if trial.state not in (TrialState.RUNNING, TrialState.DUPLICATE):
-            run.remember_seconds(trial)
+            run.budget.remember(trial)
         if trial.proposal in proposals:
             against.append(trial)
         if trial.proposal not in proposals or trial.proposal in judged:

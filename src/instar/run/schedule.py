@@ -12,8 +12,9 @@ from instar.contracts.exam import Priced
 from instar.contracts.oversight import Right
 from instar.contracts.records import Proposal, TrialState
 from instar.run import decisions, experience, novelty, replicas, trials
+from instar.run.candidates import Candidate
 from instar.run.examination import Examination
-from instar.run.state import Candidate, Run
+from instar.run.state import Run
 
 _AHEAD = 12  # designs per slot that are trained before there is a score to hold them against
 

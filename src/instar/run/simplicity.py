@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from instar.builders.code.normal import size
 from instar.contracts.records import CodeSize, Design, Score
 from instar.gates.simplification import LEAST_SAVED
-from instar.run.state import Candidate, Run
+from instar.run.candidates import Candidate
+from instar.run.state import Run
 
 _REACH = 3.0  # so many standard errors, or steps of the exam, below the incumbent may be noise
 _LEAST = 0.003

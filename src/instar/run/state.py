@@ -6,16 +6,14 @@ Nothing here is precious: all of it is rebuilt from the archive (see `resume`).
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 import time
-from bisect import insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from instar.contracts.archive import Archive, Fact, Reservation
 from instar.contracts.builder import Builder, Deliberating
@@ -33,7 +31,6 @@ from instar.contracts.records import (
     Generation,
     Incident,
     Job,
-    Limits,
     Outcome,
     OutcomeState,
     Proposal,
@@ -41,26 +38,25 @@ from instar.contracts.records import (
     Trial,
     Usage,
 )
-from instar.contracts.units import seconds, size
 from instar.exams.contamination import Search
-from instar.exams.ladder import Ladder, QueryBudget
+from instar.exams.ladder import QueryBudget
 from instar.exams.seal import Seal
-from instar.executors.scratch import bytes_below
 from instar.ledger.statement import statement
 from instar.run import rights
+from instar.run.budget import Budget
+from instar.run.candidates import Candidate, Rung, ScreenExam
 from instar.run.conduct.canaries import Canary
 from instar.run.conduct.causes import BAD_ANSWERS, CANARY, PROTECTED_PATH, Circumstance
 from instar.run.conduct.protected import Fingerprint, changed, fingerprints_of
 from instar.run.conduct.watch import Watch
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
+from instar.run.steps import Step, Task
 
 if TYPE_CHECKING:
     from instar.contracts.settings import Settings  # 0.2 CPU s, which `instar status` does without
 
-_MOST = 1024  # that wait on one rung
 _SATURATED = 0.99  # lower end of the interval of the share solved
-_DISK_EVERY_SECONDS = 10.0
 _SLOTS_EVERY_SECONDS = 5.0
 QUERIES = "queries.json"
 LOOP, ENDING = "loop", "ending"  # what a free slot waits for where it is no builder and no person
@@ -79,123 +75,6 @@ class Parts:
     seal: Seal
     home: Path
     scratch: Path
-
-
-class Step(Protocol):
-    """A piece of work: a record that says what is to run, and what follows from how it ended.
-
-    A step waits in `Run.ready`; once a slot is free its job becomes a `Task`; its outcome comes back to `finished`,
-    which may record facts and queue further steps. Each kind of step stands beside what it is about: `founding.Found`
-    and `ScreenIncumbent`, `trials.Train` and `Screen`, `experience.Collect`, `replicas.Merge`, `examination.Examine`.
-    """
-
-    @property
-    def key(self) -> str:
-        """The job's key, by which its outcome is known and its compute is charged."""
-        ...
-
-    @property
-    def what(self) -> str:
-        """What it is, for people."""
-        ...
-
-    def job(self) -> Job:
-        """Describe the job, at the moment at which it begins."""
-        ...
-
-    def finished(self, outcome: Outcome) -> None:
-        """Do what follows. An outcome that is cancelled may never have begun."""
-        ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """A step under way: its job, since when it runs, and the fingerprints of what the job may read."""
-
-    job: Job
-    step: Step
-    started: float
-    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
-
-    @property
-    def what(self) -> str:
-        """What it is, for people."""
-        return self.step.what
-
-
-@dataclass(frozen=True)
-class Merged:
-    """One artefact made of a finalist's replicas; `metric` is its score on the screen, None while it isn't known."""
-
-    artefact: str = ""
-    metric: float | None = None
-    done: bool = False
-
-
-@dataclass
-class Candidate:
-    """A proposal on its way through the rungs, to its replicas and to the exam.
-
-    `trials` maps (rung, replica) to the newest record of that trial.
-    """
-
-    proposal: Proposal
-    trials: dict[tuple[int, int], Trial] = field(default_factory=dict)
-    numbers: set[int] = field(default_factory=set)  # of all its trials, also of those that had to be made again
-    merged: Merged | None = None
-    under_exam: bool = False
-    clear: bool = False  # its generation's first climber, with a gain beyond doubt
-
-    @property
-    def newest(self) -> Trial:
-        """The trial that was given the most to learn from."""
-        return max(self.trials.values(), key=lambda trial: trial.experience)
-
-
-@dataclass
-class Rung:
-    """Scores at one rung within one generation, for successive halving (ASHA, arXiv:1810.05934)."""
-
-    metrics: list[float] = field(default_factory=list)  # ascending
-    waiting: list[tuple[float, int]] = field(default_factory=list)  # (metric, proposal), ascending
-    clear: set[int] = field(default_factory=set)  # proposals whose gain is many times its noise
-    climbed: bool = False
-
-    def add(self, metric: float, proposal: int, *, clear: bool = False, waits: bool = True) -> list[int]:
-        """Enter a score; return the worst beyond `_MOST` waiting ones, let go so that no step grows dearer."""
-        if clear:
-            self.clear.add(proposal)
-        insort(self.metrics, metric)
-        if waits:
-            insort(self.waiting, (metric, proposal))
-        dropped = [number for _, number in self.waiting[:-_MOST]]
-        del self.waiting[:-_MOST]
-        return dropped
-
-    def climber(self, eta: int) -> int | None:
-        """Take out the best waiting proposal if it is among the best 1/eta of the rung, else None."""
-        count = len(self.metrics) // eta
-        if not count or not self.waiting or self.waiting[-1][0] < self.metrics[-count]:
-            return None
-        self.climbed = True
-        return self.waiting.pop()[1]
-
-    def clear_winner(self) -> int | None:
-        """Take out the best waiting proposal as the first if its gain is beyond doubt already, else None."""
-        if self.climbed or not self.waiting or self.waiting[-1][1] not in self.clear:
-            return None
-        self.climbed = True
-        return self.waiting.pop()[1]
-
-
-@dataclass
-class ScreenExam:
-    """The visible exam of one generation: one question set for all its trials, and the incumbent's score on it."""
-
-    question_set: QuestionSet
-    questions: Path
-    incumbent_score: Score | None = None
-    ladder: Ladder | None = None  # where the exam is fixed
 
 
 @dataclass
@@ -273,13 +152,7 @@ class Run:
         self.idle: defaultdict[str, float] = defaultdict(float)  # slot-seconds of all lives by what they waited for
         self.earlier_slot_seconds = 0.0  # of former lives, busy or not
         self._slots_told: tuple[float, dict[str, float]] = (0.0, {})  # when, and what was written then
-        self.began = clock()
-        self.earlier_seconds = 0.0  # wall seconds of the run's former lives
-        # The longest sitting so far (see closing_seconds).
-        self.examine_seconds = min(5.0, 0.01 * seconds(settings.budget))
-        self.usage = parts.archive.account().total  # settled and not yet settled, of all lives
-        self.disk_bytes, self.disk_seen = 0, float("-inf")
-        self.rung_costs: dict[int, tuple[float, int]] = {}  # rung -> CPU seconds and number of its trials
+        self.budget = Budget(settings, clock, parts.archive.account().total, parts.home, parts.scratch)
 
     # --- who and where ----------------------------------------------------------------------------------------------
 
@@ -310,7 +183,7 @@ class Run:
     @property
     def life(self) -> str:
         """What sets this life's reservations apart from former lives'; empty in the first."""
-        return f"@{self.earlier_seconds:.3f}" if self.earlier_seconds else ""
+        return f"@{self.budget.earlier_seconds:.3f}" if self.budget.earlier_seconds else ""
 
     @property
     def learning(self) -> bool:
@@ -374,57 +247,6 @@ class Run:
         solved = self.incumbent.estimates.get("solved") if self.generations else None
         return solved is not None and solved["low"] >= _SATURATED
 
-    # --- time and money ---------------------------------------------------------------------------------------------
-
-    @property
-    def elapsed(self) -> float:
-        """Wall seconds of the run, over all its lives."""
-        return self.earlier_seconds + self.clock() - self.began
-
-    @property
-    def disk_full(self) -> bool:
-        """Whether the run directory has outgrown its budget, by a look every few seconds."""
-        if self.clock() - self.disk_seen > _DISK_EVERY_SECONDS:
-            self.disk_seen = self.clock()
-            self.disk_bytes = bytes_below(self.parts.home, self.parts.scratch)
-        return self.disk_bytes > size(self.settings.budget_disk)
-
-    @property
-    def time_left(self) -> float:
-        """Wall seconds until the budget is used up."""
-        return seconds(self.settings.budget) - self.elapsed
-
-    @property
-    def cpu_left(self) -> float:
-        """CPU seconds until that budget is used up; infinite without one."""
-        budget = self.settings.budget_cpu
-        return seconds(budget) - self.usage.cpu_seconds if budget else math.inf
-
-    @property
-    def closing_seconds(self) -> float:
-        """Wall seconds kept back for the last exam."""
-        return min(0.2 * seconds(self.settings.budget), 1.0 + 3.0 * self.examine_seconds)
-
-    def limits(self, *, whole: bool = False) -> Limits:
-        """Return a job's limits: a quarter of the budget, at least 30 s, and never past the budget's end.
-
-        `whole` is for the one job without which there is no run: nothing but the budget limits it.
-        """
-        limit = self.settings.trial_limit
-        usual = seconds(limit) if limit else max(30.0, (1.0 if whole else 0.25) * seconds(self.settings.budget))
-        wall = max(1.0, min(usual, self.time_left))
-        return Limits(wall, max(1.0, min(wall + 1.0, self.cpu_left)), size(self.settings.trial_memory))
-
-    def expected_seconds(self, rung: int) -> float:
-        """Return what a trial at this rung has cost on average (CPU seconds), 1 before anything is known."""
-        total, count = self.rung_costs.get(rung, (1.0, 1))
-        return total / count
-
-    def remember_seconds(self, trial: Trial) -> None:
-        """Learn from a finished trial what one at its rung costs."""
-        total, count = self.rung_costs.get(trial.rung, (0.0, 0))
-        self.rung_costs[trial.rung] = (total + trial.usage.cpu_seconds, count + 1)
-
     # --- staging ----------------------------------------------------------------------------------------------------
 
     def remove_artefacts(self, candidate: Candidate) -> None:
@@ -461,7 +283,7 @@ class Run:
             self.note(outcome.key, PROTECTED_PATH, os.path.relpath(path, self.parts.home))
         for name in self.canary.found_in(outcome.output.parent) if self.canary else ():
             self.note(outcome.key, CANARY, f"a decoy's token in {name}")
-        used_up = self.time_left <= 0 or self.cpu_left <= 0
+        used_up = self.budget.time_left <= 0 or self.budget.cpu_left <= 0
         self.stage(*self.conduct.ended(outcome, self._number, Circumstance(budget_used=used_up)))
 
     @property
@@ -480,7 +302,7 @@ class Run:
                 [*staged.facts, *self.conduct.counts(), *times],
                 settle=staged.settle,
                 reserve=staged.reserve,
-                wall_seconds=self.elapsed,
+                wall_seconds=self.budget.elapsed,
             )
             for fact in staged.facts:
                 self.declare(fact)
@@ -490,14 +312,14 @@ class Run:
 
     def _slot_times(self, staged: bool, last: bool) -> list[SlotTime]:
         """Return what has changed of the slots' time since it was last written, where that is due."""
-        now, (then, told) = self.elapsed, self._slots_told
+        now, (then, told) = self.budget.elapsed, self._slots_told
         if not last and now - then < _SLOTS_EVERY_SECONDS:
             return []
         changed = [SlotTime(cause, time) for cause, time in self.idle.items() if told.get(cause) != time]
         if not changed and not staged and not last:
             return []
         self._slots_told = (now, dict(self.idle))
-        total = self.earlier_slot_seconds + self.parts.executor.slots * (self.clock() - self.began)
+        total = self.earlier_slot_seconds + self.parts.executor.slots * (self.clock() - self.budget.began)
         return [SlotTime("", total), *changed]
 
     def declare(self, fact: Fact) -> None:

@@ -16,15 +16,15 @@ def reason_to_stop(run: Run) -> str | None:
     settings = run.settings
     if run.conduct.paused:
         return f"{PAUSED}: {run.conduct.paused}"
-    if run.time_left <= run.closing_seconds:
+    if run.budget.time_left <= run.budget.closing_seconds:
         return "budget used"
-    if run.cpu_left <= 0:
+    if run.budget.cpu_left <= 0:
         return "CPU budget used"
     if run.meter is not None and (used := run.meter()):
         return used
     if settings.generations is not None and len(run.generations) > settings.generations:
         return "generations reached"
-    if run.disk_full:
+    if run.budget.disk_full:
         return "disk budget used"
     if run.failures >= settings.patience and run.saturated:
         return "exhausted"

@@ -27,8 +27,9 @@ from instar.contracts.records import (
 )
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity
+from instar.run.candidates import Candidate, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
-from instar.run.state import Candidate, Run, ScreenExam
+from instar.run.state import Run
 
 _SUCCEEDED = "its parent was succeeded"
 CLEAR = 3.0  # a gain of so many standard errors needs no company on its rung
@@ -79,7 +80,7 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
     if trial.experience != len(run.experience):  # it begins again, and there is more to learn from
         trial = replace(trial, experience=len(run.experience))
         run.stage(trial)
-    run.staged.reserve.append(Reservation(_key(trial), "improve", run.expected_seconds(trial.rung)))
+    run.staged.reserve.append(Reservation(_key(trial), "improve", run.budget.expected_seconds(trial.rung)))
     candidate.trials[trial.rung, trial.replica] = trial
     candidate.numbers.add(trial.number)
     run.ready.append(Train(run, candidate, trial))
@@ -110,7 +111,7 @@ class Train:
             seed=trial.seed,
             effort=effort(run, trial.rung),
             parent=incumbent if run.generations else None,
-            limits=run.limits(),
+            limits=run.budget.limits(),
             experience=[run.experience_file(digest) for digest in run.trained_on(trial)],
             parent_cpu_seconds=intake.spent(run.parts.lab, incumbent),
         )
@@ -151,7 +152,7 @@ class Screen:
     def job(self) -> Job:
         run = self.run
         directory = run.trial_directory(self.trial)
-        return run.parts.lab.exam.evaluate(self.key, directory, self.exam.questions, run.limits())
+        return run.parts.lab.exam.evaluate(self.key, directory, self.exam.questions, run.budget.limits())
 
     def finished(self, outcome: Outcome) -> None:
         trial = replace(self.trial, usage=self.trial.usage + outcome.usage)
@@ -315,7 +316,7 @@ def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
         shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
     run.stage(trial)
     run.staged.settle[_key(trial)] = trial.usage
-    run.remember_seconds(trial)
+    run.budget.remember(trial)
     _teach(run, candidate, trial)
     closed = candidate.proposal.number not in run.candidates  # by another of its training seeds
     if closed or trial.state is not TrialState.SCORED or not _open_after(run, trial):

@@ -17,7 +17,8 @@ from instar.contracts.units import seconds, size
 from instar.loop import Watcher, fill, finish, tell
 from instar.run import intake
 from instar.run.promotion import install
-from instar.run.state import Run, Task, with_founding_settings
+from instar.run.state import Run, with_founding_settings
+from instar.run.steps import Task
 
 LOOP = "loop"
 _PERSIST_SECONDS = 5.0
@@ -51,8 +52,8 @@ def _turn(run: Run, watch: Watcher) -> bool:
     tell(run, watch)
     if not run.tasks:
         return False
-    if run.elapsed - run.parts.archive.account().wall_seconds > _PERSIST_SECONDS:
-        run.parts.archive.record(wall_seconds=run.elapsed)
+    if run.budget.elapsed - run.parts.archive.account().wall_seconds > _PERSIST_SECONDS:
+        run.parts.archive.record(wall_seconds=run.budget.elapsed)
     for outcome in run.parts.executor.wait(0.5):
         finish(run, outcome)
     return True
@@ -61,9 +62,11 @@ def _turn(run: Run, watch: Watcher) -> bool:
 def _start(run: Run) -> None:
     """Submit the one long training."""
     baseline, threads = run.settings.baseline, run.settings.workers
-    wall = max(1.0, run.time_left - run.closing_seconds)
+    wall = max(1.0, run.budget.time_left - run.budget.closing_seconds)
     design = _within(design_of(run.parts.lab, baseline), wall, _cpu_left(run, wall * threads))
-    limits = Limits(max(1.0, run.time_left), run.time_left * threads + 1.0, size(run.settings.trial_memory))
+    limits = Limits(
+        max(1.0, run.budget.time_left), run.budget.time_left * threads + 1.0, size(run.settings.trial_memory)
+    )
     key = f"baseline:{baseline}"
     request = TrainRequest(key, design, run.seed("baseline", baseline), 1.0, None, limits, threads=threads)
     step = TrainBaseline(run, request)
@@ -77,7 +80,7 @@ def _start(run: Run) -> None:
 def _cpu_left(run: Run, most: float) -> float:
     if run.settings.budget_cpu is None:
         return most
-    return max(1.0, min(most, seconds(run.settings.budget_cpu) - run.usage.cpu_seconds))
+    return max(1.0, min(most, seconds(run.settings.budget_cpu) - run.budget.usage.cpu_seconds))
 
 
 def _within(design: Design, wall_seconds: float, cpu_seconds: float) -> Design:
@@ -125,8 +128,8 @@ def _install(run: Run, baseline: str, design: Design, artefact: Path) -> None:
         metrics={},
         estimates={},
         promoted_at=time.time(),
-        run_seconds=run.elapsed,
-        run_cpu_seconds=run.usage.cpu_seconds,
+        run_seconds=run.budget.elapsed,
+        run_cpu_seconds=run.budget.usage.cpu_seconds,
         ledger_index=-1,
         why=f"the baseline '{baseline}', one training with the whole budget; no gate was asked",
     )

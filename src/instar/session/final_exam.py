@@ -14,7 +14,8 @@ from instar.contracts.records import Job, Limits, Outcome, Score
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, write_arrays
 from instar.loop import Watcher, finish, tell
-from instar.run.state import Run, Task
+from instar.run.state import Run
+from instar.run.steps import Task
 
 _LEAST_SECONDS = 2.0  # that the final exam gets although the budget is used up
 
@@ -75,7 +76,7 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
         key = f"{stage.value}:{receipt.index}:{name}"
         step = FinalExam(run, evaluation, name, artefact, questions, key)
         job = step.job()
-        run.staged.reserve.append(Reservation(key, "examine", run.examine_seconds))
+        run.staged.reserve.append(Reservation(key, "examine", run.budget.examine_seconds))
         run.commit()
         run.tasks[key] = Task(job, step, run.clock())
         run.parts.executor.submit(job)
@@ -90,8 +91,8 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
 
 def _limits(run: Run) -> Limits:
     """Return what a final evaluation may use: the rest of the budget, and a moment at the least."""
-    wall = max(_LEAST_SECONDS, run.time_left)
-    return replace(run.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
+    wall = max(_LEAST_SECONDS, run.budget.time_left)
+    return replace(run.budget.limits(), wall_seconds=wall, cpu_seconds=wall + 1.0)
 
 
 @dataclass(frozen=True, eq=False)

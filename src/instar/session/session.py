@@ -127,7 +127,7 @@ def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
 def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
     """Resume, run and examine; take the measures before the executor is closed."""
     selftest.demand(run.parts.lab)  # while the executor is still starting
-    used_before = run.usage.cpu_seconds
+    used_before = run.budget.usage.cpu_seconds
     climbing.admit(run)
     result.forget(run.parts.home)
     from instar.report.progress import ProgressFigure
@@ -151,7 +151,7 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
         busy = slots_busy_share(run.parts.executor)
         if run.settings.baseline != baselines.LOOP and final is not None:
             note(run, final)
-        here = run.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
+        here = run.budget.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
         journal.close(reason)
         with suppress(OSError):
             table.mend(run)
@@ -190,7 +190,7 @@ def measure_trait(run: Run, view: View) -> None:
         return
     plan = traits.PlantingPlan(
         feedback=run.settings.feedback,
-        budget_seconds=_TRAITS_SHARE * max(0.0, run.time_left),
+        budget_seconds=_TRAITS_SHARE * max(0.0, run.budget.time_left),
         seed=run.settings.seed,
         workers=run.settings.workers,
         executor=run.settings.executor,
@@ -205,7 +205,7 @@ def measure_trait(run: Run, view: View) -> None:
         view.say(f"traits: not measured, so nothing will be promoted: {error}")
         return
     cost = Usage(found["cost"]["cpu_seconds"], found["cost"]["wall_seconds"])
-    run.usage += cost
+    run.budget.charge(cost)
     run.staged.settle[key] = cost
     run.commit()
     write_json(place, found)

@@ -1,0 +1,88 @@
+"""A run's time, compute and disk: what is used, what is left, and what a job may take of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.contracts.records import Limits, Trial, Usage
+from instar.contracts.units import seconds, size
+from instar.executors.scratch import bytes_below
+
+if TYPE_CHECKING:
+    from instar.contracts.settings import Settings
+
+_DISK_EVERY_SECONDS = 10.0
+
+
+class Budget:
+    """What a run may use, over all its lives.
+
+    Attributes:
+        usage: of all jobs that have ended, settled or not yet settled.
+        began: by the run's clock; `earlier_seconds` are wall seconds of former lives.
+        examine_seconds: the longest sealed exam so far; as much and more is kept back for the last one.
+        rung_costs: rung -> CPU seconds of its trials, and their number.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float], usage: Usage, *directories: Path) -> None:
+        self._settings, self._clock, self._directories = settings, clock, directories
+        self.usage, self.began, self.earlier_seconds = usage, clock(), 0.0
+        self.examine_seconds = min(5.0, 0.01 * seconds(settings.budget))
+        self.disk_bytes, self._disk_seen = 0, float("-inf")
+        self.rung_costs: dict[int, tuple[float, int]] = {}
+
+    def charge(self, usage: Usage) -> None:
+        """Count what a job has used."""
+        self.usage += usage
+
+    @property
+    def elapsed(self) -> float:
+        """Wall seconds of the run, over all its lives."""
+        return self.earlier_seconds + self._clock() - self.began
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the run directory has outgrown its budget, by a look every few seconds."""
+        if self._clock() - self._disk_seen > _DISK_EVERY_SECONDS:
+            self._disk_seen = self._clock()
+            self.disk_bytes = bytes_below(*self._directories)
+        return self.disk_bytes > size(self._settings.budget_disk)
+
+    @property
+    def time_left(self) -> float:
+        """Wall seconds until the budget is used up."""
+        return seconds(self._settings.budget) - self.elapsed
+
+    @property
+    def cpu_left(self) -> float:
+        """CPU seconds until that budget is used up; infinite without one."""
+        budget = self._settings.budget_cpu
+        return seconds(budget) - self.usage.cpu_seconds if budget else math.inf
+
+    @property
+    def closing_seconds(self) -> float:
+        """Wall seconds kept back for the last exam."""
+        return min(0.2 * seconds(self._settings.budget), 1.0 + 3.0 * self.examine_seconds)
+
+    def limits(self, *, whole: bool = False) -> Limits:
+        """Return a job's limits: a quarter of the budget, at least 30 s, and never past the budget's end.
+
+        `whole` is for the one job without which there is no run: nothing but the budget limits it.
+        """
+        limit = self._settings.trial_limit
+        usual = seconds(limit) if limit else max(30.0, (1.0 if whole else 0.25) * seconds(self._settings.budget))
+        wall = max(1.0, min(usual, self.time_left))
+        return Limits(wall, max(1.0, min(wall + 1.0, self.cpu_left)), size(self._settings.trial_memory))
+
+    def expected_seconds(self, rung: int) -> float:
+        """Return what a trial at this rung has cost on average (CPU seconds), 1 before anything is known."""
+        total, count = self.rung_costs.get(rung, (1.0, 1))
+        return total / count
+
+    def remember(self, trial: Trial) -> None:
+        """Learn from a finished trial what one at its rung costs."""
+        total, count = self.rung_costs.get(trial.rung, (0.0, 0))
+        self.rung_costs[trial.rung] = (total + trial.usage.cpu_seconds, count + 1)
