@@ -138,7 +138,7 @@ def test_the_cpu_budget_is_a_hard_stop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("left", "longest"), [(100.0, 0.5), (0.3, 0.3), (0.0, 0.05), (-5.0, 0.05)])
 def test_the_loop_never_spins_while_cancelled_jobs_come_to_their_end(left: float, longest: float) -> None:
-    run: Any = SimpleNamespace(time_left=left + 2.0, closing_seconds=2.0)
+    run: Any = SimpleNamespace(budget=SimpleNamespace(time_left=left + 2.0, closing_seconds=2.0))
     assert loop._patience(run, thinking=False) == pytest.approx(longest)
 
 

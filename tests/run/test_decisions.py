@@ -168,7 +168,7 @@ def test_waiting_survives_a_restart_and_an_answer_between_lives_counts(tmp_path:
     started = [approval for approval in approvals(tmp_path) if approval.number == question.number]
     assert [(approval.answer, approval.subject) for approval in started] == [(Answer.APPROVED, question.subject)]
     (waiting,) = [approval for approval in approvals(tmp_path) if approval.right is Right.PROMOTE]
-    assert second.earlier_seconds > 0
+    assert second.budget.earlier_seconds > 0
     person.answer(tmp_path, waiting.number, Answer.APPROVED, "")
     third, why = rig(tmp_path, **given).play()
     assert (why, len(third.generations)) == ("generations reached", 2)
