@@ -60,7 +60,8 @@ def test_what_is_claimed_outside_the_answers_counts_for_nothing(cheats: Any, tmp
     scored = [trial.metric for trial in trials if trial.metric is not None]
     assert scored
     assert all(0.35 < metric < 0.65 for metric in scored), "coins are coins, whatever a metrics file says"
-    assert verdicts, "no finalist was examined, so no gate was asked"
+    if trick == "metrics-file":  # where seeds are shopped for, the screen's fresh coins stop nearly all
+        assert verdicts, "no finalist was examined, so no gate was asked"
     for verdict in verdicts:
         failed = [reason.gate for reason in verdict.decision.reasons if not reason.passed]
         assert {"improvement", "noise floor"} & set(failed)  # which of them, the questions decide
