@@ -1,6 +1,6 @@
 """The default run and its baselines on 3x3, several seeds each, one after another; prints one table.
 
-    python bench/tiles.py [--seeds 11 12 13] [--budget 3m] [--budget-cpu 2m] [--baselines loop frozen none walks]
+    python bench/tiles.py [--seeds 11 12 13] [--budget 3m] [--budget-cpu 2m] [--arms loop frozen none walks]
 
 Each row is one `instar run tiles --json` in a fresh directory. `walks` is the plain recipe (EfficientCube) at equal
 CPU. The last lines give the median and the range over the seeds.
@@ -78,7 +78,7 @@ def row(found: Mapping[str, Any]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
-    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=["loop", "frozen", "none", "walks"])
+    parser.add_argument("--arms", nargs="+", choices=BASELINES, default=["loop", "frozen", "none", "walks"])
     parser.add_argument("--budget", default="3m")
     parser.add_argument("--budget-cpu", help="CPU time of a run's trials: what arms are held to on a loaded machine")
     parser.add_argument("--workers", type=int, default=2)
@@ -88,7 +88,7 @@ def main() -> None:
     root = given.keep or Path(tempfile.mkdtemp(prefix="instar-bench-"))
     budget = f"budget {given.budget} (CPU {given.budget_cpu or 'free'}), {given.workers} workers"
     print(f"load before: {os.getloadavg()[0]:.1f}; {budget}, runs in {root}")
-    for baseline in given.baselines:
+    for baseline in given.arms:
         rows = []
         for seed in given.seeds:
             rows.append(row(play(baseline, seed, given, root / f"{baseline}-{seed}")))
