@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.records import Evidence, Floats, Footprint, Provenance, Score
+from instar.contracts.evidence import Evidence, Footprint, Provenance, Score
+from instar.contracts.records import Floats
 from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
 from instar.gates.conduct import Conduct

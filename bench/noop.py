@@ -22,6 +22,7 @@ import numpy as np
 from instar.archive import open_archive
 from instar.builders import uniform
 from instar.contracts.archive import Fact
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
 from instar.contracts.lab import Lab, LabProfile, Metric, TrainRequest
 from instar.contracts.records import (
@@ -33,7 +34,6 @@ from instar.contracts.records import (
     Limits,
     Proposal,
     SandboxKind,
-    Score,
     Trial,
     TrialState,
 )

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 
 from instar.contracts.abilities import CollectRequest
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Stage
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState, Score
+from instar.contracts.records import Design, Experience, Goal, Job, Limits, Outcome, OutcomeState
 from instar.contracts.space import Choice
 from instar.executors.artefacts import read_arrays, take, write_arrays
 from instar.executors.inline import InlineExecutor

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from instar.contracts.records import Decision, Reason
+from instar.contracts.evidence import Decision, Reason
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from instar.contracts.errors import BadInput as BadInput
     from instar.contracts.errors import LabError as LabError
+    from instar.contracts.evidence import Score as Score
     from instar.contracts.exam import QuestionSet as QuestionSet
     from instar.contracts.lab import Lab as Lab
     from instar.contracts.lab import LabProfile as LabProfile
     from instar.contracts.lab import Metric as Metric
     from instar.contracts.lab import Safeguard as Safeguard
     from instar.contracts.records import Design as Design
-    from instar.contracts.records import Score as Score
     from instar.contracts.space import Choice as Choice
     from instar.contracts.space import Integer as Integer
     from instar.contracts.space import Real as Real

@@ -17,6 +17,7 @@ from instar.archive import SqlArchive, open_archive, read_archive
 from instar.archive import store as store_module
 from instar.contracts.archive import Fact, Reservation, Verdict
 from instar.contracts.errors import ArchiveError
+from instar.contracts.evidence import Decision, Reason, ReasonKind
 from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
@@ -31,7 +32,6 @@ from instar.contracts.oversight import (
 )
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Experience,
     Fate,
@@ -40,8 +40,6 @@ from instar.contracts.records import (
     Goal,
     Incident,
     Proposal,
-    Reason,
-    ReasonKind,
     Spend,
     Trial,
     TrialState,

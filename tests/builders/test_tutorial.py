@@ -15,9 +15,9 @@ from instar.builders.panel import PanelBuilder
 from instar.contracts import plugins
 from instar.contracts.builder import Builder
 from instar.contracts.errors import BadInput
+from instar.contracts.evidence import Footprint
 from instar.contracts.executor import Executor
 from instar.contracts.gate import Gate
-from instar.contracts.records import Footprint
 from instar.contracts.space import Space
 from instar.report.credit import credits_of
 from instar.testing.builder import BuilderConformance

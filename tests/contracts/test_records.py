@@ -10,20 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.contracts.records import (
-    Author,
-    Decision,
-    Design,
-    Estimate,
-    Forecast,
-    Goal,
-    Reason,
-    Score,
-    TrialState,
-    Usage,
-    canonical,
-    digest,
-)
+from instar.contracts.evidence import Decision, Estimate, Reason, Score
+from instar.contracts.records import Author, Design, Forecast, Goal, TrialState, Usage, canonical, digest
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aé☃\n"),

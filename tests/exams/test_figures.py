@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from instar.contracts.records import Score
+from instar.contracts.evidence import Score
 from instar.exams.figures import figures
 
 

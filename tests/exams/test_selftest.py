@@ -11,8 +11,8 @@ import pytest
 
 from instar.cli import main
 from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.records import Score
 from instar.exams import selftest
 from instar.labs.tiles import task
 from tests.rig import Rig

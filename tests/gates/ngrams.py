@@ -11,8 +11,8 @@ from itertools import accumulate
 
 import numpy as np
 
+from instar.contracts.evidence import Evidence, Provenance, Score
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Evidence, Provenance, Score
 from instar.gates.collapse import Collapse
 
 ORDER, LENGTH, CHUNK = 5, 60_000, 100

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
+from instar.contracts.evidence import Provenance
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Provenance
 from instar.gates.collapse import Collapse, create
 from instar.testing.gate import GateConformance, draw_evidence
 from tests.gates import ngrams

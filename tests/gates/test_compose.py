@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from instar.contracts.evidence import Decision, Reason
 from instar.contracts.gate import Gate
-from instar.contracts.records import Decision, Reason
 from instar.gates.collapse import Collapse
 from instar.gates.compose import AllOf
 from instar.gates.conduct import Conduct

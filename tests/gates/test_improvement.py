@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Evidence, Score
+from instar.contracts.evidence import Evidence, Score
 from instar.gates.improvement import Improvement, create, holm
 from instar.gates.pairing import random_order
 from instar.stats.evalues import log_e_process, spent_alpha

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Evidence, Score
+from instar.contracts.evidence import Evidence, Score
 from instar.gates.improvement import Improvement
 from instar.gates.noise import NoiseFloor, create
 from instar.stats.evalues import spent_alpha

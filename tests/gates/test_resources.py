@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Footprint, Sizes
+from instar.contracts.evidence import Footprint, Sizes
 from instar.gates.resources import Resources, create
 from instar.testing.gate import GateConformance, draw_evidence
 

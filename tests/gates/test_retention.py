@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Evidence
+from instar.contracts.evidence import Evidence
 from instar.gates.retention import Retention, create, questions_needed
 from instar.stats.evalues import log_e_process
 from instar.testing.gate import GateConformance, draw_evidence, make_score

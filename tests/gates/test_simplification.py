@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.contracts.records import CodeSize, Evidence, Score
+from instar.contracts.evidence import CodeSize, Evidence, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.simplification import NAME, OrSimpler, around
 

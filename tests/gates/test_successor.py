@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from instar.contracts.records import Evidence, Score
+from instar.contracts.evidence import Evidence, Score
 from instar.gates.compose import AllOf
 from instar.gates.improvement import Improvement
 from instar.gates.retention import Retention

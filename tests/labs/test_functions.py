@@ -10,8 +10,9 @@ import pytest
 
 import instar
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Stage
-from instar.contracts.records import Score, TrialState
+from instar.contracts.records import TrialState
 from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs import function_jobs
 from instar.labs.file import open_lab

@@ -11,9 +11,9 @@ import pytest
 
 from instar.archive.store import open_archive
 from instar.contracts.archive import Archive, Reservation, Verdict
+from instar.contracts.evidence import Decision, Reason, ReasonKind
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Experience,
     Fate,
@@ -21,8 +21,6 @@ from instar.contracts.records import (
     Generation,
     Goal,
     Proposal,
-    Reason,
-    ReasonKind,
     Trial,
     TrialState,
     Usage,

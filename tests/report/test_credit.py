@@ -11,7 +11,8 @@ import pytest
 
 from instar.archive import open_archive
 from instar.contracts.archive import Verdict
-from instar.contracts.records import Author, Decision, Fate, Reason, Spend, TrialState, Usage
+from instar.contracts.evidence import Decision, Reason
+from instar.contracts.records import Author, Fate, Spend, TrialState, Usage
 from instar.contracts.settings import Settings
 from instar.report import page
 from instar.report.credit import Credit, credits_of

@@ -12,7 +12,7 @@ from instar.archive import open_archive
 from instar.cli import main
 from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArchiveError, BadInput
-from instar.contracts.records import Decision, Reason
+from instar.contracts.evidence import Decision, Reason
 from instar.report import explaining
 from tests.rig import Rig
 from tests.toys import TeachingToyLab

@@ -3,7 +3,8 @@
 import pytest
 
 from instar.contracts.archive import Account, Verdict
-from instar.contracts.records import Decision, Fate, Reason, ReasonKind, Trial, TrialState, Usage
+from instar.contracts.evidence import Decision, Reason, ReasonKind
+from instar.contracts.records import Fate, Trial, TrialState, Usage
 from instar.report import facts
 from instar.report.facts import Ending, Floor, Gain
 from instar.run.conduct.watch import PAUSED

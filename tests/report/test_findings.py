@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instar.contracts.records import Decision, Reason, TrialState
+from instar.contracts.evidence import Decision, Reason
+from instar.contracts.records import TrialState
 from instar.report import findings
 from instar.report.facts import Ending
 from instar.report.history import History, read

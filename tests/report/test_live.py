@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console, Group
 
 from instar.contracts.archive import Fact, Verdict
+from instar.contracts.evidence import Decision, Reason
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Fate,
     Forecast,
@@ -24,7 +24,6 @@ from instar.contracts.records import (
     Job,
     Limits,
     Proposal,
-    Reason,
     SandboxKind,
     Trial,
     TrialState,

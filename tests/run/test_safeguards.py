@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from instar.contracts.archive import Verdict
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Fate, Score, Trial, TrialState
+from instar.contracts.records import Fate, Trial, TrialState
 from instar.run import trials
 from tests.rig import Rig
 from tests.toys import ToyExam, ToyLab

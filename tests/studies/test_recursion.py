@@ -10,7 +10,7 @@ import pytest
 
 from instar.cli import main
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Estimate
+from instar.contracts.evidence import Estimate
 from instar.report import closeness
 from instar.run.parts import make_lab
 from instar.session import live_recursion

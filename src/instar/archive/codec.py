@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from instar.archive import schema
 from instar.contracts.archive import F, Verdict
+from instar.contracts.evidence import Decision, Reason, ReasonKind
 from instar.contracts.oversight import (
     Acknowledgement,
     Approval,
@@ -29,7 +30,6 @@ from instar.contracts.oversight import (
 )
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Experience,
     Forecast,
@@ -37,8 +37,6 @@ from instar.contracts.records import (
     Goal,
     Incident,
     Proposal,
-    Reason,
-    ReasonKind,
     Spend,
     Trial,
     Usage,

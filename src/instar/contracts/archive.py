@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from instar.contracts.evidence import Decision
 from instar.contracts.oversight import (
     Acknowledgement,
     Approval,
@@ -15,14 +16,7 @@ from instar.contracts.oversight import (
     JobCount,
     SlotTime,
 )
-from instar.contracts.records import (
-    Decision,
-    Experience,
-    Generation,
-    Proposal,
-    Trial,
-    Usage,
-)
+from instar.contracts.records import Experience, Generation, Proposal, Trial, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from instar.contracts.records import (
-    Job,
-    Limits,
-    Score,
-)
+from instar.contracts.evidence import Score
+from instar.contracts.records import Job, Limits
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from instar.contracts.records import (
-    Decision,
-    Evidence,
-    Reason,
-    Score,
-    Sizes,
-)
+from instar.contracts.evidence import Decision, Evidence, Reason, Score, Sizes
 
 
 class Gate(Protocol):

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Reason
 from instar.contracts.exam import QuestionSet
-from instar.contracts.records import Incident, Reason
+from instar.contracts.records import Incident
 from instar.executors.artefacts import read_arrays
 
 Array = npt.NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.records import Score
+from instar.contracts.evidence import Score
 from instar.stats.horizon import horizon
 from instar.stats.intervals import paired_difference, wilson
 

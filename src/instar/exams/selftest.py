@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, Exam, Probing, QuestionSet, Stage
 from instar.contracts.lab import Lab
-from instar.contracts.records import Score
 from instar.exams.cheats import Cheat, Promise, planted
 from instar.executors.artefacts import encode_arrays
 

@@ -40,8 +40,8 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Reason
 from instar.contracts.exam import Arrays
-from instar.contracts.records import Reason
 from instar.executors.artefacts import read_arrays
 
 Array = npt.NDArray[Any]

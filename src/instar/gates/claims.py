@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from instar.contracts.records import Decision, Evidence, Reason
+from instar.contracts.evidence import Decision, Evidence, Reason
 
 UNSAFE = "Promoted by self-reported numbers (unsafe_self_reported): the training wrote its own mark."
 

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from instar.contracts.errors import BadInput
+from instar.contracts.evidence import Decision, Evidence, Reason, ReasonKind, Score
 from instar.contracts.lab import Safeguard
-from instar.contracts.records import Decision, Evidence, Floats, Reason, ReasonKind, Score
+from instar.contracts.records import Floats
 from instar.gates import options as check
 from instar.gates.pairing import problem, random_order, refuse
 from instar.stats.evalues import in_words, log_e_process

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from instar.contracts.evidence import Decision, Evidence, Reason, Sizes
 from instar.contracts.gate import Foreseeing, Gate
-from instar.contracts.records import Decision, Evidence, Reason, Sizes
 from instar.gates.pairing import problem, refuse
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Incident, Reason, ReasonKind
+from instar.contracts.evidence import Decision, Evidence, Reason, ReasonKind
+from instar.contracts.records import Incident
 from instar.contracts.text import printable
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse

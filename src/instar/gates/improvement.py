@@ -28,7 +28,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Estimate, Evidence, Floats, Reason, ReasonKind, Score
+from instar.contracts.evidence import Decision, Estimate, Evidence, Reason, ReasonKind, Score
+from instar.contracts.records import Floats
 from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.stats.evalues import in_words, log_e_process, spent_alpha

@@ -42,7 +42,7 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Reason, ReasonKind, Score
+from instar.contracts.evidence import Decision, Evidence, Reason, ReasonKind, Score
 from instar.gates import options as check
 from instar.gates.pairing import means, pooled, problem, refuse
 from instar.stats.evalues import spent_alpha

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.records import Decision, Evidence, Floats, Reason, Score
+from instar.contracts.evidence import Decision, Evidence, Reason, Score
+from instar.contracts.records import Floats
 
 
 def problem(evidence: Evidence) -> str | None:

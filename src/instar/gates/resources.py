@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Footprint, Reason, ReasonKind, Sizes
+from instar.contracts.evidence import Decision, Evidence, Footprint, Reason, ReasonKind, Sizes
 from instar.gates import options as check
 from instar.gates.pairing import problem, refuse
 

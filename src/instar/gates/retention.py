@@ -21,7 +21,8 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Decision, Evidence, Floats, Reason, ReasonKind, Score
+from instar.contracts.evidence import Decision, Evidence, Reason, ReasonKind, Score
+from instar.contracts.records import Floats
 from instar.gates import options as check
 from instar.gates.pairing import mean_over_seeds, points, problem, random_order, refuse
 from instar.stats.evalues import STAKES, STARTS, in_words, log_e_process

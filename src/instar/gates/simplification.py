@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
+from instar.contracts.evidence import Decision, Evidence, Reason, ReasonKind, Score
 from instar.contracts.gate import Gate
-from instar.contracts.records import Decision, Evidence, Reason, ReasonKind, Score
 from instar.gates.noise import NoiseFloor
 from instar.gates.pairing import means, pooled, problem
 from instar.stats.evalues import spent_alpha

@@ -23,8 +23,9 @@ import numpy as np
 from scipy import special
 
 from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.evidence import Decision, Estimate, Evidence, Reason
 from instar.contracts.gate import Gate
-from instar.contracts.records import Decision, Estimate, Evidence, Floats, Reason
+from instar.contracts.records import Floats
 from instar.executors.artefacts import read_json
 from instar.stats.intervals import CONFIDENCE, paired_bounds
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.horizons.trend import Series, line
 
 LEVEL = 0.04

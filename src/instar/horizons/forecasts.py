@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.stats.intervals import clopper_pearson
 
 LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)

@@ -16,7 +16,8 @@ import numpy as np
 
 from instar.archive.store import read_archive
 from instar.contracts.archive import Archive
-from instar.contracts.records import Estimate, Generation
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Generation
 from instar.horizons import chart
 from instar.horizons.trend import Series, doubling
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.horizons import chart
 from instar.horizons.curves import Crossing, Method, Reading, doubling_draws, read
 from instar.horizons.flags import Variant, flags, sensitivity, spread

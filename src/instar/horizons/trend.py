@@ -15,7 +15,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 
 _Z = 1.959963984540054
 DRAWS = 4000

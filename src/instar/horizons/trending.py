@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Estimate
+from instar.contracts.evidence import Estimate
 from instar.horizons import chart
 from instar.horizons.elbow import elbow
 from instar.horizons.forecasting import MONTH

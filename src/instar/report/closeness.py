@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.records import Estimate, Generation
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Generation
 from instar.contracts.text import printable
 from instar.report import facts, findings, stalls
 from instar.report.document import Block, Bullets, Heading, Paragraph, Table

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from instar.contracts.archive import Archive, Verdict
-from instar.contracts.records import Estimate, Fate, Generation, Proposal, Spend, Trial, Usage
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Fate, Generation, Proposal, Spend, Trial, Usage
 from instar.report.facts import gain
 
 

@@ -15,7 +15,8 @@ from rich.text import Text
 from instar.archive import read_archive
 from instar.contracts.archive import Verdict
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Generation, Proposal, Reason
+from instar.contracts.evidence import Reason
+from instar.contracts.records import Generation, Proposal
 from instar.contracts.text import terminal
 from instar.report.exporting import changes, sources_of
 

@@ -8,7 +8,8 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from instar.contracts.archive import Account, Verdict
-from instar.contracts.records import Fate, Reason, ReasonKind, Trial, TrialState, Usage
+from instar.contracts.evidence import Reason, ReasonKind
+from instar.contracts.records import Fate, Trial, TrialState, Usage
 from instar.run.conduct.watch import PAUSED
 
 

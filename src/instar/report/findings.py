@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from instar.contracts.archive import Verdict
-from instar.contracts.records import Estimate, Generation, TrialState
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Generation, TrialState
 from instar.contracts.text import printable
 from instar.report import facts
 from instar.report.facts import Ending

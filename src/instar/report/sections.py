@@ -9,8 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from instar.contracts.archive import Verdict
+from instar.contracts.evidence import Reason
 from instar.contracts.oversight import IncidentRecord
-from instar.contracts.records import Generation, Reason
+from instar.contracts.records import Generation
 from instar.contracts.text import printable
 from instar.report import facts, findings
 from instar.report.document import Block, Bullets, Code, Heading, Paragraph, Table

@@ -6,8 +6,9 @@ from bisect import insort
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from instar.contracts.evidence import Score
 from instar.contracts.exam import QuestionSet
-from instar.contracts.records import Proposal, Score, Trial
+from instar.contracts.records import Proposal, Trial
 from instar.exams.ladder import Ladder
 
 _MOST = 1024  # that wait on one rung

@@ -15,9 +15,10 @@ import numpy as np
 
 from instar.contracts.archive import Archive
 from instar.contracts.errors import BadInput
+from instar.contracts.evidence import Estimate
 from instar.contracts.lab import Lab
 from instar.contracts.oversight import Handover, Holder, Right
-from instar.contracts.records import Estimate, Floats, Proposal, Trial, TrialState
+from instar.contracts.records import Floats, Proposal, Trial, TrialState
 from instar.contracts.settings import Climb
 from instar.exams import selftest
 from instar.run import rights as autonomy

@@ -18,8 +18,9 @@ from instar.builders import mailbox
 from instar.contracts.abilities import SelfTeaching
 from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.oversight import Answer, Approval, Holder, Right
-from instar.contracts.records import Proposal, Score
+from instar.contracts.records import Proposal
 from instar.executors.artefacts import digest_files, read_json, take, write_json
 from instar.run import rights, trials
 from instar.run.candidates import Candidate

@@ -7,20 +7,9 @@ from pathlib import Path
 
 from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Decision, Evidence, Footprint, Reason, Score
 from instar.contracts.exam import Impossible, QuestionSet, Stage
-from instar.contracts.records import (
-    Decision,
-    Evidence,
-    Footprint,
-    Incident,
-    Job,
-    Outcome,
-    OutcomeState,
-    Reason,
-    Score,
-    Trial,
-    Usage,
-)
+from instar.contracts.records import Incident, Job, Outcome, OutcomeState, Trial, Usage
 from instar.exams import similarity
 from instar.exams.contamination import Search
 from instar.exams.figures import figures

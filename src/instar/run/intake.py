@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, Exam, Priced
 from instar.contracts.lab import Lab
-from instar.contracts.records import Outcome, OutcomeState, Score, Usage
+from instar.contracts.records import Outcome, OutcomeState, Usage
 from instar.executors import job_directory
 from instar.executors.artefacts import digest_files, read_arrays, read_bytes, read_json, take, write_bytes, write_json
 

@@ -12,7 +12,8 @@ from typing import Any
 from instar.contracts.archive import Verdict
 from instar.contracts.builder import Heritable
 from instar.contracts.errors import BadInput
-from instar.contracts.records import Generation, Provenance, Score, Trial
+from instar.contracts.evidence import Provenance, Score
+from instar.contracts.records import Generation, Trial
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.ledger.statement import promotion

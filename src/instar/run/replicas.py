@@ -21,7 +21,8 @@ from typing import Any
 from instar.contracts.abilities import Merging
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
-from instar.contracts.records import Footprint, Generation, Job, Outcome, OutcomeState, Trial, Usage
+from instar.contracts.evidence import Footprint
+from instar.contracts.records import Generation, Job, Outcome, OutcomeState, Trial, Usage
 from instar.executors.artefacts import digest_files, read_json, take
 from instar.run import intake
 from instar.run.candidates import Candidate, Merged, ScreenExam

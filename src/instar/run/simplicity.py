@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instar.builders.code.normal import size
-from instar.contracts.records import CodeSize, Design, Score
+from instar.contracts.evidence import CodeSize, Score
+from instar.contracts.records import Design
 from instar.gates.simplification import LEAST_SAVED
 from instar.run.candidates import Candidate
 from instar.run.state import Run

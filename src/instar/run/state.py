@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from instar.contracts.archive import Archive, Fact, Reservation
 from instar.contracts.builder import Builder, Deliberating
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import QuestionSet
 from instar.contracts.executor import Executor
 from instar.contracts.gate import Gate
@@ -34,7 +35,6 @@ from instar.contracts.records import (
     Outcome,
     OutcomeState,
     Proposal,
-    Score,
     Trial,
     Usage,
 )

@@ -11,20 +11,10 @@ import numpy as np
 
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score, Sizes
 from instar.contracts.gate import Foreseeing
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import (
-    Fate,
-    Job,
-    Observation,
-    Outcome,
-    OutcomeState,
-    Proposal,
-    Score,
-    Sizes,
-    Trial,
-    TrialState,
-)
+from instar.contracts.records import Fate, Job, Observation, Outcome, OutcomeState, Proposal, Trial, TrialState
 from instar.exams.ladder import Ladder
 from instar.run import intake, replicas, simplicity
 from instar.run.candidates import Candidate, ScreenExam

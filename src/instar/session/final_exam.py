@@ -9,8 +9,9 @@ from typing import Any
 
 from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArchiveError, ArtefactError, InstarError, LedgerError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import QuestionSet, Stage
-from instar.contracts.records import Job, Limits, Outcome, Score
+from instar.contracts.records import Job, Limits, Outcome
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, write_arrays
 from instar.loop import Watcher, finish, tell

@@ -10,10 +10,10 @@ import numpy as np
 from instar.contracts import plugins
 from instar.contracts.abilities import Feedback
 from instar.contracts.errors import BadInput
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Outlining, QuestionSet, Stage
 from instar.contracts.gate import Gate
 from instar.contracts.lab import Lab
-from instar.contracts.records import Score
 from instar.contracts.settings import Settings
 from instar.gates import simplification
 from instar.gates.claims import Claims

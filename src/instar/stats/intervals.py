@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.stats.evalues import log_e_value
 
 CONFIDENCE = 0.95

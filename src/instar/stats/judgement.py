@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.stats.bootstrap import FEW_ROUNDS, RESAMPLES, Ints, estimate_of, lowered, ratio_of_sums, resampled
 
 CERTAIN = 0.01

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from instar.contracts.evidence import Score
 from instar.contracts.exam import QuestionSet
 from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab
-from instar.contracts.records import Job, Outcome, Score, Usage
+from instar.contracts.records import Job, Outcome, Usage
 from instar.executors import job_directory
 from instar.executors.artefacts import write_arrays
 from instar.run import intake

@@ -25,9 +25,10 @@ from scipy import special
 
 from instar.archive import read_archive
 from instar.contracts.errors import ArtefactError, BadInput
+from instar.contracts.evidence import Estimate, Score
 from instar.contracts.exam import Priced, QuestionSet, Stage
 from instar.contracts.lab import Lab, TrainRequest
-from instar.contracts.records import Design, Estimate, Generation, Limits, Outcome, Score
+from instar.contracts.records import Design, Generation, Limits, Outcome
 from instar.executors.artefacts import read_json
 from instar.run.parts import make_lab
 from instar.studies.bench import Bench, beside_run

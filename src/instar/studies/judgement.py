@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from instar.contracts.records import Estimate, Experience, Proposal
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Experience, Proposal
 from instar.contracts.space import Space
 from instar.stats.bootstrap import slope
 from instar.stats.judgement import Cases, Opinion, best_in_hindsight, choices, judge

@@ -18,7 +18,8 @@ import numpy as np
 from instar.contracts import plugins
 from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput, MissingPart
-from instar.contracts.records import Author, Brief, Design, Estimate, Floats, Forecast, Goal, Observation, Proposal
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Author, Brief, Design, Floats, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
 from instar.stats.bootstrap import ratio_of_sums
 from instar.stats.intervals import paired_difference

@@ -18,6 +18,7 @@ import pytest
 
 from instar.contracts.archive import Account, Archive, Reservation, Verdict
 from instar.contracts.errors import ArchiveError, BadInput
+from instar.contracts.evidence import Decision, Reason, ReasonKind
 from instar.contracts.oversight import (
     Acknowledgement,
     Answer,
@@ -32,7 +33,6 @@ from instar.contracts.oversight import (
 )
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Experience,
     Forecast,
@@ -40,8 +40,6 @@ from instar.contracts.records import (
     Goal,
     Incident,
     Proposal,
-    Reason,
-    ReasonKind,
     Trial,
     TrialState,
     Usage,

@@ -17,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from instar.contracts.evidence import Decision, Evidence, Footprint, Provenance, Score
 from instar.contracts.gate import Gate
-from instar.contracts.records import Decision, Evidence, Footprint, Provenance, Score
 
 
 def draw_evidence(

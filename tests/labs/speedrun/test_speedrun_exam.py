@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.records import Score
 from instar.exams import selftest
 from instar.labs.checks import log_probabilities
 from instar.labs.speedrun import questions as exams

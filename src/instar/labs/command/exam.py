@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
+from instar.contracts.records import Floats, Job, Limits, SandboxKind
 from instar.labs.command.manifest import Measured, WrappedManifest
 from instar.labs.command.work import sealed
 

@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import ArtefactError
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
+from instar.contracts.records import Floats, Job, Limits, SandboxKind
 from instar.labs.checks import Form, Twins, causal, formed
 from instar.labs.speedrun.text import Text, sealed
 

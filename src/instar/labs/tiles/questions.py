@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from instar.contracts.evidence import Score
 from instar.contracts.exam import Arrays, QuestionSet, Stage
-from instar.contracts.records import Floats, Job, Limits, SandboxKind, Score
+from instar.contracts.records import Floats, Job, Limits, SandboxKind
 from instar.labs.checks import Form, formed
 from instar.labs.tiles import oracle, partition, playing, probe, rules
 

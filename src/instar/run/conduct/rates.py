@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from instar.contracts.records import Estimate, Floats
+from instar.contracts.evidence import Estimate
+from instar.contracts.records import Floats
 from instar.run.conduct.tripwire import Block
 from instar.stats.intervals import CONFIDENCE, clopper_pearson
 
