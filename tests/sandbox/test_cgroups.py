@@ -116,7 +116,7 @@ def test_version_1_tells_its_own_kills_from_those_of_the_machine(tmp_path: Path)
 
 def test_where_nothing_can_be_made_there_is_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_second", lambda own, mounts: None)
-    monkeypatch.setattr(cgroups, "_first", lambda own, mounts: Tree((Path("/proc"), Path("/proc")), 1))
+    monkeypatch.setattr(cgroups, "_first", lambda own, mounts, **_: Tree((Path("/proc"),), 1))
     assert cgroups.find() is None
     assert "rlimits and a watchdog" in probe._groups()
 

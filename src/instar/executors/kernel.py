@@ -10,6 +10,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,7 +98,37 @@ def _sample(pid: int) -> Sample:
     except OSError:
         return Sample(0, 0.0)
     # proc(5): after the name come state (3) ...; utime, stime, cutime, cstime are 14-17, threads 20, rss 24.
-    return Sample(int(fields[21]) * _PAGE, sum(map(int, fields[11:15])) * _TICK, int(fields[17]))
+    pages, threads = int(fields[21]), int(fields[17])
+    if pages == 0 and threads > 1:  # its first thread has ended, and with it what is told of the memory
+        pages = max((_pages(place) for place in _threads(pid)), default=0)
+    return Sample(pages * _PAGE, sum(map(int, fields[11:15])) * _TICK, threads)
+
+
+def _threads(pid: int) -> list[str]:
+    """Return the /proc directories of a process's threads; [] where it is gone."""
+    try:
+        return [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _pages(place: str) -> int:
+    """Return the resident pages of a thread that lives; 0 of one that has ended."""
+    try:
+        return int(Path(place, "stat").read_bytes().rpartition(b")")[2].split()[21])
+    except OSError:
+        return 0
+
+
+def cpu_clock(pid: int) -> float:
+    """Return the CPU seconds of a process, its threads that ended included, and without its children.
+
+    That of a zombie too, until it is waited for; 0 where it is gone or only a thread. See clock_getcpuclockid(3).
+    """
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of <linux/posix-timers.h>
+    except OSError:
+        return 0.0
 
 
 def _sample_elsewhere(pid: int) -> Sample:
@@ -119,27 +150,46 @@ def reaped_use() -> Sample:
     return Sample(usage.ru_maxrss * _MAXRSS_UNIT, usage.ru_utime + usage.ru_stime)
 
 
-def nameless_bytes(pids: Iterable[int], place: Path) -> int:
-    """Return what the files take that processes hold open on the file system of `place` and that have no name there.
+@dataclass(frozen=True, slots=True)
+class Nameless:
+    """What open files without a name take, and how many living processes did not let us see theirs."""
 
-    One that is held by a mapping alone, or lies in a socket's queue, is not seen. Linux only; 0 elsewhere.
+    size: int
+    hidden: int = 0
+
+
+def nameless(pids: Iterable[int], place: Path) -> Nameless:
+    """Count the files that processes hold open on the file system of `place` and that have no name there.
+
+    Each thread is asked: it may have files of its own, and the first one of a process, once ended, tells of none.
+    One that is held by a mapping alone, or lies in a socket's queue, is not seen. Linux only; nothing elsewhere.
     """
     found: dict[int, int] = {}
+    hidden = 0
     try:
         device = place.stat().st_dev
     except OSError:
-        return 0
+        return Nameless(0)
     for pid in pids:
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as descriptors:
-                for descriptor in descriptors:
-                    with suppress(OSError):
-                        status = os.stat(descriptor.path)
-                        if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
-                            found[status.st_ino] = status.st_blocks * 512
-        except OSError:  # it ended, or there is no such directory here
-            continue
-    return sum(found.values())
+        asked = [_open_files(f"{thread}/fd", device, found) for thread in _threads(pid)]
+        hidden += bool(asked) and not all(asked)
+    return Nameless(sum(found.values()), hidden)
+
+
+def _open_files(directory: str, device: int, found: dict[int, int]) -> bool:
+    """Note a thread's open files without a name by their inodes; return False where we may not see them."""
+    try:
+        with os.scandir(directory) as descriptors:
+            for descriptor in descriptors:
+                with suppress(OSError):
+                    status = os.stat(descriptor.path)
+                    if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                        found[status.st_ino] = status.st_blocks * 512
+    except PermissionError:
+        return False
+    except OSError:  # it ended, or there is no such directory here
+        pass
+    return True
 
 
 def data_bytes() -> int:

@@ -25,12 +25,15 @@ from instar.contracts.errors import MissingPart
 from instar.contracts.records import Incident, OutcomeState
 from instar.executors import child, job_directory, kernel
 from instar.executors.protocol import JobEnding, Task
+from instar.executors.tally import Tally
 from instar.sandbox import Policy, SandboxedProcess, calls, seccomp
 from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
+TAKE_SECONDS = 0.05  # for taking in what has ended, before it is looked at the rest again
 MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the job directory
 MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
+BLIND_LOOKS = 2  # at the output, one after the other, that end a job in which somebody hides its open files
 EMPTY_SECONDS = 1.0  # after which a job that goes on making processes is brought down at once
 DENIED_PER_SECOND = 1000  # more end the job: answering them takes time that nobody is charged for
 _MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
@@ -82,16 +85,20 @@ class JobWatch:
         self.next_measure = self.began + MEASURE_SECONDS
         self.peak_memory_bytes = 0
         self.cpu_seconds = 0.0
+        self.chain_seconds = 0.0  # what the kernel added up from child to parent, at the last look
         self.status: int | None = None  # of the job's first process, once it ended
         self.denied: Counter[str] = Counter()
         self.processes = 0  # how many are allowed; 0: uncounted
         self.sandboxed: SandboxedProcess | None = None
         self.group: Group | None = None  # once the job is in it
+        self.sees_files = False  # whether we may see what files others have open
+        self.blind_looks = 0  # one after the other, at which somebody inside hid its files
         if view is None:
             supervisor = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
                 child.run_unsandboxed(task, supervisor)
+            self.tally = Tally(self.pid, trace=False)
         else:
             self.sandboxed = self._sandboxed(view, group)
             self.pid = self.sandboxed.init
@@ -107,6 +114,7 @@ class JobWatch:
             inside=lambda: child.limit(task),
             work=lambda: child.work(task, Path(sandbox.JOB_DIR)),
             forked=lambda init: self._enter(group, init),
+            stands=self._count,
         )
 
     def _enter(self, group: Group | None, init: int) -> None:
@@ -114,19 +122,25 @@ class JobWatch:
         if group is not None and group.make(self.task.memory_bytes, self.processes):
             self.group = group if group.join(init) else None
 
+    def _count(self, init: int) -> None:
+        """Count from here on: the sandbox stands, and nothing has worked in it."""
+        self.tally = Tally(init, self.group)
+        self.sees_files = kernel.nameless([init], self.job_dir).hidden == 0
+
     def run(self) -> JobEnding:
         """JobWatch until the job ends or has to, end every process, and judge what is left."""
         verdict = self._until_over()
         self._end_all()
         wall_seconds = time.monotonic() - self.began
         verdict = verdict or self._after(wall_seconds) or self._by_status()
+        incidents = self._incidents(verdict, wall_seconds)
         if self.group is not None:
             self.group.end()
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             os.truncate(self.log, job_directory.LOG_BYTES)
         return JobEnding(
             verdict.state, verdict.reason, self.cpu_seconds, wall_seconds, self.peak_memory_bytes,
-            self._incidents(verdict),
+            incidents,
         )  # fmt: skip
 
     def _until_over(self) -> JobVerdict | None:
@@ -135,7 +149,9 @@ class JobWatch:
         poll.register(self.channel, select.POLLIN)
         if hasattr(os, "pidfd_open"):  # without it (macOS) the end shows at the next look
             poll.register(os.pidfd_open(self.pid), select.POLLIN)
-        listener = -1
+        listener, woken = -1, self.tally.woken
+        if woken is not None:
+            poll.register(woken, select.POLLIN)
         if self.sandboxed is not None:
             poll.register(self.sandboxed.channel, select.POLLIN)
             if self.sandboxed.listener is not None:
@@ -146,6 +162,8 @@ class JobWatch:
             ready = {descriptor for descriptor, _ in poll.poll(max(0.0, left * 1000))}
             if self.channel.fileno() in ready:
                 return JobVerdict(OutcomeState.CANCELLED, "cancelled")
+            if woken is not None and woken in ready:
+                os.read(woken, 4096)
             if listener in ready:
                 self.denied[seccomp.refuse_next(listener)] += 1
             if verdict := self._ended():
@@ -187,13 +205,21 @@ class JobWatch:
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
         if now > self.next_measure:
-            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.job_dir)
-            excess = job_directory.overfull(self.job_dir, task.output_bytes, nameless)
+            excess = self._overfull()
             took = time.monotonic() - now
             self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
             if excess:
                 return JobVerdict(OutcomeState.CRASHED, excess, "output")
         return None
+
+    def _overfull(self) -> str:
+        """Say what is too much in the job directory, files without a name included, or return ''."""
+        init = -1 if self.sandboxed is None else self.sandboxed.init  # it holds no file of the job, and hides itself
+        nameless = kernel.nameless((pid for pid in kernel.descendants(os.getpid()) if pid != init), self.job_dir)
+        self.blind_looks = self.blind_looks + 1 if nameless.hidden and self.sees_files else 0
+        if self.blind_looks >= BLIND_LOOKS:
+            return "output that may be hidden: a process does not let its open files be seen"
+        return job_directory.overfull(self.job_dir, self.task.output_bytes, nameless.size)
 
     def _over_memory(self, used: int) -> JobVerdict:
         said = f"{used} of {self.task.memory_bytes} bytes of memory used"
@@ -219,8 +245,8 @@ class JobWatch:
     def _account(self) -> kernel.Sample:
         """Bring the figures up to date and return what is used by the living.
 
-        Both figures only grow: a child of a parent that ignores SIGCHLD vanishes from getrusage, not from here. The
-        init process's memory is the fork server's own and shared with it: it counts for nobody.
+        Both figures only grow. The init process's memory is the fork server's own and shared with it: it counts for
+        nobody.
         """
         pids = kernel.descendants(os.getpid())
         init = [pid for pid in pids if self.sandboxed is not None and pid == self.sandboxed.init]
@@ -228,19 +254,23 @@ class JobWatch:
         ended = kernel.reaped_use()
         held = 0 if self.group is None else self.group.memory_bytes()  # page cache is nobody's need
         self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes, held)
-        self.cpu_seconds = max(self.cpu_seconds, inside.cpu_seconds + idle.cpu_seconds + ended.cpu_seconds)
+        self.tally.look(pids)
+        self.chain_seconds = inside.cpu_seconds + idle.cpu_seconds + ended.cpu_seconds
+        self.cpu_seconds = max(self.cpu_seconds, self.tally.seconds(self.chain_seconds))
         return replace(inside, threads=inside.threads + idle.threads)
 
     def _reap(self) -> bool:
         """Take in the processes that ended, and return whether any child is left."""
+        until = time.monotonic() + TAKE_SECONDS  # a job can make more to take in, and faster than we do
         try:
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
+            while time.monotonic() < until:
+                ended = self.tally.next_ended()
+                if ended is None:
                     return True
-                self._note(pid, status)
+                self._note(*ended)
         except ChildProcessError:
             return False
+        return True
 
     def _note(self, pid: int, status: int) -> None:
         if pid == self.pid and (self.sandboxed is None or self.status is None):
@@ -258,7 +288,8 @@ class JobWatch:
                     os.kill(pid, signal.SIGKILL)
             if found:  # the list may miss one that is just being reparented: then look again at once
                 with suppress(ChildProcessError):
-                    self._note(*os.waitpid(-1, 0))  # sleep until the next one has ended
+                    if ended := self.tally.next_ended(wait=True):
+                        self._note(*ended)
         self._account()
 
     def _empty(self, sandboxed: SandboxedProcess) -> None:
@@ -271,6 +302,7 @@ class JobWatch:
             for pid in others:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            self._reap()
             self._account()
             time.sleep(0.0005)
 
@@ -307,9 +339,11 @@ class JobWatch:
         what = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
         return JobVerdict(OutcomeState.CRASHED, job_directory.crash_reason(what, self.log))
 
-    def _incidents(self, verdict: JobVerdict) -> tuple[Incident, ...]:
-        """Return what the job did without leave."""
+    def _incidents(self, verdict: JobVerdict, wall_seconds: float) -> tuple[Incident, ...]:
+        """Return what the job did without leave, and figures of it that can't all be true."""
         found = [Incident("denied call", name, count) for name, count in sorted(self.denied.items()) if name]
         if verdict.limit:
             found.append(Incident("limit", verdict.limit))
+        if contradiction := self.tally.contradiction(self.chain_seconds, wall_seconds):
+            found.append(Incident("accounting", contradiction))
         return tuple(found)

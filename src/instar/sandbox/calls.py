@@ -21,6 +21,7 @@ _NUMBERS = {
     "pivot_root": 155 if MACHINE == "x86_64" else 41,
     "seccomp": 317 if MACHINE == "x86_64" else 277,
     "capset": 126 if MACHINE == "x86_64" else 91,
+    "ptrace": 101 if MACHINE == "x86_64" else 117,
 }  # fmt: skip
 
 

