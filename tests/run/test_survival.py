@@ -44,6 +44,7 @@ FORGOTTEN = {
     "stopping": "to start the run again is to say that it shall go on",
     "next_verdict": "an exam that came to no verdict gives its number back",
     "failed_collects": "a row of failures that ends the run is counted within one life: a restart may have mended it",
+    "door": "a row of breaches that ends the run is counted within one life; the builder is made anew",
     "collect_retries": "tells the keys of one life apart; those of another carry its name",
     "budget.began": CLOCK,
     "budget.earlier_seconds": CLOCK,

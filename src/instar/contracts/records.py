@@ -337,7 +337,8 @@ class Incident:
     """Something that untrusted code did and had no leave to do, as it was seen from outside.
 
     Attributes:
-        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers".
+        kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers",
+            "builder's breach".
         detail: which call, path, limit or task; printable and short.
         count: how often in the job.
         cause: what explains it (a known habit of a library, say); "" while it is unexplained.

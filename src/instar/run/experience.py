@@ -13,7 +13,7 @@ from instar.contracts.oversight import Right
 from instar.contracts.records import Brief, Goal, Job, Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.executors.artefacts import encode_arrays, write_arrays, write_bytes
-from instar.run import intake
+from instar.run import door, intake
 from instar.run.conduct.causes import BAD_ANSWERS
 from instar.run.state import Run
 
@@ -67,7 +67,7 @@ def collect(run: Run) -> None:
     if not isinstance(lab, SelfTeaching):
         raise TypeError(f"lab {lab.name} does not teach itself")
     own = set_goal(run) if run.approvals.persons(Right.GOAL) else None
-    goal = own or run.parts.builder.aim(brief(run, 0))
+    goal = own or door.aim(run, brief(run, 0))
     again = f":{run.collect_retries}" if run.collect_retries else ""
     key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{again}{run.life}"
     request = CollectRequest(

@@ -17,6 +17,7 @@ from instar.contracts.records import Generation, Trial
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.ledger.statement import promotion
+from instar.run import door
 from instar.run import replicas as incumbent_replicas
 from instar.run.candidates import Candidate, Rung
 from instar.run.state import Run
@@ -80,7 +81,9 @@ def install(
     heir = run.parts.builder
     frozen = run.settings.builder_frozen_at
     if isinstance(heir, Heritable) and (frozen is None or generation.number <= frozen):
-        write_json(directory / "designer.json", heir.succeed(generation.design), indent=None)
+        kept = door.heirloom(run, heir, generation.design)
+        if kept is not None:
+            write_json(directory / "designer.json", kept, indent=None)
     _describe(run, generation, directory, trained_on, incumbent_replicas.keep(run, generation, replicas, directory))
     run.generations.append(generation)
     run.stage(generation)

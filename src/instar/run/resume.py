@@ -19,7 +19,7 @@ from instar.contracts.oversight import Acknowledgement, Approval, Explanation, H
 from instar.contracts.records import Experience, Generation, Observation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files, read_json
 from instar.ledger.statement import promotion
-from instar.run import decisions, founding, schedule, trials
+from instar.run import decisions, door, founding, schedule, trials
 from instar.run.candidates import Candidate
 from instar.run.conduct import canaries
 from instar.run.conduct.watch import Watch
@@ -288,4 +288,4 @@ def _restore_builder(run: Run) -> None:
             continue
         if trial.metric is not None and trial.gain is not None:
             scores[trial.parent] = trial.metric - trial.gain
-        builder.observe(Observation(proposals[trial.proposal], trial, scores.get(trial.parent, 0.0)))
+        door.tell(run, Observation(proposals[trial.proposal], trial, scores.get(trial.parent, 0.0)))

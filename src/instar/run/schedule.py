@@ -6,12 +6,14 @@ generation to end: there is always one more proposal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from instar.contracts.abilities import SelfTeaching
 from instar.contracts.builder import Editing
 from instar.contracts.exam import Priced
 from instar.contracts.oversight import Right
-from instar.contracts.records import Proposal, TrialState
-from instar.run import decisions, experience, novelty, replicas, trials
+from instar.contracts.records import Brief, Proposal, TrialState
+from instar.run import decisions, door, experience, novelty, replicas, trials
 from instar.run.candidates import Candidate
 from instar.run.examination import Examination
 from instar.run.state import Run
@@ -97,11 +99,30 @@ def propose(run: Run) -> None:
         return
     goal = run.experience[-1].goal if run.experience else None
     while not run.stopping and (seen or _ahead(run)):
-        proposals = run.parts.builder.propose(experience.brief(run, 1, goal))
+        proposals = _asked(run, experience.brief(run, 1, goal))
+        if proposals is None:
+            continue
         if not proposals and run.approvals.persons(Right.PROPOSE):
             decisions.ask(run, Right.PROPOSE, run.incumbent.number)
         if [_admit(run, proposal) for proposal in proposals].count(True) == len(proposals):
             return
+
+
+def _asked(run: Run, brief: Brief) -> Sequence[Proposal] | None:
+    """Return what the builder proposes; None where it broke its contract, which costs it that proposal."""
+    try:
+        return door.ask(run, brief)
+    except door.Breach as breach:
+        proposal = door.stand_in(run, brief, breach)
+        run.next_proposal = proposal.number + 1
+        run.stage(proposal)
+        door.note(run, f"propose:{proposal.number}", breach)
+        trials.refuse(run, proposal, str(breach), TrialState.REFUSED)
+    if run.door.hung:
+        run.stopping = run.stopping or "the builder does not come back from a call"
+    elif run.door.refused >= door.PATIENCE:
+        run.stopping = f"the builder breaks its contract ({door.PATIENCE} proposals in a row)"
+    return None
 
 
 def _ahead(run: Run) -> bool:

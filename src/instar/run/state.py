@@ -49,6 +49,7 @@ from instar.run.conduct.canaries import Canary
 from instar.run.conduct.causes import BAD_ANSWERS, CANARY, PROTECTED_PATH, Circumstance
 from instar.run.conduct.protected import Fingerprint, changed, fingerprints_of
 from instar.run.conduct.watch import Watch
+from instar.run.door import Door
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
 from instar.run.steps import Step, Task
@@ -144,6 +145,7 @@ class Run:
         self.search: Search | None = None  # for exams' questions where they must not be; see `examination.searching`
         self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
         self.tried = Tried(parts.lab)
+        self.door = Door()
         self.meter = parts.lab.meter()
         self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
         self.stopping: str | None = None

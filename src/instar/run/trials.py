@@ -16,7 +16,7 @@ from instar.contracts.gate import Foreseeing
 from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Fate, Job, Observation, Outcome, OutcomeState, Proposal, Trial, TrialState
 from instar.exams.ladder import Ladder
-from instar.run import intake, replicas, simplicity
+from instar.run import door, intake, replicas, simplicity
 from instar.run.candidates import Candidate, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
 from instar.run.state import Run
@@ -57,9 +57,9 @@ def start(run: Run, candidate: Candidate, rung: int, replica: int) -> None:
     train(run, candidate, trial)
 
 
-def refuse(run: Run, proposal: Proposal, why: str) -> None:
+def refuse(run: Run, proposal: Proposal, why: str, state: TrialState = TrialState.DUPLICATE) -> None:
     """Record that a proposal is not tried, before any compute is spent on it, and tell the builder."""
-    trial = Trial(run.next_trial, proposal.number, proposal.parent, 0, 0, 0, state=TrialState.DUPLICATE, why=why)
+    trial = Trial(run.next_trial, proposal.number, proposal.parent, 0, 0, 0, state=state, why=why)
     run.next_trial += 1
     run.stage(trial)
     _teach(run, Candidate(proposal), trial)
@@ -194,7 +194,7 @@ def _teach(run: Run, candidate: Candidate, trial: Trial) -> None:
     if not run.learning:
         return
     if run.screen is not None and run.screen.incumbent_score is not None:
-        run.parts.builder.observe(Observation(candidate.proposal, trial, run.screen.incumbent_score.metric))
+        door.tell(run, Observation(candidate.proposal, trial, run.screen.incumbent_score.metric))
     elif trial.state is not TrialState.CANCELLED and trial.parent == run.incumbent.number:
         run.unseen.append((candidate, trial))
 

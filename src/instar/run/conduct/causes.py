@@ -14,8 +14,9 @@ from instar.contracts.records import Incident, Outcome, OutcomeState
 LIMIT = "limit"
 BAD_ARTEFACT, BAD_ANSWERS = "bad artefact", "bad answers"
 CANARY, PROTECTED_PATH, IMPOSSIBLE_TASK = "canary", "protected path", "impossible task"
+BREACH = "builder's breach"
 
-KINDS = ("denied call", CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH, LIMIT, BAD_ARTEFACT, BAD_ANSWERS)
+KINDS = ("denied call", CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH, LIMIT, BAD_ARTEFACT, BAD_ANSWERS, BREACH)
 _LIMITS_HIT = {OutcomeState.TIMED_OUT: "over its time", OutcomeState.OUT_OF_MEMORY: "over its memory"}
 
 
@@ -68,7 +69,7 @@ def whose(job: str) -> tuple[str, int | None, int | None]:
     task = _TASKS.get(first, first)
     if first == "trial" and parts[0].isdecimal():
         return task, None, int(parts[0])
-    if first == "merge" and parts[0].isdecimal():
+    if first in ("merge", "propose") and parts[0].isdecimal():
         return task, int(parts[0]), None
     if first == "screen":
         if parts[0] == "merge" and len(parts) > 1 and parts[1].isdecimal():
@@ -82,6 +83,7 @@ def whose(job: str) -> tuple[str, int | None, int | None]:
 
 _OWN = ("seed", "merged", "impossible")  # first words of a candidate's own examinees; a replica's is "replica"
 _TASKS = {
+    "propose": "proposing",
     "found": "founding",
     "trial": "training",
     "merge": "merging",

@@ -1,0 +1,332 @@
+"""The one door for what a builder returns: every call of a builder, and every proposal, goes through here.
+
+A builder may be a plugin, a language model or a person. What breaks its contract (it raises, hangs, or returns what is
+no sound proposal) costs the builder one proposal, which is recorded, and never the run. An `InstarError` is a builder's
+word to a person, such as a missing key: it ends the run in one line, as everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from instar.contracts.builder import Heritable
+from instar.contracts.errors import BadInput, InstarError
+from instar.contracts.lab import Lab
+from instar.contracts.records import (
+    Author,
+    Brief,
+    Design,
+    Forecast,
+    Goal,
+    Incident,
+    Observation,
+    Proposal,
+    Spend,
+    canonical,
+)
+from instar.contracts.space import Parameters, Space
+from instar.contracts.text import printable
+from instar.run.conduct.causes import BREACH
+
+if TYPE_CHECKING:
+    from instar.run.state import Run
+
+PATIENCE = 25
+"""Breaches in a row, after which a run ends: nothing that could be tried is proposed."""
+MOST_SECONDS = 600.0
+"""How long one call of a builder may take; whoever has to think longer says so as a `Deliberating` one."""
+_GRACE_SECONDS = 30.0  # of a call that the run's end finds under way
+MOST_WHY, MOST_NAME, MOST_VALUE = 2000, 200, 1000  # characters
+MOST_STATE_BYTES = 2**24  # what a restart reads
+MOST_FILE_BYTES = 2**22  # of all files of a design, or twice what the seed design has
+
+
+class Breach(Exception):
+    """A builder broke its contract; says how, in one line."""
+
+
+class Door:
+    """Calls a builder, and bounds the time that a call takes.
+
+    Attributes:
+        refused: breaches by proposals since the last sound one.
+        hung: whether a call has never come back: then the builder is not called again, for it is still in there.
+    """
+
+    def __init__(self, most_seconds: float = MOST_SECONDS, grace_seconds: float = _GRACE_SECONDS) -> None:
+        self.refused, self.hung = 0, False
+        self._most, self._grace = most_seconds, grace_seconds
+
+    def call(self, what: str, function: Callable[[], Any], ending: Callable[[], bool] = lambda: False) -> Any:
+        """Return what a builder's function returns.
+
+        Args:
+            what: the call, for the message.
+            function: the call; it runs in a thread of its own, which nobody waits for once it is late.
+            ending: whether the run is ending; then less patience is left.
+
+        Raises:
+            Breach: it raised, or is late.
+            InstarError: it says so itself.
+        """
+        if self.hung:
+            raise Breach(f"{what}: an earlier call has not come back")
+        found: list[Any] = []
+        caught: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                found.append(function())
+            except BaseException as error:  # a builder is an edge: its `sys.exit()` ends nothing
+                caught.append(error)
+
+        thread, began = threading.Thread(target=run, name=f"builder: {what}", daemon=True), time.monotonic()
+        thread.start()
+        thread.join(0.5)
+        while thread.is_alive():
+            waited = time.monotonic() - began
+            if waited >= (min(self._grace, self._most) if ending() else self._most):
+                self.hung = True
+                raise Breach(f"{what}: no answer after {waited:.0f} s")
+            thread.join(0.5)
+        if not caught:
+            return found[0]
+        if isinstance(caught[0], InstarError | Breach):
+            raise caught[0]
+        raise Breach(f"{what} raised {_said(caught[0])}") from caught[0]
+
+
+def _said(error: BaseException) -> str:
+    """Return an error in one line; its own `__str__` is the builder's, and may raise too."""
+    try:
+        text = str(error)
+    except Exception:  # it is the builder's own code
+        text = "and cannot say what"
+    return printable(f"{type(error).__name__}: {text}", MOST_NAME)
+
+
+# --- the calls ------------------------------------------------------------------------------------------------------
+
+
+def ask(run: Run, brief: Brief) -> list[Proposal]:
+    """Return what the builder proposes, checked and copied. Raises `Breach`."""
+    builder, lab = run.parts.builder, run.parts.lab
+
+    def proposed() -> list[Proposal]:  # the checks read the builder's own objects, so they run at the edge as well
+        return checked(builder.propose(brief), brief, lab, builder.space)
+
+    try:
+        found: list[Proposal] = run.door.call("propose", proposed, lambda: bool(run.stopping))
+    except Breach:
+        run.door.refused += 1
+        raise
+    run.door.refused = 0 if found else run.door.refused
+    return found
+
+
+def aim(run: Run, brief: Brief) -> Goal:
+    """Return the builder's goal; where it breaks its contract, that is on record, and the first on offer is taken."""
+    try:
+        chosen = run.door.call("aim", lambda: run.parts.builder.aim(brief), lambda: bool(run.stopping))
+        for goal in brief.goals:
+            if isinstance(chosen, Goal) and chosen == goal:
+                return goal
+        raise Breach("aim: that goal is not on offer")
+    except Breach as breach:
+        note(run, f"aim:{run.next_trial}:{run.collects}", breach)
+        return brief.goals[0]
+
+
+def tell(run: Run, observation: Observation) -> None:
+    """Let the builder learn from a trial; where it breaks its contract, that is on record."""
+    try:
+        run.door.call("observe", lambda: run.parts.builder.observe(observation), lambda: bool(run.stopping))
+    except Breach as breach:
+        note(run, f"observe:{observation.trial.number}", breach)
+
+
+def heirloom(run: Run, builder: Heritable, design: Design) -> Mapping[str, Any] | None:
+    """Return what a new generation keeps of its builder; None, and a record of it, where that breaks its contract."""
+
+    def state() -> Mapping[str, Any]:
+        kept = dict(builder.succeed(design))
+        if (size := len(canonical(kept))) > MOST_STATE_BYTES:
+            raise Breach(f"succeed: a state of {size} bytes, {MOST_STATE_BYTES} are allowed")
+        return kept
+
+    try:
+        kept: Mapping[str, Any] = run.door.call("succeed", state, lambda: bool(run.stopping))
+    except Breach as breach:
+        note(run, f"succeed:{design.digest[:16]}", breach)
+        return None
+    return kept
+
+
+def note(run: Run, job: str, breach: Breach) -> None:
+    """Put a breach on record, with its cause: nothing of what was refused ran, so it counts against no candidate."""
+    found = Incident(BREACH, printable(breach, MOST_NAME), cause="the builder broke its contract; nothing of it ran")
+    run.stage(*run.conduct.note(job, run.incumbent.number if run.generations else 0, [found]))
+
+
+def stand_in(run: Run, brief: Brief, breach: Breach) -> Proposal:
+    """Return what stands on record for a proposal that was refused: the incumbent's design, and why."""
+    author = Author(printable(run.parts.builder.name, 60).replace("@", "?") or "builder")
+    mean = 0.5 if brief.incumbent_score is None else brief.incumbent_score
+    why = printable(f"refused at the door: {breach}", MOST_WHY)
+    return Proposal(
+        brief.first, brief.incumbent.design, author, brief.incumbent.number, brief.goal, why, Forecast(0.0, mean, 1.0)
+    )
+
+
+# --- what is sound --------------------------------------------------------------------------------------------------
+
+
+def checked(proposals: object, brief: Brief, lab: Lab, own: Space) -> list[Proposal]:
+    """Return proposals as they may enter the run: copies of plain values, nothing in them that the builder still holds.
+
+    Args:
+        proposals: what a builder returned.
+        brief: what it was asked for.
+        lab: whose designs they are.
+        own: the builder's own settings, which are part of every design.
+
+    Raises:
+        Breach: more than were asked for, or one that is not sound; then none is taken.
+    """
+    if not isinstance(proposals, list | tuple):
+        raise Breach(f"propose returned {type(proposals).__name__}, no list of proposals")
+    if len(proposals) > brief.count:
+        raise Breach(f"propose returned {len(proposals)} proposals where {brief.count} was asked for")
+    return [_proposal(one, brief.first + place, brief, lab, own) for place, one in enumerate(proposals)]
+
+
+def _proposal(given: object, number: int, brief: Brief, lab: Lab, own: Space) -> Proposal:
+    if not isinstance(given, Proposal):
+        raise Breach(f"propose returned {type(given).__name__}, no Proposal")
+    if type(given.number) is not int or given.number != number:
+        raise Breach(f"number: {printable(given.number, 40)} where {number} comes next")
+    if type(given.parent) is not int or not 0 <= given.parent <= brief.incumbent.number:
+        raise Breach("parent: that generation is not there")
+    if not isinstance(given.why, str):
+        raise Breach("why: text is needed")
+    return replace(
+        given,
+        design=_design(given.design, brief, lab, own),
+        author=_author(given.author),
+        goal=_goal(given.goal),
+        why=printable(given.why, MOST_WHY),
+        forecast=_forecast(given.forecast),
+        spend=_spend(given.spend),
+    )
+
+
+def _design(given: object, brief: Brief, lab: Lab, own: Space) -> Design:
+    old = brief.incumbent.design
+    if not isinstance(given, Design) or given.lab != old.lab:
+        raise Breach(f"design: one of lab '{old.lab}' is needed")
+    parameters = _values(given.parameters, "design")
+    try:
+        lab.space.check({name: value for name, value in parameters.items() if name in lab.space.ranges}, "design")
+        for name, value in parameters.items():
+            if name in lab.space.ranges:
+                continue
+            if name in own.ranges:
+                Space({name: own.ranges[name]}).check({name: value}, "design")
+            elif old.parameters.get(name) != value:
+                raise Breach(f"design: unknown parameter '{printable(name, 60)}'")
+    except BadInput as error:
+        raise Breach(error.what) from None
+    return Design(old.lab, parameters, _files(given.files, old.files, lab.seed_design().files))
+
+
+def _values(given: object, where: str) -> Parameters:
+    """Return parameters as plain finite values, under names that are text."""
+    if not isinstance(given, Mapping) or len(given) > MOST_VALUE:
+        raise Breach(f"{where}: a mapping of parameters is needed")
+    plain: dict[str, bool | int | float | str] = {}
+    for name, value in given.items():
+        _text(name, f"{where}: a parameter's name")
+        if isinstance(value, str):
+            plain[name] = _text(value, f"{where}: parameter '{printable(name, 60)}'", MOST_VALUE)
+        elif isinstance(value, bool | int) and abs(value) < 2**63:
+            plain[name] = value
+        elif isinstance(value, float) and math.isfinite(value):
+            plain[name] = float(value)
+        else:
+            said = f"{value!r} is no finite value" if isinstance(value, float) else type(value).__name__
+            raise Breach(f"{where}: parameter '{printable(name, 60)}': {said}")
+    return plain
+
+
+def _files(given: object, old: Mapping[str, str], seed: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a design's files: those that may be edited, whole texts of bounded size."""
+    if not isinstance(given, Mapping) or len(given) > len({*old, *seed}):
+        raise Breach("design: files: path -> text of the files that may be edited is needed")
+    size = 0
+    for name, text in given.items():
+        if name not in old and name not in seed:
+            raise Breach(f"design: file '{printable(name, 100)}' may not be edited")
+        if text is not old.get(name):  # where knobs alone are turned, the texts are the incumbent's own
+            _text(text, f"design: file '{printable(name, 100)}'", None)
+        size += len(text.encode())
+    most = max(MOST_FILE_BYTES, 2 * sum(len(text.encode()) for text in seed.values()))
+    if size > most:
+        raise Breach(f"design: its files hold {size} bytes, {most} are allowed")
+    return dict(given)
+
+
+def _text(given: object, where: str, most: int | None = MOST_NAME) -> str:
+    """Return text that UTF-8 can hold."""
+    if type(given) is not str:
+        raise Breach(f"{where}: text is needed")
+    if most is not None and len(given) > most:
+        raise Breach(f"{where}: {len(given)} characters, {most} are allowed")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise Breach(f"{where}: not valid UTF-8") from None
+    return given
+
+
+def _author(given: object) -> Author:
+    if not isinstance(given, Author) or not isinstance(given.name, str) or not isinstance(given.detail, str):
+        raise Breach("author: an Author is needed")
+    return Author(printable(given.name, MOST_NAME), printable(given.detail, MOST_NAME))
+
+
+def _goal(given: object) -> Goal:
+    if not isinstance(given, Goal) or not isinstance(given.mastery, tuple):
+        raise Breach("goal: a Goal is needed")
+    mastery = tuple(_number(one, "goal: mastery") for one in given.mastery)
+    name = _text(given.name, "goal: its name", MOST_VALUE)
+    return Goal(name, _values(given.parameters, "goal"), _number(given.difficulty, "goal: difficulty"), mastery)
+
+
+def _forecast(given: object) -> Forecast:
+    if not isinstance(given, Forecast):
+        raise Breach("forecast: a Forecast is needed")
+    parts = [_number(part, "forecast") for part in (given.p_better, given.mean, given.deviation)]
+    try:
+        return Forecast(*parts)
+    except ValueError as error:
+        raise Breach(str(error)) from None
+
+
+def _spend(given: object) -> Spend:
+    if not isinstance(given, Spend) or not isinstance(given.tokens, int):
+        raise Breach("spend: a Spend is needed")
+    try:
+        return Spend(_number(given.usd, "spend"), int(given.tokens), _number(given.seconds, "spend"))
+    except ValueError as error:
+        raise Breach(str(error)) from None
+
+
+def _number(given: object, where: str) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise Breach(f"{where}: a finite number is needed")
+    return float(given)
