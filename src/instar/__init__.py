@@ -33,7 +33,7 @@ _HOMES = {
     "BadInput": "instar.contracts.errors", "LabError": "instar.contracts.errors",
     "QuestionSet": "instar.contracts.exam", "Lab": "instar.contracts.lab",
     "LabProfile": "instar.contracts.lab", "Metric": "instar.contracts.lab", "Safeguard": "instar.contracts.lab",
-    "Design": "instar.contracts.records", "Score": "instar.contracts.records", "Choice": "instar.contracts.space",
+    "Design": "instar.contracts.records", "Score": "instar.contracts.evidence", "Choice": "instar.contracts.space",
     "Integer": "instar.contracts.space", "Real": "instar.contracts.space", "Space": "instar.contracts.space",
     "FunctionLab": "instar.labs.functions", "load_run": "instar.session.python",
 }  # fmt: skip

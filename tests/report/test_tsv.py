@@ -13,7 +13,8 @@ from .conftest import HOSTILE, IDENTITY
 
 
 def run_of(archive, elapsed=12.5):
-    return SimpleNamespace(parts=SimpleNamespace(archive=archive), settings=SimpleNamespace(rungs=2), elapsed=elapsed)
+    parts, settings = SimpleNamespace(archive=archive), SimpleNamespace(rungs=2)
+    return SimpleNamespace(parts=parts, settings=settings, budget=SimpleNamespace(elapsed=elapsed))
 
 
 def rows(home):
