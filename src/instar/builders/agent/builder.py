@@ -22,7 +22,7 @@ from instar.builders.agent.brief import AGAIN, PROMPT, write_brief
 from instar.builders.agent.calling import Caller, Ended, SandboxedCaller
 from instar.builders.agent.journal import CallJournal
 from instar.builders.agent.options import Terms, terms
-from instar.builders.agent.worktree import Edit, check_names, diff, git_program, lay_out, take_back
+from instar.builders.agent.worktree import Edit, check_names, diff, lay_out, take_back
 from instar.builders.embedding import Hosting, stand_in
 from instar.builders.outside import MOST_WORDS
 from instar.builders.spend_cap import SpendCap
@@ -33,7 +33,7 @@ from instar.contracts.space import Parameters, Space
 from instar.contracts.text import printable
 from instar.contracts.units import size
 from instar.executors.artefacts import write_bytes
-from instar.sandbox import leftovers
+from instar.sandbox import git, leftovers
 
 WAITS_FOR = "agent"
 JOURNAL, WORK = "calls.jsonl", "work"
@@ -315,7 +315,7 @@ def create(lab_name: str, space: Space, rng: np.random.Generator, context: Build
         MissingPart: the agent, one of its variables, git, or the sandbox is missing.
     """
     agreed = terms(context.arguments, context.options, os.environ, capped=context.max_cost is not None)
-    git_program()
+    git.program()
     if context.seed_design is not None:
         check_names(context.seed_design.files)
     caller = SandboxedCaller(agreed, hidden=_run_directory(context))

@@ -9,41 +9,25 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.builders.code import diffs
 from instar.builders.outside import read_forecast, read_parameters, text_of
-from instar.contracts.errors import ArtefactError, BadInput, MissingPart
+from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.records import Forecast
 from instar.contracts.space import Parameters, Space
 from instar.contracts.text import printable
 from instar.executors.artefacts import read_bytes, read_json
+from instar.sandbox import git
 from instar.sandbox.output import open_regular
 
 DESIGN, BRIEF, FORECAST = "design.json", "BRIEF.md", "forecast.json"
 _OWN = (DESIGN, BRIEF, FORECAST)
 _ENTRIES, _DEPTH = 10_000, 32
 _JSON_BYTES = 2**16
-_GIT_SECONDS = 30.0
-_GIT = {  # nobody's configuration, no hooks, nothing that a file's name could start
-    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_ATTR_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0",
-    "HOME": "/nonexistent", "LANG": "C.UTF-8", "GIT_AUTHOR_NAME": "instar", "GIT_AUTHOR_EMAIL": "instar@localhost",
-    "GIT_COMMITTER_NAME": "instar", "GIT_COMMITTER_EMAIL": "instar@localhost",
-}  # fmt: skip
-
-_SAFE = tuple(
-    word
-    for setting in (
-        f"core.hooksPath={os.devnull}", f"core.attributesFile={os.devnull}", "core.fsmonitor=false",
-        "commit.gpgSign=false", "core.autocrlf=false", "safe.directory=*",
-    )
-    for word in ("-c", setting)
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,14 +47,6 @@ def check_names(files: Mapping[str, str]) -> None:
         bad = not parts or name.startswith("/") or ".." in parts or parts[0] in (*_OWN, ".git") or len(parts) > _DEPTH
         if bad or str(PurePosixPath(name)) != name:
             raise BadInput(f"the lab's editable file '{name}' cannot be given to an agent", "Rename it in the lab.")
-
-
-def git_program() -> str:
-    """Return git's path. Raises `MissingPart`."""
-    found = shutil.which("git")
-    if found is None:
-        raise MissingPart("builder 'agent' needs git", "apt install git")
-    return found
 
 
 def lay_out(tree: Path, parameters: Parameters, files: Mapping[str, str], brief: str) -> None:
@@ -140,16 +116,12 @@ def _design(parameters: Parameters) -> str:
     return json.dumps(dict(parameters), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _git(place: Path, *words: str) -> None:
+def _git(tree: Path, *words: str) -> None:
     """Run git on files of ours. Raises `ArtefactError` where it fails."""
-    alone = {"GIT_CEILING_DIRECTORIES": str(place.resolve().parent)}  # no repository around ours
-    done = subprocess.run(  # noqa: S603 - our own words, on files that we have just written
-        [git_program(), *_SAFE, *words], cwd=place, env=_GIT | alone, capture_output=True, stdin=subprocess.DEVNULL,
-        timeout=_GIT_SECONDS, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise ArtefactError(f"git {words[0]} failed: {said}")
+    try:
+        git.run(tree / ".git", tree, *words)
+    except BadInput as error:
+        raise ArtefactError(error.what) from None
 
 
 def _write(path: Path, text: str) -> None:

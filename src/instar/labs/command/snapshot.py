@@ -5,34 +5,37 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from instar.contracts.errors import BadInput
 from instar.labs.command.manifest import FILES, HELD_OUT
+from instar.sandbox import git
 
 MOST_FILES = 5000
 _NEVER = {".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache",
           "instar-runs", "instar-labs"}  # fmt: skip
-_GIT_SECONDS = 30.0
 
 
 def files_of(repository: Path) -> list[str]:
     """Return the repository's files, sorted: those that git knows or does not ignore; without git, all there are.
 
     Raises:
-        BadInput: no such directory, a link among the files, or too many of them.
+        BadInput: no such directory, a link or a nested repository among the files, too many of them, or a repository
+            that git cannot read.
     """
     if not repository.is_dir():
         raise BadInput(f"{repository} is not a directory", "Give your repository's path to --from.")
     names = sorted(name for name in _listed(repository) if not _NEVER & set(Path(name).parts))
     if len(names) > MOST_FILES:
         raise BadInput(f"{repository} has {len(names)} files, {MOST_FILES} are allowed", "Wrap a smaller part of it.")
+    real = repository.resolve()
     for name in names:
-        if (repository / name).is_symlink():
+        if (repository / name).resolve() != real / name:  # it is a link, or lies behind one
             raise BadInput(f"{repository / name} is a link", "Put the file itself there, or let git ignore it.")
+        if not (repository / name).is_file():
+            raise BadInput(f"{repository / name} is no plain file", "Put files there, or let git ignore it.")
         if "\n" in name or not name.isprintable():
             raise BadInput(f"{repository}: the file name {name!r} cannot be used", "Rename it.")
     return names
@@ -40,13 +43,7 @@ def files_of(repository: Path) -> list[str]:
 
 def _listed(repository: Path) -> list[str]:
     if (repository / ".git").exists() and shutil.which("git"):
-        done = subprocess.run(  # noqa: S603 - our own words
-            [shutil.which("git") or "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=repository, capture_output=True, timeout=_GIT_SECONDS, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
-            names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-            return [name for name in names if os.path.lexists(repository / name)]
+        return [name for name in git.listed(repository) if os.path.lexists(repository / name)]
     found = []
     for folder, inner, names in os.walk(repository):
         inner[:] = [name for name in inner if name not in _NEVER]

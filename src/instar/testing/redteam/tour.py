@@ -13,13 +13,24 @@ from instar.contracts.errors import BadInput, InstarError
 from instar.contracts.text import printable
 from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
-from instar.testing.redteam import exams, honest, judges, limits, network, outputs, readers, record, sandboxed
+from instar.testing.redteam import (
+    exams,
+    honest,
+    judges,
+    limits,
+    network,
+    outputs,
+    readers,
+    record,
+    repositories,
+    sandboxed,
+)
 from instar.testing.redteam.attack import Attack, Range, Seen, make_range, remove
 from instar.testing.redteam.register import attacks_in
 
 Tell = Callable[[str], object]
 
-_MODULES = (sandboxed, limits, network, outputs, readers, exams, judges, record)
+_MODULES = (sandboxed, limits, network, outputs, readers, exams, judges, record, repositories)
 
 
 def attacks() -> tuple[Attack, ...]:
