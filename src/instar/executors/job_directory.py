@@ -16,7 +16,7 @@ from instar.contracts.text import printable
 from instar.sandbox import leftovers
 
 LOG = "log.txt"
-LOG_BYTES = 16 * 2**20  # a job that writes a longer log is ended
+LOG_BYTES = leftovers.LOG_BYTES  # a job that writes a longer log is ended
 MAX_FILES, MAX_DEPTH, clear, overfull = leftovers.MAX_FILES, leftovers.MAX_DEPTH, leftovers.clear, leftovers.overfull
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)

@@ -7,6 +7,7 @@ of file means "end the job", whether someone cancelled it or the server died.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -26,14 +27,13 @@ from instar.contracts.records import Incident, OutcomeState
 from instar.executors import child, job_directory, kernel
 from instar.executors.protocol import JobEnding, Task
 from instar.executors.tally import Tally
-from instar.sandbox import Policy, SandboxedProcess, calls, seccomp
+from instar.sandbox import Policy, SandboxedProcess, calls, leftovers, seccomp
 from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
 TAKE_SECONDS = 0.05  # for taking in what has ended, before it is looked at the rest again
 MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the job directory
 MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
-BLIND_LOOKS = 2  # at the output, one after the other, that end a job in which somebody hides its open files
 EMPTY_SECONDS = 1.0  # after which a job that goes on making processes is brought down at once
 DENIED_PER_SECOND = 1000  # more end the job: answering them takes time that nobody is charged for
 _MEMORY_WORDS = ("MemoryError", "bad_alloc", "can't allocate memory", "annot allocate memory", "not enough memory")
@@ -91,8 +91,7 @@ class JobWatch:
         self.processes = 0  # how many are allowed; 0: uncounted
         self.sandboxed: SandboxedProcess | None = None
         self.group: Group | None = None  # once the job is in it
-        self.sees_files = False  # whether we may see what files others have open
-        self.blind_looks = 0  # one after the other, at which somebody inside hid its files
+        self.files = self.job_dir  # where the job's files are while it runs
         if view is None:
             supervisor = os.getpid()
             self.pid = os.fork()
@@ -102,12 +101,15 @@ class JobWatch:
         else:
             self.sandboxed = self._sandboxed(view, group)
             self.pid = self.sandboxed.init
+            if self.sandboxed.files is not None:
+                self.files = Path(f"/proc/self/fd/{self.sandboxed.files}")
 
     def _sandboxed(self, view: Policy, group: Group | None) -> SandboxedProcess:
         """Start the task in a sandbox of its own."""
         task = self.task
         self.processes = view.processes + 2 * task.threads
-        policy = replace(view, workspace=task.job_dir, inputs=task.inputs, processes=self.processes)
+        policy = replace(view, workspace=task.job_dir, inputs=task.inputs, processes=self.processes,
+                         own_bytes=task.output_bytes + leftovers.SPARE_BYTES)  # fmt: skip
         return sandbox.start(
             policy,
             outside=lambda: child.open_log(task),
@@ -125,7 +127,6 @@ class JobWatch:
     def _count(self, init: int) -> None:
         """Count from here on: the sandbox stands, and nothing has worked in it."""
         self.tally = Tally(init, self.group)
-        self.sees_files = kernel.nameless([init], self.job_dir).hidden == 0
 
     def run(self) -> JobEnding:
         """JobWatch until the job ends or has to, end every process, and judge what is left."""
@@ -134,6 +135,8 @@ class JobWatch:
         wall_seconds = time.monotonic() - self.began
         verdict = verdict or self._after(wall_seconds) or self._by_status()
         incidents = self._incidents(verdict, wall_seconds)
+        if self.files != self.job_dir and not job_directory.overfull(self.files, self.task.output_bytes):
+            leftovers.deliver(self.files, self.job_dir)
         if self.group is not None:
             self.group.end()
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
@@ -204,22 +207,17 @@ class JobWatch:
             return JobVerdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
-        if now > self.next_measure:
-            excess = self._overfull()
+        if self.files != self.job_dir:
+            if excess := leftovers.filled(self.files, task.output_bytes):
+                return JobVerdict(OutcomeState.CRASHED, excess, "output")
+        elif now > self.next_measure:
+            nameless = kernel.nameless(kernel.descendants(os.getpid()), self.job_dir)
+            excess = job_directory.overfull(self.job_dir, task.output_bytes, nameless.size)
             took = time.monotonic() - now
             self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
             if excess:
                 return JobVerdict(OutcomeState.CRASHED, excess, "output")
         return None
-
-    def _overfull(self) -> str:
-        """Say what is too much in the job directory, files without a name included, or return ''."""
-        init = -1 if self.sandboxed is None else self.sandboxed.init  # it holds no file of the job, and hides itself
-        nameless = kernel.nameless((pid for pid in kernel.descendants(os.getpid()) if pid != init), self.job_dir)
-        self.blind_looks = self.blind_looks + 1 if nameless.hidden and self.sees_files else 0
-        if self.blind_looks >= BLIND_LOOKS:
-            return "output that may be hidden: a process does not let its open files be seen"
-        return job_directory.overfull(self.job_dir, self.task.output_bytes, nameless.size)
 
     def _over_memory(self, used: int) -> JobVerdict:
         said = f"{used} of {self.task.memory_bytes} bytes of memory used"
@@ -322,9 +320,12 @@ class JobWatch:
             return self._over_wall()
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
-        if excess := job_directory.overfull(self.job_dir, task.output_bytes):
+        if excess := job_directory.overfull(self.files, task.output_bytes):
             return JobVerdict(OutcomeState.CRASHED, excess, "output")
-        output = self.job_dir / "out"
+        if self.status != 0 and os.strerror(errno.ENOSPC) in seen and self.files != self.job_dir:
+            said = job_directory.crash_reason("refused more output", self.log)
+            return JobVerdict(OutcomeState.CRASHED, said, "output")
+        output = self.files / "out"
         if output.is_symlink() or not output.is_dir():  # its readers would be led to files that no job may see
             return JobVerdict(OutcomeState.CRASHED, "something else stands in place of its output directory")
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,10 @@ _ATTEMPTS = 8  # at clearing a directory in which something still moves; 56 ms i
 _IN_THE_WAY = {  # of removing it: entries that come or go, rights that were taken away, depth
     errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENAMETOOLONG
 }  # fmt: skip
-_LOG = "log.txt"  # measured apart
+_LOG = "log.txt"
+LOG_BYTES = 16 * 2**20  # a log that is longer ends its job
+SPARE_BYTES = 4 * 2**20  # of a job's own file system, beyond what the output may take: small files take a page each
+_NEARLY_BYTES = 2**16  # of it free count as none
 
 
 def clear(job_dir: Path) -> None:
@@ -63,8 +67,50 @@ def _flatten(job_dir: Path) -> None:
         os.close(top)
 
 
+def filled(files: Path, output_bytes: int) -> str:
+    """Say what is too much in a job's own file system, by what the kernel says of all of it, or return ''.
+
+    Whatever takes space is in it: files without a name, directories, extended attributes. Small files are rounded up
+    to a page each, for which there are `SPARE_BYTES` beyond the output's own.
+    """
+    found = os.statvfs(files)
+    if (found.f_blocks - found.f_bfree) * found.f_frsize > output_bytes + SPARE_BYTES - _NEARLY_BYTES:
+        return f"output over {output_bytes} bytes"
+    return f"output over {MAX_FILES} files" if found.f_files - found.f_ffree > MAX_FILES else ""
+
+
+def deliver(files: Path, job_dir: Path) -> None:
+    """Copy the output that a job left in its own file system, whatever that is, into its directory outside.
+
+    Links and pipes are copied as such, for their readers to refuse. What cannot be read is left out: its reader misses
+    it. The log lies outside already.
+    """
+    waiting = [] if (files / "out").is_symlink() else ["out"]
+    while waiting:
+        folder = waiting.pop()
+        with suppress(OSError):
+            for entry in os.scandir(files / folder):
+                name = f"{folder}/{entry.name}"
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.mkdir(job_dir / name)
+                        waiting.append(name)
+                    else:
+                        _copy(entry, job_dir / name)
+
+
+def _copy(entry: os.DirEntry[str], target: Path) -> None:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if stat.S_ISLNK(mode):
+        target.symlink_to(os.readlink(entry.path))
+    elif stat.S_ISFIFO(mode):
+        os.mkfifo(target)
+    elif stat.S_ISREG(mode):
+        shutil.copyfile(entry.path, target, follow_symlinks=False)
+
+
 def overfull(job_dir: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
-    """Say what is too much in a job directory (all files but the inputs and the log), or return ''.
+    """Say what is too much in a job directory, or return ''. A log has its own allowance, where it is a plain file.
 
     A file counts with its length or its blocks, whichever is more, so that neither sparse nor preallocated
     files pass; `nameless_bytes` are those of files that were removed and are still open. Links are not followed.
@@ -87,9 +133,9 @@ def overfull(job_dir: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
         except OSError as error:
             return f"output in a directory that cannot be listed ({error.strerror})"
         for entry in entries:
-            if entry.path in (f"{job_dir}/in", f"{job_dir}/{_LOG}"):
-                continue
             count += 1
+            if entry.path == f"{job_dir}/{_LOG}":
+                total -= _allowance(entry)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((entry.path, depth + 1))
             else:
@@ -97,6 +143,11 @@ def overfull(job_dir: Path, output_bytes: int, nameless_bytes: int = 0) -> str:
     if total > output_bytes:
         return f"output over {output_bytes} bytes"
     return f"output over {MAX_FILES} files" if count > MAX_FILES else ""
+
+
+def _allowance(entry: os.DirEntry[str]) -> int:
+    """Return how much of what stands in the log's place is free: nothing but a plain file is a log."""
+    return min(_length(entry), LOG_BYTES) if entry.is_file(follow_symlinks=False) else 0
 
 
 def _length(entry: os.DirEntry[str]) -> int:

@@ -31,10 +31,13 @@ _REC, _PRIVATE = 0x4000, 0x40000  # MS_*
 _CLONE, _CLOEXEC, _RECURSIVE = 1, 0o2000000, 0x8000  # OPEN_TREE_CLONE, O_CLOEXEC, AT_RECURSIVE
 _EMPTY_PATH, _FROM_EMPTY_PATH = 0x1000, 4  # AT_EMPTY_PATH, MOVE_MOUNT_F_EMPTY_PATH
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_MASKED = ("kcore", "keys", "key-users", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "config.gz")
+_MASKED = ("kcore", "keys", "key-users", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "config.gz",
+           "locks")  # fmt: skip
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
 _ROOT_BYTES = 4 * 2**20
 _FILES = 20_000
+_OWN_FILES = 20_480  # in a job's own file system
+_LOG = "log.txt"
 
 
 def open_pid_namespace(policy: Policy) -> bool:
@@ -83,10 +86,11 @@ def _map(process: str, uid: int, gid: int) -> None:
     Path(process, "gid_map").write_text(f"{NOBODY} {gid} 1")
 
 
-def move_in(policy: Policy, privileged: bool) -> None:
+def move_in(policy: Policy, privileged: bool) -> int | None:
     """Leave everything behind but what the policy names: new namespaces, a private root, the workspace as `/job`.
 
-    To be called in the first process of the new PID namespace. Raises OSError where the kernel refuses.
+    To be called in the first process of the new PID namespace. Returns a descriptor of the job's own file system, where
+    the policy gives it one. Raises OSError where the kernel refuses.
     """
     calls.unshare(NEW_MOUNT | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP)
     calls.set_host_name("job")
@@ -94,7 +98,7 @@ def move_in(policy: Policy, privileged: bool) -> None:
         _raise_loopback()
     calls.mount("none", "/", None, _REC | _PRIVATE)
     outer = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    _Root(policy, privileged).build()
+    files = _Root(policy, privileged).build()
     if privileged:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -105,6 +109,7 @@ def move_in(policy: Policy, privileged: bool) -> None:
         _map("self", NOBODY, NOBODY)
     os.close(outer)
     os.chdir(JOB_DIR)
+    return files
 
 
 def _raise_loopback() -> None:
@@ -123,15 +128,18 @@ class _Root:
         self.policy, self.privileged = policy, privileged
         self.base = policy.workspace
 
-    def build(self) -> None:
-        """Take hold of all that will be seen, build, and make the result the root directory."""
-        policy, workspace = self.policy, Path(self.policy.workspace)
-        for name in ("out", "tmp", "in"):
-            (workspace / name).mkdir(mode=0o755, exist_ok=True)
-        if self.privileged:
-            for name in ("", "out", "tmp", "log.txt"):
-                if (workspace / name).exists():
-                    os.chown(workspace / name, NOBODY, NOBODY, follow_symlinks=False)
+    def build(self) -> int | None:
+        """Take hold of all that will be seen, build, and make the result the root directory.
+
+        Returns a descriptor of the job's own file system, where it has one.
+        """
+        policy = self.policy
+        log, files = self._log(), None
+        if policy.own_bytes:
+            options = f"mode=755,size={policy.own_bytes},nr_inodes={_OWN_FILES}"
+            calls.mount("job", self.base, "tmpfs", _NOSUID | _NODEV, options)
+            files = hold(self.base, _NOSUID | _NODEV)
+        self._workspace()
         visible = {path: hold(path, _RDONLY | _NOSUID | _NODEV) for path in policy.visible}
         inputs = {name: self._input(path) for name, path in policy.inputs.items()}
         devices = {name: hold(f"/dev/{name}", _NOSUID | _NOEXEC) for name in _DEVICES}
@@ -139,6 +147,8 @@ class _Root:
         private_tmp = hold(f"{self.base}/tmp", _NOSUID | _NODEV)  # noqa: S108 - the job's own
         calls.mount("root", self.base, "tmpfs", _NOSUID | _NODEV, f"mode=755,size={_ROOT_BYTES}")
         self._put(job_dir, JOB_DIR, directory=True)
+        if log is not None:
+            self._put(log, f"{JOB_DIR}/{_LOG}", directory=False)
         self._put(private_tmp, "/tmp", directory=True)  # noqa: S108 - the job's own; before what lies in /tmp outside
         for path, held in visible.items():
             self._put(held, path)
@@ -148,6 +158,26 @@ class _Root:
         self._hide()
         self._etc()
         self._pivot()
+        return files
+
+    def _log(self) -> int | None:
+        """Take hold of the log, which lies in the workspace; where the job has a file system of its own, in that."""
+        log = f"{self.base}/{_LOG}"
+        if not self.policy.own_bytes or not os.path.exists(log):
+            return None
+        if self.privileged:
+            os.chown(log, NOBODY, NOBODY, follow_symlinks=False)
+        return hold(log, _NOSUID | _NODEV | _NOEXEC)
+
+    def _workspace(self) -> None:
+        """Make the directories that every job has, and let them be the job's."""
+        workspace = Path(self.base)
+        for name in ("out", "tmp", "in"):
+            (workspace / name).mkdir(mode=0o755, exist_ok=True)
+        if self.privileged:
+            for name in ("", "out", "tmp", _LOG):
+                if (workspace / name).exists():
+                    os.chown(workspace / name, NOBODY, NOBODY, follow_symlinks=False)
 
     def _input(self, path: str) -> int | str:
         """Take hold of an input; one that nobody may read is copied instead."""

@@ -28,6 +28,8 @@ class Policy:
 
     Attributes:
         workspace: directory outside that becomes `/job`, the only place (with `/tmp` in it) that may be written.
+        own_bytes: size of a file system in memory that becomes `/job` in the workspace's stead, or 0. It ends with the
+            job and takes no more than that, whatever is done to its files; the log in the workspace is shown in it.
         visible: files and directories that are seen read-only where they are; later ones may lie in earlier ones.
         inputs: name -> file or directory outside, seen read-only as `/job/in/<name>`.
         hidden: directories that stay empty although something visible contains them.
@@ -45,6 +47,7 @@ class Policy:
     environment: Mapping[str, str] = field(default_factory=dict)
     shared_memory_bytes: int = 64 * 2**20
     processes: int = PROCESSES
+    own_bytes: int = 0
     loopback: bool = False
 
 

@@ -42,11 +42,13 @@ class SandboxedProcess:
         init: process id of the first process inside, a child of the caller.
         channel: becomes readable when the worker has ended; `status` reads it.
         listener: becomes readable when a call was denied (see `seccomp.refuse_next`), or None: then nothing is counted.
+        files: a descriptor of the job's own file system, or None where it has none.
     """
 
     init: int
     channel: socket.socket
     listener: int | None
+    files: int | None = None
 
     def status(self) -> int | None:
         """Return the worker's wait status, or None while it lives (or if the init process died before it)."""
@@ -88,7 +90,7 @@ def start(
     theirs.close()
     forked(init)
     try:
-        listener = _await_sandbox(ours)
+        listener, files = _await_sandbox(ours)
     except MissingPart:
         with suppress(ProcessLookupError):
             os.kill(init, signal.SIGKILL)
@@ -96,7 +98,7 @@ def start(
         raise
     stands(init)
     ours.send(_GO)
-    return SandboxedProcess(init, ours, listener)
+    return SandboxedProcess(init, ours, listener, files)
 
 
 def missing(why: str) -> MissingPart:
@@ -106,14 +108,18 @@ def missing(why: str) -> MissingPart:
     )
 
 
-def _await_sandbox(channel: socket.socket) -> int | None:
-    """Wait until the sandbox stands, and return the listener."""
+def _await_sandbox(channel: socket.socket) -> tuple[int | None, int | None]:
+    """Wait until the sandbox stands, and return the listener and the job's own file system."""
     if not select.select([channel], [], [], BUILD_SECONDS)[0]:
         raise missing(f"it took more than {BUILD_SECONDS:g} seconds")
-    told, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
-    if told != _STANDS:
+    told, descriptors, _, _ = socket.recv_fds(channel, 4096, 2)
+    if not told.startswith(_STANDS):
         raise missing(told.removeprefix(_FAILED).decode("utf-8", "replace") or "its first process died")
-    return descriptors[0] if descriptors else None
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    given = iter(descriptors)
+    sent = told[len(_STANDS) :]
+    return (next(given) if b"l" in sent else None), (next(given) if b"f" in sent else None)
 
 
 def _init(
@@ -124,9 +130,12 @@ def _init(
         os.setsid()
         calls.close_descriptors(keep=channel.fileno())
         outside()
-        listener = enclose(policy, privileged, inside)
-        socket.send_fds(channel, [_STANDS], [] if listener is None else [listener])
-        seccomp.close(listener)
+        listener, files = enclose(policy, privileged, inside)
+        sent = {b"l": listener, b"f": files}
+        given = {letter: descriptor for letter, descriptor in sent.items() if descriptor is not None}
+        socket.send_fds(channel, [_STANDS, *given], list(given.values()))
+        for descriptor in given.values():
+            os.close(descriptor)
     except BaseException as error:  # whatever it is: no sandbox, no work
         with suppress(OSError):
             channel.send(_FAILED + str(error).encode()[:2000])
@@ -144,19 +153,19 @@ def _init(
     _reap(worker, channel)
 
 
-def enclose(policy: Policy, privileged: bool, inside: Callable[[], None]) -> int | None:
-    """Build every layer around this process, the first in its PID namespace; return the listener for denied calls.
+def enclose(policy: Policy, privileged: bool, inside: Callable[[], None]) -> tuple[int | None, int | None]:
+    """Build every layer around this process, the first in its PID namespace.
 
-    Raises OSError where one can't be had.
+    Returns the listener for denied calls, and the job's own file system. Raises OSError where a layer can't be had.
     """
-    namespaces.move_in(policy, privileged)
+    files = namespaces.move_in(policy, privileged)
     limit_processes(policy.processes)
     capabilities.drop_all()
     calls.prctl(_PDEATHSIG, signal.SIGKILL)  # with the supervisor; a change of user would have taken it away again
     landlock.restrict(loopback=policy.loopback)
     set_environment(dict(policy.environment) | VARIABLES)
     inside()
-    return seccomp.install(loopback=policy.loopback)
+    return seccomp.install(loopback=policy.loopback), files
 
 
 def set_environment(variables: Mapping[str, str]) -> None:

@@ -315,6 +315,34 @@ def write_nameless(job_dir: Path, payload: Payload) -> None:
     time.sleep(1.0)
 
 
+def write_unseen(job_dir: Path, payload: Payload) -> None:
+    """Fill the disk where a quota by names or by open files does not look; keep the word if all of it fits."""
+    import mmap
+
+    place, held = job_dir / "out", []
+    with suppress(OSError):
+        if payload["kind"] in ("log.txt", "in"):
+            place = job_dir / payload["kind"]
+            place.rename(job_dir / "moved") if place.exists() else None
+            place.mkdir()
+        for number in range(payload["count"]):
+            path = place / f"{number}.bin"
+            with path.open("w+b", buffering=0) as file:
+                written = 0
+                while written < payload["bytes"]:
+                    written += file.write(b"\1" * (payload["bytes"] - written))
+                if payload["kind"] == "mapped":
+                    held.append(mmap.mmap(file.fileno(), 4096))
+                    path.unlink()
+                elif payload["kind"] == "in flight":
+                    ends = socket.socketpair()
+                    socket.send_fds(ends[0], [b"x"], [file.fileno()])
+                    held.append(ends)  # type: ignore[arg-type]
+                    path.unlink()
+        keep(job_dir, payload["word"])
+    time.sleep(0.3)
+
+
 def write_deep(job_dir: Path, payload: Payload) -> None:
     """Fill the disk below more directories than a path can name, or than a recursion can follow."""
     os.chdir(job_dir / "out")

@@ -116,6 +116,35 @@ def nameless_files(range_: Range) -> Seen:
     return _overrun(range_, "write_nameless", {"count": 16, "bytes": 2**20}, USUAL, "output")
 
 
+def _unseen(range_: Range, kind: str) -> Seen:
+    """Put 48 MiB where 4 are allowed."""
+    return _overrun(range_, "write_unseen", {"kind": kind, "count": 48, "bytes": 2**20, "word": WORD}, USUAL, "output")
+
+
+@attack("limits", "its place is taken, and its file system has no more space", Off.NOTHING)
+def directory_for_the_log(range_: Range) -> Seen:
+    """Fill the disk below a directory in the log's place."""
+    return _unseen(range_, "log.txt")
+
+
+@attack("limits", "its place is taken, and its file system has no more space", Off.NOTHING)
+def directory_for_the_inputs(range_: Range) -> Seen:
+    """Fill the disk below a directory in the inputs' place."""
+    return _unseen(range_, "in")
+
+
+@attack("limits", "its file system has no more space", Off.LIMITS)
+def mapped_files(range_: Range) -> Seen:
+    """Fill the disk with files that have no name, are closed, and of which one page is mapped."""
+    return _unseen(range_, "mapped")
+
+
+@attack("limits", "its file system has no more space", Off.LIMITS)
+def files_in_flight(range_: Range) -> Seen:
+    """Fill the disk with files that have no name and lie in the queue of a socket."""
+    return _unseen(range_, "in flight")
+
+
 @attack("limits", "the depth is bounded", Off.NOTHING)
 def deep_files(range_: Range) -> Seen:
     """Fill the disk below a path longer than the kernel takes."""

@@ -89,14 +89,14 @@ def second_name_in_output(range_: Range) -> Seen:
     return shot.seen(through, "it has a second name" if through else "it has one name")
 
 
-@attack("executor", "the job counts as crashed")
+@attack("executor", "the job counts as crashed, and no output is taken", Off.SANDBOX)
 def link_for_output(range_: Range) -> Seen:
     """Put a link in the place of the whole output directory."""
     shot = range_.shoot("replace_output", {"target": str(range_.home)})
     try:
         plain = (shot.outcome.output / "seal.key").read_bytes()
         read = read_bytes(shot.outcome.output / "seal.key", 4096) if shot.done or not range_.defended else b""
-    except ArtefactError:
+    except (ArtefactError, OSError):
         plain = read = b""
     through = range_.token.encode() in (read if range_.defended else plain)
     range_.sweep(shot)
