@@ -114,7 +114,7 @@ def test_help_imports_nothing_heavy() -> None:
         ("run tiles --builder panel:incumbent", "'panel' needs two members or more, not 1"),
         ("run tiles --builder panel:incumbent,nobody", "unknown builder 'nobody'"),
         ("run tiles --builder panel:random,random", "two members sign as 'random'"),
-        ("run tiles --builder panel:random,[panel:incumbent,search]", "a panel cannot sit on a panel"),
+        ("run tiles --builder panel:random,[panel:incumbent,search]", "a panel cannot be a member of a panel"),
         ("run tiles --builder panel:[random,search", "its brackets do not match"),
         ("run tiles --builder mixed:search", "'mixed' needs two builders, not 1"),
         ("run tiles --builder mixed:random,search", "'random' is no optimiser that gives advice"),

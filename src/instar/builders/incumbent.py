@@ -247,7 +247,7 @@ class _Batch:
 
 
 def _incumbent_score(brief: Brief, designer: Designer) -> float:
-    """Return the incumbent's metric; before it sat this generation's exam, what the last lesson's parent had."""
+    """Return the incumbent's metric; before it took this generation's exam, what the last lesson's parent had."""
     if brief.incumbent_score is not None:
         return brief.incumbent_score
     return 1.0 - designer.lessons[-1].headroom if designer.lessons else 0.5

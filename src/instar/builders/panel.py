@@ -256,7 +256,7 @@ def create(_lab_name: str, space: Space, rng: np.random.Generator, context: Buil
             f"builder 'panel' needs two members or more, not {len(names)}", "Write panel:incumbent,search,random."
         )
     if any(name_of(name) == "panel" for name in names):
-        raise BadInput("builder 'panel': a panel cannot sit on a panel", "Name its members one by one.")
+        raise BadInput("builder 'panel': a panel cannot be a member of a panel", "Name its members one by one.")
     options = read_table(PanelOptions, "panel", context.options)
     members = [context.make(name) for name in names]
     return PanelBuilder(space, members, rng, options.cpu_seconds_per_usd, options.mandate)

@@ -52,7 +52,7 @@ def judge(
 
 def recursion(
     words: Words = None,
-    live: Annotated[bool, typer.Option("--live", help="Run the arms in the lab, not on the recorded table.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Run them in the lab, not on the recorded table.")] = False,
     generations: Annotated[str, typer.Option(metavar="N,N", help="Builders compared, the earliest first.")] = "0,2,4,8",
     trials: Annotated[int, typer.Option(metavar="N", help="Each builder's budget on the table.")] = 16,
     games: Annotated[int | None, typer.Option(metavar="N", help="Games on the table (20); live: seeds (5).")] = None,

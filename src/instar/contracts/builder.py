@@ -57,7 +57,7 @@ class Deliberating(Protocol):
 
 @dataclass(frozen=True)
 class BuilderContext:
-    """What a builder's factory may be told beyond the lab's name, its space and a generator: its parameter `desk`.
+    """What a builder's factory may be told beyond the lab's name, its space and a generator: its parameter `context`.
 
     Attributes:
         arguments: what followed the colon in `--builder NAME:ARGUMENTS`, taken apart by `specification.arguments_of`.

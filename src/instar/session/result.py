@@ -39,7 +39,7 @@ class Ending:
         conductor_cpu_seconds: the conductor's own cost, which `loop_overhead_share` is the share of.
         startup_cpu_seconds: what of it was used before the loop began.
         drawing_cpu_seconds: what the process used that draws `progress.png`.
-        final: the final exam's figures, or None where it was not sat.
+        final: the final exam's figures, or None where it was not taken.
     """
 
     status: str

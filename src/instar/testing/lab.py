@@ -220,7 +220,7 @@ class LabConformance:
     # --- artefacts --------------------------------------------------------------------------------------------------
 
     def test_a_successor_is_trained_and_sits(self, workplace: Workplace) -> None:
-        """Training from a parent leaves an artefact that sits and is marked."""
+        """Training from a parent leaves an artefact that is evaluated and marked."""
         lab = self.lab()
         successor = self.succeed(workplace, self.found(workplace))
         question_set = lab.exam.set(9, Stage.SCREEN)

@@ -1,6 +1,6 @@
 """What a GPU uses, by NVML where it is there; the engine itself assumes none.
 
-NVML is asked in the conductor, outside every room, for the whole device: whoever else uses it is counted as well.
+NVML is asked in the conductor, outside every sandbox, for the whole device: whoever else uses it is counted as well.
 `nvmlDeviceGetTotalEnergyConsumption` counts millijoules since the driver was loaded (Volta and newer).
 """
 

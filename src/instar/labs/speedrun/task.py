@@ -1,7 +1,7 @@
 """The lab `speedrun` as the loop sees it: jobs described here, run elsewhere; loss and cost measured outside.
 
 A design is knobs and two files, `train.py` and `model.py`; the reference is one point of the space with the files of
-this directory. This module is trusted and imports no torch: `work` holds what runs in the rooms.
+this directory. This module is trusted and imports no torch: `work` holds what runs in the sandboxes.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ class _Seen:
         winner = self.owner[slot]
         lost = winner != number
         new[lost] &= keys[winner[lost]] != keys[lost]
-        # Another state sat in the slot: look once more, in a slot made of other bits.
+        # Another state was in the slot: look once more, in a slot made of other bits.
         again = np.flatnonzero(lost & new)
         if len(again):
             slot = ((keys[again] << np.uint64(24)) >> self.shift).astype(np.int64)

@@ -1,6 +1,6 @@
 """What runs in the two sandboxes: train, collect, evaluate, solve. Preloaded once by the fork server.
 
-Each function is called with its room's path and a payload; it reads `in/` and writes `out/`. Nothing in here can
+Each function is called with its job directory and a payload; it reads `in/` and writes `out/`. Nothing in here can
 score itself: it leaves weights or moves, and the conductor judges them.
 """
 
@@ -156,7 +156,7 @@ def collect(job_dir: Path, payload: Mapping[str, Any]) -> None:
 
 
 def _confidence(evaluate: Inference, boards: rules.Boards) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the policy's own trust in its first move, (N,): the arm without a verifier has nothing better."""
+    """Return the policy's own trust in its first move, (N,): the baseline without a verifier has nothing better."""
     scores = evaluate(boards)[:, : rules.MOVES] + np.where(rules.legal(boards), 0.0, -1e9).astype(np.float32)
     scores -= scores.max(axis=1, keepdims=True)
     return np.asarray(1.0 / np.exp(scores).sum(axis=1), dtype=np.float32)
