@@ -86,7 +86,7 @@ def test_a_trial_that_fails_costs_itself_alone(tmp_path: Path, fault: str) -> No
 
 def test_what_is_too_large_for_the_gates_is_refused_after_one_short_training(tmp_path: Path) -> None:
     rig = Rig(tmp_path, ToyLab(faults=("none", "bulk")), {"builder": "random"})
-    run, _ = rig.play(until=lambda run: run.next_trial > 30)
+    run, _ = rig.play(until=lambda run: run.numbers.trial > 30)
     bulky = {p.number for p in rig.facts if isinstance(p, Proposal) and p.design.parameters["fault"] == "bulk"}
     ended = [t for t in rig.facts if isinstance(t, Trial) and t.proposal in bulky and t.state is not TrialState.RUNNING]
     refused = [trial for trial in ended if trial.state is TrialState.REFUSED]
@@ -99,7 +99,7 @@ def test_what_is_too_large_for_the_gates_is_refused_after_one_short_training(tmp
 
 def test_a_score_that_a_candidate_writes_is_ignored(tmp_path: Path) -> None:
     rig = Rig(tmp_path, ToyLab(faults=("score",), gain=0.01), {"builder": "random"})
-    run, _ = rig.play(until=lambda run: run.next_trial > 12)
+    run, _ = rig.play(until=lambda run: run.numbers.trial > 12)
     scored = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.state is TrialState.SCORED]
     assert scored
     assert all((trial.metric or 0.0) < 0.1 for trial in scored)
@@ -109,7 +109,7 @@ def test_a_score_that_a_candidate_writes_is_ignored(tmp_path: Path) -> None:
 def test_without_a_gain_nothing_is_promoted_and_every_refusal_has_its_reason(tmp_path: Path) -> None:
     # So strict a gate that a real gain is not enough: candidates come to the exam, and none passes.
     rig = Rig(tmp_path, ToyLab(gain=4.0), {"alpha": 1e-300})
-    run, _ = rig.play(until=lambda run: run.next_verdict > 3)
+    run, _ = rig.play(until=lambda run: run.numbers.verdict > 3)
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
     assert len(verdicts) >= 2
     assert len(run.generations) == 1
@@ -119,7 +119,7 @@ def test_without_a_gain_nothing_is_promoted_and_every_refusal_has_its_reason(tmp
 
 def test_a_signal_during_the_look_at_the_budgets_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(run: Run) -> None:
-        if run.next_trial > 2:
+        if run.numbers.trial > 2:
             run.stopping = "interrupted"  # as the signal's handler does
 
     monkeypatch.setattr(loop, "reason_to_stop", look)
@@ -151,7 +151,9 @@ def test_the_frozen_builder_goes_on_building(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path: Path) -> None:
-    first, _ = Rig(tmp_path, TeachingToyLab()).play(until=lambda run: len(run.generations) > 1 and run.next_trial > 9)
+    first, _ = Rig(tmp_path, TeachingToyLab()).play(
+        until=lambda run: len(run.generations) > 1 and run.numbers.trial > 9
+    )
     second, why = Rig(tmp_path, TeachingToyLab(), {"generations": 3}).play()
     assert why == "generations reached"
     assert second.generations[: len(first.generations)] == first.generations
@@ -209,8 +211,8 @@ def test_slots_wait_for_a_thinking_builder_and_say_so(tmp_path: Path) -> None:
     lab = ToyLab()
     run, why = Rig(tmp_path, lab, {"generations": 1, "patience": 50}, builder=Thoughtful(lab, 0.2)).play()
     assert why == "generations reached"
-    assert run.idle["oracle"] >= 0.05
-    assert run.idle["loop"] < run.idle["oracle"]
+    assert run.slots.idle["oracle"] >= 0.05
+    assert run.slots.idle["loop"] < run.slots.idle["oracle"]
 
 
 class Hasty(Thoughtful):

@@ -61,11 +61,11 @@ def run_loop(run: Run, watch: Watcher) -> str:
             stop_now(run)
         hear(run)
         fill(run)
-        run.commit()
+        run.transaction.commit()
         tell(run, watch)
-        if not run.tasks and run.stopping:
+        if not run.queue.tasks and run.stopping:
             return _end(run, watch)
-        if not run.tasks and run.waits_for == LOOP:
+        if not run.queue.tasks and run.waits_for == LOOP:
             _ask_again(run)
         for outcome in _wait(run):
             finish(run, outcome)
@@ -75,15 +75,15 @@ def run_loop(run: Run, watch: Watcher) -> str:
 
 def fill(run: Run) -> None:
     """Give every free slot a step; once the run is stopping, only what was begun is finished."""
-    while len(run.tasks) < run.parts.executor.slots:
-        if not run.ready and not run.stopping:
+    while len(run.queue.tasks) < run.parts.executor.slots:
+        if not run.queue.ready and not run.stopping:
             plan(run)
-        if not run.ready:
+        if not run.queue.ready:
             return
-        step = run.ready.popleft()
+        step = run.queue.take()
         job = step.job()
-        run.commit()  # what is started stands in the archive first
-        run.tasks[job.key] = Task(job, step, run.clock(), run.fingerprint_inputs(job))
+        run.transaction.commit()  # what is started stands in the archive first
+        run.queue.begin(Task(job, step, run.clock(), run.conduct.fingerprint_inputs(job)))
         run.parts.executor.submit(job)
 
 
@@ -92,19 +92,19 @@ def plan(run: Run) -> None:
     run.held = ""
     for stage in STAGES:
         stage(run)
-        if run.ready or run.stopping or run.held:
+        if run.queue.ready or run.stopping or run.held:
             return
 
 
 def finish(run: Run, outcome: Outcome) -> None:
     """Take in how a job ended, hand it to its step, and clear the job's directory."""
-    task = run.tasks.pop(outcome.key, None)
+    task = run.queue.end(outcome.key)
     run.budget.charge(outcome.usage)
     outcome = intake.received(outcome)
     failed = outcome.state not in (OutcomeState.DONE, OutcomeState.CANCELLED)
     if failed:
         outcome = intake.keep_log(outcome, run.parts.home / "logs")
-    run.note_end(outcome, task.fingerprints if task else {})
+    run.conduct.note_end(outcome, task.fingerprints if task else {})
     if failed:
         job_directory.clear(outcome.output.parent)  # it counts for nothing, and may be what fills the disk
         check_space(run)
@@ -115,14 +115,13 @@ def finish(run: Run, outcome: Outcome) -> None:
 
 def tell(run: Run, watch: Watcher) -> None:
     """Report what has been written since the last turn."""
-    written, run.written = run.written, []
-    watch(run, written)
+    watch(run, run.transaction.take_written())
 
 
 def _end(run: Run, watch: Watcher) -> str:
     """Close the record, and return why the run ended."""
     trials.dismiss(run)
-    run.commit(last=True)
+    run.transaction.commit(last=True)
     tell(run, watch)
     return run.stopping or ""
 
@@ -130,19 +129,19 @@ def _end(run: Run, watch: Watcher) -> str:
 def _ask_again(run: Run) -> None:
     """Fill once more: a proposal may have come in since the builder was asked. Raises `LabError` without any work."""
     fill(run)
-    if not run.tasks and run.waits_for == LOOP:
+    if not run.queue.tasks and run.waits_for == LOOP:
         raise LabError(f"lab '{run.parts.lab.name}' leaves nothing to do", "This is a bug in its plugin or in Instar.")
 
 
 def _wait(run: Run) -> Sequence[Outcome]:
     """Return what has finished, after a while; and note what free slots waited for meanwhile."""
-    free, cause, began = run.parts.executor.slots - len(run.tasks), run.waits_for, run.clock()
+    free, cause, began = run.parts.executor.slots - len(run.queue.tasks), run.waits_for, run.clock()
     patience = _patience(run, thinking=free > 0 and cause not in (LOOP, ENDING))
     outcomes = run.parts.executor.wait(patience)
-    if not run.tasks:
+    if not run.queue.tasks:
         time.sleep(patience)  # there is nothing for the executor to wait for
     if free:
-        run.idle[cause] += free * (run.clock() - began)
+        run.slots.waited(cause, free * (run.clock() - began))
     return outcomes
 
 

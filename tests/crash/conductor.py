@@ -14,6 +14,6 @@ def play(home: Path, trials: int) -> None:
     rig = Rig(home, TeachingToyLab(gain=3.0), {"executor": "local", "workers": 2, "budget": "1h"})
 
     def enough(run: Run) -> bool:
-        return run.next_trial > trials
+        return run.numbers.trial > trials
 
     rig.play(until=enough)

@@ -31,7 +31,7 @@ def cheats(monkeypatch: pytest.MonkeyPatch) -> Any:
 def played(cheats: Any, tmp_path: Path, trick: str) -> tuple[Run, list[Trial], list[Verdict]]:
     """Run until two finalists were examined, or thirty trials are over."""
     rig = Rig(tmp_path, cheats.create({"trick": trick}), {"rungs": 1, "replicas": 3})
-    run, why = rig.play(until=lambda run: run.next_verdict > 2 or run.next_trial > 30)
+    run, why = rig.play(until=lambda run: run.numbers.verdict > 2 or run.numbers.trial > 30)
     assert why == "test"
     ended = [fact for fact in rig.facts if isinstance(fact, Trial) and fact.state is not TrialState.RUNNING]
     return run, ended, [fact for fact in rig.facts if isinstance(fact, Verdict)]

@@ -45,7 +45,7 @@ def test_the_control_baselines_run(tmp_path: Path, given: dict[str, Any]) -> Non
     rig = Rig(tmp_path, lab(), {"rungs": 2, "eta": 16, "budget": "300s"} | given)
 
     def enough(run: Run) -> bool:
-        return run.next_trial > 2
+        return run.numbers.trial > 2
 
     rig.play(until=enough)
     records = [fact for fact in rig.facts if isinstance(fact, Experience)]

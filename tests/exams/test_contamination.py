@@ -204,7 +204,7 @@ def test_a_candidate_that_trained_on_the_exam_is_not_promoted(tmp_path: Path) ->
 
     def until(run: Any) -> bool:
         rig_run[:] = [run]
-        return run.next_verdict > 1 and not any("exam" in task.what for task in run.tasks.values())
+        return run.numbers.verdict > 1 and not any("exam" in task.what for task in run.queue.tasks.values())
 
     rig.play(until=until)
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]

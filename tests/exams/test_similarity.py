@@ -137,7 +137,7 @@ def test_a_copy_of_a_reference_is_examined_and_not_promoted(tmp_path: Path) -> N
                                                       {"from": str(published)}, {}, job.limits)  # fmt: skip
 
     rig = Rig(tmp_path / "run", Copying())
-    run, _ = rig.play(until=lambda run: run.next_verdict > 2)
+    run, _ = rig.play(until=lambda run: run.numbers.verdict > 2)
     verdicts = [fact for fact in rig.facts if isinstance(fact, Verdict)]
     assert verdicts
     assert len(run.generations) == 1

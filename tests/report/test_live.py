@@ -64,7 +64,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Pict
 
     def watch(run: Run, facts: Sequence[Fact]) -> None:
         picture.story.take(run, facts)
-        picture.durations.look(run.tasks, run.clock())
+        picture.durations.look(run.queue.tasks, run.clock())
         log.watch(run, facts)
 
     resume(run)
@@ -91,10 +91,10 @@ def test_a_frame_fits_the_screen(played: tuple[Run, Picture, str], width: int, h
 def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) -> None:
     run, picture, _ = played
     job = Job("t", SandboxKind.TRAINING, "a:b", {}, {}, Limits(1, 1, 1))
-    run.tasks = {"t": Task(job, step("trial 99, rung 2 of 2"), run.clock() - 3.0)}
+    run.queue.tasks = {"t": Task(job, step("trial 99, rung 2 of 2"), run.clock() - 3.0)}
     picture.durations.seconds[kind_of("trial 99, rung 2 of 2")] = 10.0
     shown = text_of(run, picture, 100, 40)
-    run.tasks = {}
+    run.queue.tasks = {}
     for words in ("instar toy", "seed 0", "of 3:00", "left", "CPU", "disk", "generation", "horizon 50 % (units)"):
         assert words in shown
     assert "ending: generations reached" in shown

@@ -100,14 +100,14 @@ def test_no_more_than_a_first_look_around_and_nothing_that_a_builder_wrote(
     rig = Rig(tmp_path, lab, {"workers": 3}, builder=builder)
     run = rig.open()
     founding.found(run)
-    run.ready.clear()
-    run.tasks["found"] = SimpleNamespace(step=founding.Found(run))  # type: ignore[assignment]  # it takes long
+    run.queue.ready.clear()
+    run.queue.tasks["found"] = SimpleNamespace(step=founding.Found(run))  # type: ignore[assignment]  # it takes long
     for _ in range(100):
         plan(run)
-        run.ready.clear()
-        run.candidates.clear()
-    assert run.next_proposal - 1 == most
-    del run.tasks["found"]
+        run.queue.ready.clear()
+        run.candidates.turn_over()
+    assert run.numbers.proposal - 1 == most
+    del run.queue.tasks["found"]
     close(run)
 
 
@@ -128,7 +128,7 @@ def test_what_failed_before_a_crash_is_told_by_the_next_life(tmp_path: Path) -> 
     lab = FreshToyLab(faults=("crash",))
 
     def crash(run: Run) -> bool:
-        if run.unseen:
+        if run.candidates.unseen:
             raise KeyboardInterrupt
         return False
 
@@ -184,7 +184,7 @@ def test_after_a_restart_the_founder_is_begun_first(tmp_path: Path) -> None:
     begun: list[str] = []
 
     def look(run: Run) -> bool:
-        begun.extend(run.tasks)
+        begun.extend(run.queue.tasks)
         return True
 
     Rig(tmp_path, FreshToyLab(), {"workers": 2}).play(until=look)
@@ -195,7 +195,7 @@ def test_a_run_that_ends_before_the_founder_leaves_nothing_open(tmp_path: Path) 
     """One trial is trained and waits to be seen, and another is under way."""
 
     def look(run: Run) -> bool:
-        return bool(run.unseen)
+        return bool(run.candidates.unseen)
 
     rig = Rig(tmp_path, FreshToyLab(), {"workers": 3})
     rig.play(until=look)

@@ -111,7 +111,7 @@ def test_the_gates_judge_first_and_a_person_may_refuse_what_they_passed(tmp_path
 
 def test_what_the_gates_refuse_is_asked_of_nobody(tmp_path: Path) -> None:
     given = {"rights": {"promote": "person", "judge": "person"}, "alpha": 1e-250}  # no evidence is ever enough
-    run, _ = rig(tmp_path, **given).play(until=lambda run: run.failures >= 2)
+    run, _ = rig(tmp_path, **given).play(until=lambda run: run.candidates.failures >= 2)
     with read_archive(tmp_path / "archive.db") as archive:
         assert {verdict.decision.promote for verdict in archive.history(Verdict)} == {False}
     assert [approval for approval in approvals(tmp_path) if approval.right in (Right.JUDGE, Right.PROMOTE)] == []
@@ -123,14 +123,14 @@ def test_other_slots_go_on_while_a_candidate_waits(tmp_path: Path) -> None:
 
     def until(run: Run) -> bool:
         if run.approvals.open:
-            trials.setdefault("asked", run.next_trial)
-            return run.next_trial >= trials["asked"] + 5
+            trials.setdefault("asked", run.numbers.trial)
+            return run.numbers.trial >= trials["asked"] + 5
         return False
 
     run, why = rig(tmp_path, rights={"promote": "person"}).play(until=until)
     assert why == "test"
     assert [approval.right for approval in run.approvals.open.values()][:1] == [Right.PROMOTE]
-    assert run.idle["person: promote"] == 0
+    assert run.slots.idle["person: promote"] == 0
 
 
 def test_a_person_says_whether_the_loop_goes_on_after_a_promotion(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_collecting_waits_for_the_first_goal_and_keeps_to_it(tmp_path: Path) -> 
         run, _ = rig(tmp_path, rights={"goal": "person"}).play()
     assert {record.goal.name for record in run.experience} == {"up to 4"}
     assert [approval.said for approval in approvals(tmp_path)] == ["up to 4"]
-    assert run.idle["person: goal"] > 0
+    assert run.slots.idle["person: goal"] > 0
 
 
 def test_waiting_survives_a_restart_and_an_answer_between_lives_counts(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_successor_whose_files_were_changed_is_not_promoted(tmp_path: Path) ->
     weights = tmp_path / "waiting" / f"{question.subject:06d}" / "successor" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     person.answer(tmp_path, question.number, Answer.APPROVED, "")
-    run, _ = rig(tmp_path, rights={"promote": "person"}).play(until=lambda run: run.next_trial > 0)
+    run, _ = rig(tmp_path, rights={"promote": "person"}).play(until=lambda run: run.numbers.trial > 0)
     assert len(run.generations) == 1
     first = approvals(tmp_path)[0]
     assert first.answer is Answer.LAPSED
@@ -218,6 +218,8 @@ def test_a_paused_run_promotes_nothing_at_its_start(tmp_path: Path) -> None:
     seen = IncidentRecord("k", "trial:1", "training", 0, Incident("canary", "a decoy's token", 1), None, 1)
     try:
         run.parts.archive.record([seen])
+        close(run)
+        run = rig(tmp_path / "other", rung=4).open()
         resume(run)
         assert run.conduct.paused
         assert len(run.generations) == 1
@@ -258,7 +260,7 @@ def test_an_answer_is_acted_on_once_however_often_its_message_is_found(tmp_path:
     again, _ = rig(tmp_path, rights={"start": "person"}).play(until=lambda run: run.approvals.open)
     assert sum(approval.number == question.number for approval in approvals(tmp_path)) == 1
     assert not (box_of(tmp_path) / "new" / "again-from-a-crash.json").exists()
-    assert again.next_trial >= run.next_trial
+    assert again.numbers.trial >= run.numbers.trial
     with read_archive(tmp_path / "archive.db") as archive:
         assert sum(trial.proposal == question.subject and not trial.rung for trial in archive.history(Trial)) == 1
 

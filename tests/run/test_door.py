@@ -122,7 +122,7 @@ def test_who_only_breaks_its_contract_ends_the_run_in_one_line(tmp_path: Path) -
     rig = Rig(tmp_path, ToyLab(), {"generations": 1}, builder=Wild(ToyLab(), BREACHES["nan"][0], every=1))
     run, why = rig.play()
     assert why == f"the builder breaks its contract ({door.PATIENCE} proposals in a row)"
-    assert run.next_proposal == door.PATIENCE + 1
+    assert run.numbers.proposal == door.PATIENCE + 1
 
 
 def test_a_hanging_builder_is_left_alone_and_the_run_ends_in_one_line(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_incidents_of_any_of_a_candidates_jobs_reach_the_gate(
         return replace(outcome, incidents=(seen,)) if job in outcome.key else outcome
 
     monkeypatch.setattr(InlineExecutor, "wait", lambda self, timeout=None: [told(o) for o in wait(self, timeout)])
-    Rig(tmp_path, TeachingToyLab(), {}).play(until=lambda run: run.judged or len(run.generations) > 1)
+    Rig(tmp_path, TeachingToyLab(), {}).play(until=lambda run: run.candidates.judged or len(run.generations) > 1)
     summary = verdicts(tmp_path)[0].decision.summary
     assert ("1 unexplained [sealed.key]" in summary or "sealed.key x" in summary) == (job != ":incumbent")
 
@@ -148,13 +148,13 @@ def test_incidents_of_any_of_a_candidates_jobs_reach_the_gate(
 def test_a_restart_knows_how_the_challengers_of_the_incumbent_spread(tmp_path: Path) -> None:
     """No training is cheap enough here, so that every finalist fails and the incumbent stays."""
     given = {"gates": {"resources": {"most_train_seconds": 1e-9}}}
-    run, _ = rig(tmp_path, **given).play(until=lambda run: run.judged > 1)
-    assert [len(seeds) for seeds in run.judged_seeds] == [3] * run.judged
+    run, _ = rig(tmp_path, **given).play(until=lambda run: run.candidates.judged > 1)
+    assert [len(seeds) for seeds in run.candidates.judged_seeds] == [3] * run.candidates.judged
     again = rig(tmp_path, **given).open()
     try:
         resume(again)
-        assert again.judged == run.judged
-        assert again.judged_seeds == run.judged_seeds
+        assert again.candidates.judged == run.candidates.judged
+        assert again.candidates.judged_seeds == run.candidates.judged_seeds
     finally:
         close(again)
     freedom = [numbers(verdict, "noise floor")["degrees_of_freedom"] for verdict in verdicts(tmp_path)]

@@ -54,7 +54,7 @@ def resumed(home: Path, **given: Any) -> Run:
     run = rig(home, **given).open()
     try:
         resume(run)
-        run.commit()
+        run.transaction.commit()
         return run
     finally:
         close(run)
@@ -72,8 +72,8 @@ def played(tmp_path: Path) -> Path:
 
     def enough(run: Run) -> bool:
         if len(run.generations) > 1 and not promoted_at:
-            promoted_at.append(run.next_trial)
-        return bool(promoted_at) and run.next_trial > promoted_at[0] + 2
+            promoted_at.append(run.numbers.trial)
+        return bool(promoted_at) and run.numbers.trial > promoted_at[0] + 2
 
     rig(tmp_path).play(until=enough)
     return tmp_path
@@ -82,7 +82,7 @@ def played(tmp_path: Path) -> Path:
 def test_a_fresh_archive_gets_its_first_ledger_entry_alone(tmp_path: Path) -> None:
     run = resumed(tmp_path)
     assert keys(tmp_path) == ["run"]
-    assert (run.next_trial, run.next_proposal, run.next_verdict, run.life) == (1, 1, 1, "")
+    assert (run.numbers.trial, run.numbers.proposal, run.numbers.verdict, run.life) == (1, 1, 1, "")
 
 
 def test_missing_files_of_a_generation_are_told(played: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_promotion_that_the_ledger_lacks_is_completed(tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr("instar.run.promotion.seal_in_ledger", crash)
-        patched.setattr("instar.run.state.Run.declare", lambda *_: None)
+        patched.setattr("instar.run.transaction.Transaction.declare", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             rig(tmp_path).play()
     assert [g.ledger_index for g in history(tmp_path, Generation)] == [-1]
@@ -152,9 +152,9 @@ def test_numbers_go_on_after_the_highest(played: Path) -> None:
     run = rig(played).open()
     run.parts.archive.record([replace(verdicts[-1], number=90, proposal=10**6)])
     resume(run)
-    assert run.next_verdict == 91
-    assert run.next_trial == 1 + len(history(played, Trial))
-    assert run.next_proposal == 1 + len(history(played, Proposal))
+    assert run.numbers.verdict == 91
+    assert run.numbers.trial == 1 + len(history(played, Trial))
+    assert run.numbers.proposal == 1 + len(history(played, Proposal))
     close(run)
 
 
@@ -173,7 +173,7 @@ def test_a_trial_that_was_cut_off_begins_again_under_its_number(tmp_path: Path) 
         return Rig(tmp_path, TeachingToyLab(gain=0.1), {"workers": 2})
 
     def crash(run: Run) -> bool:
-        if run.next_trial > 3:
+        if run.numbers.trial > 3:
             raise KeyboardInterrupt
         return False
 
@@ -181,7 +181,7 @@ def test_a_trial_that_was_cut_off_begins_again_under_its_number(tmp_path: Path) 
         slow().play(until=crash)
     cut_off = [trial for trial in history(tmp_path, Trial) if trial.state is TrialState.RUNNING]
     assert cut_off
-    slow().play(until=lambda run: run.next_trial > 6)
+    slow().play(until=lambda run: run.numbers.trial > 6)
     trials = {trial.number: trial for trial in history(tmp_path, Trial)}
     for trial in cut_off:
         ended = trials[trial.number]
@@ -224,7 +224,7 @@ def test_a_finalist_whose_artefact_is_there_goes_on(tmp_path: Path) -> None:
     finalist(tmp_path)
     count = len(history(tmp_path, Trial))
     run = resumed(tmp_path)
-    assert run.next_trial == count + 1
+    assert run.numbers.trial == count + 1
     assert any((1, 0) in candidate.trials for candidate in run.candidates.values())
 
 
@@ -240,7 +240,7 @@ def test_the_hard_stop_leaves_nothing_open(tmp_path: Path) -> None:
     stopped = []
 
     def stop(run: Run) -> bool:
-        if run.next_trial > 6 and not stopped:
+        if run.numbers.trial > 6 and not stopped:
             stopped.append(True)
             run.stopping = "budget used"
             stopping.stop_now(run)
@@ -270,7 +270,7 @@ def test_a_link_in_place_of_the_output_is_a_crash(tmp_path: Path) -> None:
     run = Rig(tmp_path, ToyLab()).open()
     seen: list[Any] = []
     job = Job("x", SandboxKind.TRAINING, "tests.run.test_resume:leave_a_link", {}, {}, Limits(9.0, 9.0, 2**30))
-    run.tasks["x"] = Task(job, SimpleNamespace(what="x", finished=seen.append), 0.0)
+    run.queue.tasks["x"] = Task(job, SimpleNamespace(what="x", finished=seen.append), 0.0)
     run.parts.executor.submit(job)
     for outcome in run.parts.executor.wait():
         loop.finish(run, outcome)
@@ -350,7 +350,7 @@ def test_artefacts_stay_until_their_end_is_durable(tmp_path: Path) -> None:
     directory = run.trial_directory(candidate.trials[1, 0])
     run.remove_artefacts(candidate)
     assert directory.is_dir()
-    run.commit()
+    run.transaction.commit()
     assert not directory.exists()
     close(run)
 
@@ -368,7 +368,7 @@ def test_without_space_a_failed_job_is_not_held_against_the_candidate(
             Rig(tmp_path, lab, {"generations": 1}).play()
     cut_off = history(tmp_path, Trial)[-1]
     assert cut_off.state is TrialState.RUNNING
-    Rig(tmp_path, lab).play(until=lambda run: run.next_trial > cut_off.number + 1)
+    Rig(tmp_path, lab).play(until=lambda run: run.numbers.trial > cut_off.number + 1)
     assert history(tmp_path, Trial)[cut_off.number - 1].state is TrialState.CRASHED
 
 

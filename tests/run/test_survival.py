@@ -25,41 +25,57 @@ from instar.run.state import Run
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab
 
+PART = "another part of the run"
 AGAIN = "what was under way begins again from the archive"
 CLOCK = "measured by this life's own clock"
+GIVEN = "given by whoever starts the run again"
 FORGOTTEN = {
     "parts": "opened anew",
-    "settings": "given by whoever starts the run again; what must agree is held against the archive",
-    "clock": "given by whoever starts the run again",
+    "settings": f"{GIVEN}; what must agree is held against the archive",
+    "clock": GIVEN,
     "meter": "asked of the lab anew",
-    "canary": "made of the sealed key anew",
     "_founder": "made of the lab's seed design anew",
     "_deliberating": "the builder, which is made anew",
-    "unseen": AGAIN,
-    "tasks": AGAIN,
-    "ready": AGAIN,
-    "staged": "was never durable, so that nobody was told of it",
-    "written": "those who watch read the archive when they begin",
+    "conduct._canary": "made of the sealed key anew",
+    "conduct._transaction": PART,
+    "conduct._budget": PART,
+    "conduct._incumbent": PART,
+    "conduct._home": GIVEN,
+    "candidates.unseen": AGAIN,
+    "queue.tasks": AGAIN,
+    "queue.ready": AGAIN,
+    "queue._home": GIVEN,
+    "transaction._staged": "was never durable, so that nobody was told of it",
+    "transaction._written": "those who watch read the archive when they begin",
+    "transaction._archive": PART,
+    "transaction._ledger": PART,
+    "transaction._budget": PART,
+    "transaction._slots": PART,
+    "transaction._watch": PART,
     "held": "asked again by the next plan",
     "stopping": "to start the run again is to say that it shall go on",
-    "next_verdict": "an exam that came to no verdict gives its number back",
-    "failed_collects": "a row of failures that ends the run is counted within one life: a restart may have mended it",
     "door": "a row of breaches that ends the run is counted within one life; the builder is made anew",
-    "collect_retries": "tells the keys of one life apart; those of another carry its name",
+    "numbers.verdict": "an exam that came to no verdict gives its number back",
+    "collecting._failed": "a row of failures is counted within one life: a restart may have mended it",
+    "collecting.retries": "tells the keys of one life apart; those of another carry its name",
     "budget.began": CLOCK,
     "budget.earlier_seconds": CLOCK,
-    "earlier_slot_seconds": CLOCK,
-    "idle": "written every five seconds",
-    "_slots_told": CLOCK,
+    "slots.earlier_seconds": CLOCK,
+    "slots.idle": "written every five seconds",
+    "slots._told": CLOCK,
+    "slots._slots": GIVEN,
+    "slots._clock": GIVEN,
+    "slots._budget": PART,
     "budget.examine_seconds": "measured anew by the next exam",
     "budget.usage": "what a job that was cut off had used is not known, and not charged",
     "budget.disk_bytes": "measured anew",
     "budget._disk_seen": CLOCK,
-    "budget._settings": "given by whoever starts the run again",
-    "budget._clock": "given by whoever starts the run again",
-    "budget._directories": "given by whoever starts the run again",
+    "budget._settings": GIVEN,
+    "budget._clock": GIVEN,
+    "budget._directories": GIVEN,
     "queries": "its own file, which is written before a look is shown (`test_ladder`)",
 }
+PARTS = ("budget", "slots", "transaction", "conduct", "numbers", "candidates", "collecting", "queue")
 OF_A_CANDIDATE = {"merged": "merged again from the same replicas", "under_exam": AGAIN}
 OF_CONDUCT = {"jobs": "written with the next fact: a kill may take a job from the count, which makes a rate larger"}
 OF_A_SCREEN = {
@@ -90,25 +106,27 @@ def screen(run: Run) -> Any:
 
 
 def collects(run: Run) -> int:
-    under_way = [*run.ready, *(task.step for task in run.tasks.values())]
-    return run.collects - sum(
+    under_way = [*run.queue.ready, *(task.step for task in run.queue.tasks.values())]
+    return run.collecting.begun - sum(
         isinstance(step, Collect) and step.request.maker == run.maker.number for step in under_way
     )
 
 
 KEPT: Mapping[str, Callable[[Run], Any]] = {
     "generations": lambda run: run.generations,
-    "experience": lambda run: run.experience,
-    "candidates": lambda run: {number: candidate(one) for number, one in run.candidates.items()},
-    "rungs": lambda run: [{field.name: getattr(rung, field.name) for field in fields(Rung)} for rung in run.rungs],
+    "collecting.records": lambda run: run.collecting.records,
+    "candidates._open": lambda run: {number: candidate(one) for number, one in run.candidates.items()},
+    "candidates.rungs": lambda run: [
+        {field.name: getattr(rung, field.name) for field in fields(Rung)} for rung in run.candidates.rungs
+    ],
     "screen": screen,
-    "conduct": lambda run: (run.conduct.records, run.conduct.explained, run.conduct.accepted),
-    "next_proposal": lambda run: run.next_proposal,
-    "next_trial": lambda run: run.next_trial,
-    "collects": collects,
-    "failures": lambda run: run.failures,
-    "judged": lambda run: run.judged,
-    "judged_seeds": lambda run: run.judged_seeds,
+    "conduct.watch": lambda run: (run.conduct.watch.records, run.conduct.watch.explained, run.conduct.watch.accepted),
+    "numbers.proposal": lambda run: run.numbers.proposal,
+    "numbers.trial": lambda run: run.numbers.trial,
+    "collecting.begun": collects,
+    "candidates.failures": lambda run: run.candidates.failures,
+    "candidates.judged": lambda run: run.candidates.judged,
+    "candidates.judged_seeds": lambda run: run.candidates.judged_seeds,
     "search": lambda run: [(one.name, one.rows.tolist(), one.key.tolist()) for one in searching(run).question_sets],
     "tried": lambda run: (run.tried.refused, dict(run.tried._known)),
     "approvals": lambda run: (run.approvals.rights, run.approvals.open, run.approvals.goal),
@@ -121,7 +139,7 @@ KEPT: Mapping[str, Callable[[Run], Any]] = {
 def test_every_field_is_kept_or_named_with_the_reason(tmp_path: Path) -> None:
     run = Rig(tmp_path, TeachingToyLab()).open()
     close(run)
-    found = vars(run).keys() - {"budget"} | {f"budget.{name}" for name in vars(run.budget)}
+    found = vars(run).keys() - set(PARTS) | {f"{part}.{name}" for part in PARTS for name in vars(getattr(run, part))}
     assert found == KEPT.keys() | FORGOTTEN.keys()
     assert not KEPT.keys() & FORGOTTEN.keys()
     assert all(FORGOTTEN.values())
@@ -144,12 +162,12 @@ def test_a_kill_between_any_two_turns_takes_nothing_that_is_relied_on(tmp_path: 
         finally:
             close(other)
             shutil.rmtree(copy)
-        turns.append(run.next_trial)
+        turns.append(run.numbers.trial)
         return False
 
     run, why = Rig(home, TeachingToyLab(), given).play(until=compare)
     assert why == "generations reached"
-    assert run.next_trial > 10
+    assert run.numbers.trial > 10
     assert len(turns) > 20
 
 

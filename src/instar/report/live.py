@@ -82,7 +82,7 @@ class LiveView:
         """Take in what was recorded, and draw if the last frame is old enough."""
         picture = self._picture
         picture.story.take(run, facts)
-        picture.durations.look(run.tasks, run.clock())
+        picture.durations.look(run.queue.tasks, run.clock())
         if not picture.counts or any(isinstance(fact, Trial) for fact in facts):
             picture.counts = run.parts.archive.counts()
         if self._clock() - self._drawn >= INTERVAL_SECONDS:
@@ -112,7 +112,7 @@ class LiveView:
 
 def frame(run: Run, picture: Picture, width: int, height: int) -> list[Text]:
     """Draw the run as at most `height` lines of at most `width` columns."""
-    spare = max(0, height - 16 - min(4, len(run.tasks)))
+    spare = max(0, height - 16 - min(4, len(run.queue.tasks)))
     generations = _generations(run, rows=3 + min(5, spare // 3))
     head = [_title(run, width), _budget(run, width), *_questions(run), Text()]
     middle = [*generations, Text(), *_tasks(run, picture, width), Text(), *_facts(run, picture, width), Text()]
@@ -191,11 +191,11 @@ def _generation(run: Run, generation: Generation) -> Text:
 
 def _tasks(run: Run, picture: Picture, width: int) -> list[Text]:
     """What every slot does, with its progress against what such a task usually takes."""
-    if not run.tasks:
+    if not run.queue.tasks:
         return [Text("no task is running", "dim")]
     now, what_width, bar_width = run.clock(), max(20, min(44, width // 2 - 3)), max(8, width // 5)
     lines = []
-    for task in list(run.tasks.values())[:4]:
+    for task in list(run.queue.tasks.values())[:4]:
         spent, expected = now - task.started, picture.durations.expected(task)
         if expected is None:
             progress = _bar(0.0, bar_width, "green").append(f" {spent:.0f} s")
@@ -203,8 +203,8 @@ def _tasks(run: Run, picture: Picture, width: int) -> list[Text]:
             left = "a moment" if spent >= expected else f"{expected - spent:.0f} s"
             progress = _bar(spent / max(expected, 1e-9), bar_width, "green").append(f" {spent:.0f} s, {left} to go")
         lines.append(Text.assemble((f"{task.what[: what_width - 1]:<{what_width}}", "magenta"), progress))
-    if len(run.tasks) > 4:
-        lines.append(Text(f"and {len(run.tasks) - 4} more", "dim"))
+    if len(run.queue.tasks) > 4:
+        lines.append(Text(f"and {len(run.queue.tasks) - 4} more", "dim"))
     return lines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.contracts.archive import Account
 from instar.contracts.records import Limits, Trial, Usage
 from instar.contracts.units import seconds, size
 from instar.executors.scratch import bytes_below
@@ -27,9 +28,9 @@ class Budget:
         rung_costs: rung -> CPU seconds of its trials, and their number.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float], usage: Usage, *directories: Path) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float], account: Account, *directories: Path) -> None:
         self._settings, self._clock, self._directories = settings, clock, directories
-        self.usage, self.began, self.earlier_seconds = usage, clock(), 0.0
+        self.usage, self.began, self.earlier_seconds = account.total, clock(), account.wall_seconds
         self.examine_seconds = min(5.0, 0.01 * seconds(settings.budget))
         self.disk_bytes, self._disk_seen = 0, float("-inf")
         self.rung_costs: dict[int, tuple[float, int]] = {}
@@ -81,6 +82,10 @@ class Budget:
         """Return what a trial at this rung has cost on average (CPU seconds), 1 before anything is known."""
         total, count = self.rung_costs.get(rung, (1.0, 1))
         return total / count
+
+    def examined(self, wall_seconds: float) -> None:
+        """Learn from a sealed exam how long one may take."""
+        self.examine_seconds = max(self.examine_seconds, wall_seconds)
 
     def remember(self, trial: Trial) -> None:
         """Learn from a finished trial what one at its rung costs."""

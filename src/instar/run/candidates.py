@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +39,23 @@ class Candidate:
     under_exam: bool = False
     clear: bool = False  # its generation's first climber, with a gain beyond doubt
 
+    def enter(self, trial: Trial) -> None:
+        """Take in a trial, or what has become of it."""
+        self.trials[trial.rung, trial.replica] = trial
+        self.numbers.add(trial.number)
+
+    def climb(self, clear: bool) -> None:
+        """Note how it came to a rung: first of its generation, with a gain beyond doubt, or as others do."""
+        self.clear = clear
+
+    def begin_exam(self) -> None:
+        """Note that it is under exam, or waits for a person's word after it."""
+        self.under_exam = True
+
+    def merge(self, merged: Merged) -> None:
+        """Note how far the merging of its replicas is."""
+        self.merged = merged
+
     @property
     def newest(self) -> Trial:
         """The trial that was given the most to learn from."""
@@ -68,15 +87,18 @@ class Rung:
         count = len(self.metrics) // eta
         if not count or not self.waiting or self.waiting[-1][0] < self.metrics[-count]:
             return None
-        self.climbed = True
         return self.waiting.pop()[1]
 
     def clear_winner(self) -> int | None:
         """Take out the best waiting proposal as the first if its gain is beyond doubt already, else None."""
         if self.climbed or not self.waiting or self.waiting[-1][1] not in self.clear:
             return None
-        self.climbed = True
         return self.waiting.pop()[1]
+
+    def lift(self, proposal: int) -> bool:
+        """Note that a proposal climbs from here; return whether as the first, and for a gain beyond doubt."""
+        first, self.climbed = not self.climbed, True
+        return first and proposal in self.clear
 
 
 @dataclass
@@ -87,3 +109,100 @@ class ScreenExam:
     questions: Path
     incumbent_score: Score | None = None
     ladder: Ladder | None = None  # where the exam is fixed
+
+    def beat(self, score: Score) -> None:
+        """Say what is to be beaten."""
+        self.incumbent_score = score
+
+    def begin_ladder(self, ladder: Ladder) -> Ladder:
+        """Let this ladder answer all that is shown of the exam from now on, and return it."""
+        self.ladder = ladder
+        return ladder
+
+
+@dataclass
+class Numbers:
+    """The number of the next proposal, trial and verdict."""
+
+    proposal: int = 1
+    trial: int = 1
+    verdict: int = 1
+
+    def new_trial(self) -> int:
+        """Return a trial's number."""
+        self.trial += 1
+        return self.trial - 1
+
+    def new_verdict(self) -> int:
+        """Return a verdict's number."""
+        self.verdict += 1
+        return self.verdict - 1
+
+    def taken(self, *, proposal: int = 0, trial: int = 0, verdict: int = 0) -> None:
+        """Go on after numbers that are on record."""
+        self.proposal = max(self.proposal, proposal + 1)
+        self.trial = max(self.trial, trial + 1)
+        self.verdict = max(self.verdict, verdict + 1)
+
+
+class Candidates(Mapping[int, Candidate]):
+    """The open candidates of one generation, by proposal, and how those against its incumbent have done.
+
+    Attributes:
+        rungs: lowest first.
+        unseen: trials to be examined, or told to the builder, once the incumbent has a score.
+        failures: finalists since the last promotion that came to nothing.
+        judged: candidates since the last promotion that the gates have judged.
+        judged_seeds: for each of those, the metrics of its training seeds at its exam.
+    """
+
+    def __init__(self, rungs: int) -> None:
+        self._open: dict[int, Candidate] = {}
+        self.rungs = [Rung() for _ in range(rungs)]
+        self.unseen: deque[tuple[Candidate, Trial]] = deque()
+        self.failures = self.judged = 0
+        self.judged_seeds: list[tuple[float, ...]] = []
+
+    def __getitem__(self, number: int) -> Candidate:
+        return self._open[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, proposal: Proposal) -> Candidate:
+        """Return the candidate of a proposal, which is open from now on."""
+        return self._open.setdefault(proposal.number, Candidate(proposal))
+
+    def close(self, number: int) -> None:
+        """Forget a candidate; the archive keeps it."""
+        self._open.pop(number, None)
+
+    def wait(self, candidate: Candidate, trial: Trial) -> None:
+        """Let a trial wait for the incumbent's score."""
+        self.unseen.append((candidate, trial))
+
+    def take_unseen(self) -> list[tuple[Candidate, Trial]]:
+        """Return the trials that have waited for the incumbent's score, and let them wait no longer."""
+        unseen, self.unseen = list(self.unseen), deque()
+        return unseen
+
+    def fail(self, count: int = 1) -> None:
+        """Count finalists that came to nothing."""
+        self.failures += count
+
+    def judge(self, seeds: tuple[float, ...]) -> None:
+        """Count a candidate that was judged, with the metrics of its training seeds where the gates were asked."""
+        self.judged += 1
+        if seeds:
+            self.judged_seeds.append(seeds)
+
+    def turn_over(self) -> list[Candidate]:
+        """Begin anew with the next generation; return the candidates that were open."""
+        were_open, self._open = list(self._open.values()), {}
+        self.rungs = [Rung() for _ in self.rungs]
+        self.failures = self.judged = 0
+        self.judged_seeds = []
+        return were_open

@@ -73,7 +73,7 @@ def admit(run: Run) -> None:
             )
         said = "; ".join(f"{one.name}: {one.said}" for one in found)
     plain = {right.value: holder.value for right, holder in rights.items()}
-    run.stage(Handover(1 + (kept.number if kept else 0), plain, getpass.getuser(), time.time(), said))
+    run.transaction.stage(Handover(1 + (kept.number if kept else 0), plain, getpass.getuser(), time.time(), said))
 
 
 # --- the exam and conduct -------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def ask(run: Run, right: Right, subject: int) -> None:
     run.held = f"person: {right}"
     question = run.approvals.ask(right, subject, time.time())
     if question is not None:
-        run.stage(question)
+        run.transaction.stage(question)
 
 
 # --- before anything is tried ---------------------------------------------------------------------------------------
@@ -73,11 +73,11 @@ def begin(run: Run, candidate: Candidate) -> None:
     proposal, now = candidate.proposal, time.time()
     name, who = proposal.author.name, proposal.author.detail
     if name == rights.HUMAN:
-        run.stage(_proposed(run, proposal, who, now))
+        run.transaction.stage(_proposed(run, proposal, who, now))
     if not run.approvals.persons(Right.START):
         trials.start(run, candidate, 0, 0)
     elif name == rights.HUMAN:  # who hands in a design to be tried has said that it may start
-        run.stage(run.approvals.volunteer(Right.START, proposal.number, who, now, "with the proposal"))
+        run.transaction.stage(run.approvals.volunteer(Right.START, proposal.number, who, now, "with the proposal"))
         trials.start(run, candidate, 0, 0)
     else:
         ask(run, Right.START, proposal.number)
@@ -139,7 +139,7 @@ def _release(run: Run, candidate: Candidate) -> None:
         place = run.trial_directory(candidate.trials[top, replica])
         shutil.rmtree(place, ignore_errors=True)
         take(directory / f"seed-{replica}", place, run.parts.lab.artefact_files)
-    run.staged.remove.append(directory)
+    run.transaction.remove(directory)
     promote(run, candidate, directory / "successor", kept["metrics"], verdict)
     trials.close(run, candidate)
 
@@ -168,7 +168,7 @@ def hear(run: Run) -> None:
         lapse(run)  # the last one may have made a new incumbent
         word = None if run.approvals.heard(name) else _read(name, message)
         if word is not None and _act(run, word):
-            run.commit()
+            run.transaction.commit()
         elif not run.approvals.heard(name):
             mailbox.refuse(box, name)
         mailbox.claim(box, name)
@@ -213,7 +213,7 @@ def _act(run: Run, word: Word) -> bool:
         return False
     if question.right in _RELEASE and not _is_whole(run, question):
         return False
-    run.stage(run.approvals.settle(question, word.answer, word.who, word.made_at, word.said, word.name))
+    run.transaction.stage(run.approvals.settle(question, word.answer, word.who, word.made_at, word.said, word.name))
     follow(run, question, word.answer)
     return True
 
@@ -222,10 +222,12 @@ def _aim(run: Run, word: Word) -> bool:
     if not run.approvals.persons(Right.GOAL):
         return False
     for question in run.approvals.asked(Right.GOAL):
-        run.stage(run.approvals.settle(question, Answer.APPROVED, word.who, word.made_at, word.said, word.name))
+        run.transaction.stage(
+            run.approvals.settle(question, Answer.APPROVED, word.who, word.made_at, word.said, word.name)
+        )
         return True
     subject = run.incumbent.number if run.generations else 0
-    run.stage(run.approvals.volunteer(Right.GOAL, subject, word.who, word.made_at, word.said, word.name))
+    run.transaction.stage(run.approvals.volunteer(Right.GOAL, subject, word.who, word.made_at, word.said, word.name))
     return True
 
 
@@ -242,8 +244,8 @@ def follow(run: Run, question: Approval, answer: Answer) -> None:
         _release(run, candidate)
     else:
         if question.right in _RELEASE:
-            run.failures += 1
-            run.staged.remove.append(run.waiting_directory(question.subject))
+            run.candidates.fail()
+            run.transaction.remove(run.waiting_directory(question.subject))
         trials.close(run, candidate)
 
 
@@ -266,9 +268,9 @@ def lapse(run: Run) -> None:
 
 
 def _end(run: Run, question: Approval, why: str) -> None:
-    run.stage(run.approvals.settle(question, Answer.LAPSED, LOOP, time.time(), why, holder=Holder.MACHINE))
+    run.transaction.stage(run.approvals.settle(question, Answer.LAPSED, LOOP, time.time(), why, holder=Holder.MACHINE))
     if question.right in _RELEASE:
-        run.staged.remove.append(run.waiting_directory(question.subject))
+        run.transaction.remove(run.waiting_directory(question.subject))
 
 
 # --- after a restart ------------------------------------------------------------------------------------------------
@@ -297,5 +299,7 @@ def restore(run: Run) -> None:
             _end(run, question, "the right has become the machine's")
             continue
         said = "the right has become the machine's"
-        run.stage(run.approvals.settle(question, Answer.APPROVED, LOOP, time.time(), said, holder=Holder.MACHINE))
+        run.transaction.stage(
+            run.approvals.settle(question, Answer.APPROVED, LOOP, time.time(), said, holder=Holder.MACHINE)
+        )
         follow(run, question, Answer.APPROVED)

@@ -23,7 +23,6 @@ from instar.contracts.records import (
     Design,
     Forecast,
     Goal,
-    Incident,
     Observation,
     Proposal,
     Spend,
@@ -61,6 +60,10 @@ class Door:
     def __init__(self, most_seconds: float = MOST_SECONDS, grace_seconds: float = _GRACE_SECONDS) -> None:
         self.refused, self.hung = 0, False
         self._most, self._grace = most_seconds, grace_seconds
+
+    def count(self, refused: bool) -> None:
+        """Go on with a row of refused proposals, or end it."""
+        self.refused = self.refused + 1 if refused else 0
 
     def call(self, what: str, function: Callable[[], Any], ending: Callable[[], bool] = lambda: False) -> Any:
         """Return what a builder's function returns.
@@ -123,9 +126,10 @@ def ask(run: Run, brief: Brief) -> list[Proposal]:
     try:
         found: list[Proposal] = run.door.call("propose", proposed, lambda: bool(run.stopping))
     except Breach:
-        run.door.refused += 1
+        run.door.count(True)
         raise
-    run.door.refused = 0 if found else run.door.refused
+    if found:
+        run.door.count(False)
     return found
 
 
@@ -138,7 +142,7 @@ def aim(run: Run, brief: Brief) -> Goal:
                 return goal
         raise Breach("aim: that goal is not on offer")
     except Breach as breach:
-        note(run, f"aim:{run.next_trial}:{run.collects}", breach)
+        note(run, f"aim:{run.numbers.trial}:{run.collecting.begun}", breach)
         return brief.goals[0]
 
 
@@ -169,8 +173,8 @@ def heirloom(run: Run, builder: Heritable, design: Design) -> Mapping[str, Any] 
 
 def note(run: Run, job: str, breach: Breach) -> None:
     """Put a breach on record, with its cause: nothing of what was refused ran, so it counts against no candidate."""
-    found = Incident(BREACH, printable(breach, MOST_NAME), cause="the builder broke its contract; nothing of it ran")
-    run.stage(*run.conduct.note(job, run.incumbent.number if run.generations else 0, [found]))
+    cause = "the builder broke its contract; nothing of it ran"
+    run.conduct.note(job, BREACH, printable(breach, MOST_NAME), cause)
 
 
 def stand_in(run: Run, brief: Brief, breach: Breach) -> Proposal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.contracts.archive import Reservation, Verdict
+from instar.contracts.archive import Verdict
 from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Decision, Evidence, Footprint, Reason, Score
 from instar.contracts.exam import Impossible, QuestionSet, Stage
@@ -55,9 +55,8 @@ class Examination:
 
     def __init__(self, run: Run, candidate: Candidate) -> None:
         self.run, self.candidate = run, candidate
-        self.test = run.next_verdict
-        run.next_verdict += 1
-        candidate.under_exam = True
+        self.test = run.numbers.new_verdict()
+        candidate.begin_exam()
         top = run.settings.rungs - 1
         self.trials = [candidate.trials[top, replica] for replica in range(run.settings.replicas)]
         self.successor = self._successor()
@@ -72,11 +71,9 @@ class Examination:
 
     def begin(self) -> None:
         """Queue one exam job per artefact."""
-        self.run.staged.reserve.append(
-            Reservation(self.key, "examine", self.run.budget.examine_seconds * len(self.open))
-        )
+        self.run.transaction.reserve(self.key, "examine", self.run.budget.examine_seconds * len(self.open))
         for name, artefact in self.open.items():
-            self.run.ready.append(Examine(self, name, artefact))
+            self.run.queue.add(Examine(self, name, artefact))
 
     @property
     def key(self) -> str:
@@ -128,7 +125,7 @@ class Examination:
         """Mark one sitting; judge when the last one is in."""
         run = self.run
         self.usages[name] = outcome.usage
-        run.budget.examine_seconds = max(run.budget.examine_seconds, outcome.usage.wall_seconds)
+        run.budget.examined(outcome.usage.wall_seconds)
         try:
             score = run.mark(self.question_sets.get(name, self.question_sets[""]), outcome, self.open[name])
             if name == _IMPOSSIBLE:
@@ -147,31 +144,31 @@ class Examination:
         solved = int(score.solved.sum())
         if solved:
             what = f"{solved} of {score.solved.size} questions without a right answer were marked as solved"
-            self.run.note(job, IMPOSSIBLE_TASK, what)
+            self.run.conduct.note(job, IMPOSSIBLE_TASK, what)
             self.problems.append(what)
 
     def _judge(self) -> None:
         run, candidate = self.run, self.candidate
-        run.staged.settle[self.key] = sum(self.usages.values(), Usage())
+        run.transaction.settle(self.key, sum(self.usages.values(), Usage()))
         for name in self.question_sets:
             self.questions(name).unlink(missing_ok=True)
         if candidate.proposal.parent != run.incumbent.number or self.cut_off or run.conduct.paused:
             return  # another was promoted meanwhile, or the run was ended or paused: a restart examines it again
-        run.judged += 1
         decision = self._decide()
+        run.candidates.judge(self.seeds)
         seen = self.scores.get(self.successor)
         estimates = figures(seen, seed=self.test) if seen else {}
         root = self.root if self.seeds else ""
         proposal, incumbent = candidate.proposal.number, run.incumbent.number
         verdict = Verdict(self.test, proposal, incumbent, decision, estimates, self.seeds, root)
-        run.stage(verdict)
+        run.transaction.stage(verdict)
         if decision.promote and seen is not None:
             artefact = self._examinees()[self.successor]
             if hold_release(run, candidate, artefact, seen, verdict):
                 return  # what passed the gates waits for a person
             promote(run, candidate, artefact, seen.metrics, verdict)
         else:
-            run.failures += 1
+            run.candidates.fail()
         close(run, candidate)
 
     def _successor(self) -> str:
@@ -195,8 +192,8 @@ class Examination:
             founder=self.scores.get("founder", incumbent),
             test=self.test,
             successor=self.scores[self.successor],
-            attempt=self.run.judged,
-            earlier=tuple(self.run.judged_seeds),
+            attempt=self.run.candidates.judged + 1,
+            earlier=tuple(self.run.candidates.judged_seeds),
             incumbent_replicas=self._replica_scores(),
             footprint=self._footprint(),
             incumbent_footprint=replicas.incumbent_footprint(self.run, self.usages["incumbent"]),
@@ -206,14 +203,13 @@ class Examination:
             code=simplicity.of(self.run, self.candidate),
         )
         self.seeds = tuple(score.metric for score in evidence.candidate)
-        self.run.judged_seeds.append(self.seeds)
         decision = self.run.parts.gate.judge(evidence)
         own = (self._similarity(), self._contamination())
         return Decision((*decision.reasons, *own)) if decision.reasons else decision
 
     def _incidents(self) -> tuple[Incident, ...]:
         """Return what is on record of the candidate's own jobs; a refused artefact has had its price already."""
-        conduct = self.run.conduct
+        conduct = self.run.conduct.watch
         records = conduct.of_proposal(self.candidate.proposal.number, self.candidate.numbers)
         return tuple(conduct.as_known(record) for record in records if record.incident.kind != BAD_ARTEFACT)
 
@@ -231,7 +227,7 @@ class Examination:
         briefed = repr((experience.brief(run, 0), dict(design.parameters), dict(design.files)))
         reason, incidents = search.judge(data, texts, {"the brief or the design": briefed})
         for incident in incidents:
-            run.note(self.key, incident.kind, incident.detail)
+            run.conduct.note(self.key, incident.kind, incident.detail)
         return reason
 
     def _similarity(self) -> Reason:

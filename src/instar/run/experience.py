@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar.contracts.abilities import CollectRequest, SelfTeaching, TaskSetting
-from instar.contracts.archive import Reservation
-from instar.contracts.errors import ArtefactError, LabError
+from instar.contracts.errors import ArtefactError
 from instar.contracts.oversight import Right
 from instar.contracts.records import Brief, Goal, Job, Outcome, OutcomeState
 from instar.executors import job_directory
@@ -17,7 +16,6 @@ from instar.run import door, intake
 from instar.run.conduct.causes import BAD_ANSWERS
 from instar.run.state import Run
 
-_PATIENCE = 4  # failed jobs in a row
 _BEST = Goal("a better metric", {}, 0.0)
 
 
@@ -40,7 +38,7 @@ def brief(run: Run, count: int, goal: Goal | None = None) -> Brief:
         incumbent_score=incumbent_score.metric if incumbent_score else None,
         rungs=run.settings.rungs,
         count=count,
-        first=run.next_proposal,
+        first=run.numbers.proposal,
         pending=[candidate.proposal.design for candidate in list(run.candidates.values())[-64:]],
         experience=sum(record.maker == run.incumbent.number for record in run.experience),
         teaching=isinstance(run.parts.lab, SelfTeaching),
@@ -58,7 +56,7 @@ def due(run: Run) -> bool:
     """Whether fresh experience is wanted: one job per slot in every generation, and again after failed finalists."""
     if not isinstance(run.parts.lab, SelfTeaching):
         return False
-    return run.collects < run.parts.executor.slots * (1 + run.failures)
+    return run.collecting.begun < run.parts.executor.slots * (1 + run.candidates.failures)
 
 
 def collect(run: Run) -> None:
@@ -68,8 +66,8 @@ def collect(run: Run) -> None:
         raise TypeError(f"lab {lab.name} does not teach itself")
     own = set_goal(run) if run.approvals.persons(Right.GOAL) else None
     goal = own or door.aim(run, brief(run, 0))
-    again = f":{run.collect_retries}" if run.collect_retries else ""
-    key = f"collect:{run.incumbent.number}:{run.collects}:{run.next_trial}{again}{run.life}"
+    again = f":{run.collecting.retries}" if run.collecting.retries else ""
+    key = f"collect:{run.incumbent.number}:{run.collecting.begun}:{run.numbers.trial}{again}{run.life}"
     request = CollectRequest(
         key=key,
         design=run.maker.design,
@@ -81,9 +79,9 @@ def collect(run: Run) -> None:
         feedback=run.settings.feedback,
     )
     request = with_tasks(lab, request, run.scratch_file(job_directory.safe_name(key)))
-    run.collects += 1
-    run.staged.reserve.append(Reservation(key, "experience", 1.0))
-    run.ready.append(Collect(run, lab, request))
+    run.collecting.begin()
+    run.transaction.reserve(key, "experience", 1.0)
+    run.queue.add(Collect(run, lab, request))
 
 
 def with_tasks(lab: SelfTeaching, request: CollectRequest, path: Path) -> CollectRequest:
@@ -92,15 +90,6 @@ def with_tasks(lab: SelfTeaching, request: CollectRequest, path: Path) -> Collec
         return request
     write_arrays(path, lab.tasks(request), sync=False)
     return replace(request, tasks=path)
-
-
-def _again(run: Run, error: ArtefactError) -> None:
-    """Let a failed job be repeated; after a few in a row nothing can be learned, and that is said."""
-    run.collects -= 1
-    run.failed_collects += 1
-    run.collect_retries += 1
-    if run.failed_collects >= _PATIENCE:
-        raise LabError(f"{_PATIENCE} jobs in a row made no experience: {error}", "See the run's logs.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +113,7 @@ class Collect:
 
     def finished(self, outcome: Outcome) -> None:
         run, request = self.run, self.request
-        run.staged.settle[self.key] = outcome.usage
+        run.transaction.settle(self.key, outcome.usage)
         if request.tasks is not None:
             request.tasks.unlink(missing_ok=True)
         if outcome.state is OutcomeState.CANCELLED:
@@ -133,15 +122,14 @@ class Collect:
             data, record = self.lab.verify(request, intake.answers(outcome))
         except ArtefactError as error:
             if outcome.state is OutcomeState.DONE:
-                run.note(outcome.key, BAD_ANSWERS, str(error))
+                run.conduct.note(outcome.key, BAD_ANSWERS, str(error))
             if request.maker == run.maker.number:  # else it was for the generation before, which wants no more
-                _again(run, error)
+                run.collecting.again(error)
             return
-        run.failed_collects = 0
         content = encode_arrays(data)
         record = replace(record, digest=hashlib.sha256(content).hexdigest(), usage=outcome.usage)
         path = run.experience_file(record.digest)
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, content)
-        run.experience.append(record)
-        run.stage(record)
+        run.collecting.add(record)
+        run.transaction.stage(record)

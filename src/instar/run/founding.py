@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.exam import Probing, Stage
 from instar.contracts.lab import TrainRequest
@@ -24,7 +23,7 @@ _PATIENCE = 3  # attempts at what a run can't do without
 
 def found(run: Run) -> None:
     """Train generation 0 from the lab's seed design."""
-    under_way = any(isinstance(task.step, Found | ScreenIncumbent) for task in run.tasks.values())
+    under_way = any(isinstance(task.step, Found | ScreenIncumbent) for task in run.queue.tasks.values())
     if not run.generations and not under_way:
         _queue(run, Found(run), "improve")
 
@@ -33,13 +32,14 @@ def screen_incumbent(run: Run) -> None:
     """Set this generation's screening exam and let the incumbent sit it."""
     if run.generations and run.screen is None:
         artefact = run.artefact(run.incumbent)
-        run.screen = _screening_exam(run, artefact)
-        _queue(run, ScreenIncumbent(run, run.screen, artefact), "examine")
+        exam = _screening_exam(run, artefact)
+        run.set_screen(exam)
+        _queue(run, ScreenIncumbent(run, exam, artefact), "examine")
 
 
 def _queue(run: Run, step: Found | ScreenIncumbent, purpose: str) -> None:
-    run.staged.reserve.append(Reservation(step.key, purpose, 1.0))
-    run.ready.append(step)
+    run.transaction.reserve(step.key, purpose, 1.0)
+    run.queue.add(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Found:
 
     def finished(self, outcome: Outcome) -> None:
         run, lab = self.run, self.run.parts.lab
-        run.staged.settle[self.key] = outcome.usage
+        run.transaction.settle(self.key, outcome.usage)
         if outcome.state is OutcomeState.CANCELLED:
             return
         if outcome.state is OutcomeState.CRASHED and self.attempt < _PATIENCE:
@@ -98,7 +98,7 @@ class ScreenIncumbent:
 
     def finished(self, outcome: Outcome) -> None:
         run = self.run
-        run.staged.settle[outcome.key] = outcome.usage
+        run.transaction.settle(outcome.key, outcome.usage)
         try:
             score = run.mark(self.exam.question_set, outcome, self.artefact)
             self._test_exam(outcome)
@@ -109,7 +109,7 @@ class ScreenIncumbent:
         if not run.generations:
             promotion.found(run, self.artefact, score)
             return
-        self.exam.incumbent_score = score
+        self.exam.beat(score)
         trials.see(run)
 
     def _again(self, error: ArtefactError) -> None:

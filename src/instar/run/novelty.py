@@ -40,14 +40,18 @@ class Tried:
         if mark is None:
             return None
         if mark in self._known and self._known[mark] != proposal.number:
-            self.refused += 1
+            self.count(True)
             of = f"proposal {self._known[mark]}" if self._known[mark] else "the seed design"
             return (
                 f"a near-duplicate of {of}: the same parameters, and code that differs in layout and comments at most"
             )
-        self.refused = 0
+        self.count(False)
         self._keep(mark, proposal.number)
         return None
+
+    def count(self, refused: bool) -> None:
+        """Go on with a row of near-duplicates, or end it."""
+        self.refused = self.refused + 1 if refused else 0
 
     def found(self, generation: Generation) -> None:
         """Note the founder, where its training was a whole one."""

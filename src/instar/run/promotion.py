@@ -19,7 +19,7 @@ from instar.executors.artefacts import digest_files, sync_directory, take, write
 from instar.ledger.statement import promotion
 from instar.run import door
 from instar.run import replicas as incumbent_replicas
-from instar.run.candidates import Candidate, Rung
+from instar.run.candidates import Candidate
 from instar.run.state import Run
 from instar.sandbox import UNSAFE
 
@@ -85,14 +85,14 @@ def install(
         if kept is not None:
             write_json(directory / "designer.json", kept, indent=None)
     _describe(run, generation, directory, trained_on, incumbent_replicas.keep(run, generation, replicas, directory))
-    run.generations.append(generation)
-    run.stage(generation)
-    run.commit()
+    run.install(generation)
+    run.transaction.stage(generation)
+    run.transaction.commit()
     show(run.artefact(generation))
     seal_in_ledger(run, generation)
     point(run)
     if generation.number:
-        turn_over(run)
+        run.turn_over("its parent was succeeded")
 
 
 def _hidden(directory: Path) -> Path:
@@ -111,8 +111,8 @@ def show(directory: Path) -> None:
 def seal_in_ledger(run: Run, generation: Generation) -> None:
     """Append the promotion to the ledger, on the disk, and note its index in the archive."""
     receipt = run.parts.ledger.append(f"promotion:{generation.number}", promotion(generation), sync=True)
-    run.generations[generation.number] = replace(generation, ledger_index=receipt.index)
-    run.stage(run.generations[generation.number])
+    run.install(replace(generation, ledger_index=receipt.index))
+    run.transaction.stage(run.generations[generation.number])
 
 
 def point(run: Run) -> None:
@@ -129,18 +129,6 @@ def rollback(home: Path, generations: int, to: int) -> None:
     if not 0 <= to < generations:
         raise BadInput(f"no generation {to} in {home}", f"There are 0 to {generations - 1}.")
     write_json(home / "aliases.json", {"champion": to, "previous": generations - 1})
-
-
-def turn_over(run: Run) -> None:
-    """Open a new generation: what was begun for the old incumbent ends."""
-    waiting, run.candidates = run.candidates, {}
-    run.rungs = [Rung() for _ in run.rungs]
-    run.screen, run.collects, run.failures, run.judged, run.judged_seeds = None, 0, 0, 0, []
-    for key in run.tasks:
-        run.parts.executor.cancel(key)
-    run.drop_ready("its parent was succeeded")
-    for candidate in waiting.values():
-        run.remove_artefacts(candidate)
 
 
 def _describe(

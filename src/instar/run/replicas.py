@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.abilities import Merging
-from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Footprint
 from instar.contracts.records import Generation, Job, Outcome, OutcomeState, Trial, Usage
@@ -96,10 +95,10 @@ def to_merge(run: Run, candidate: Candidate) -> bool:
 
 def merge(run: Run, candidate: Candidate) -> None:
     """Queue the merging of a finalist's replicas, and then the average's screening exam."""
-    step = Merge(run, candidate, f"merge:{candidate.proposal.number}:{run.next_trial}{run.life}")
-    candidate.merged = Merged()
-    run.staged.reserve.append(Reservation(step.key, "improve", 1.0))
-    run.ready.append(step)
+    step = Merge(run, candidate, f"merge:{candidate.proposal.number}:{run.numbers.trial}{run.life}")
+    candidate.merge(Merged())
+    run.transaction.reserve(step.key, "improve", 1.0)
+    run.queue.add(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,22 +128,22 @@ class Merge:
 
     def finished(self, outcome: Outcome) -> None:
         run, candidate = self.run, self.candidate
-        run.staged.settle[self.key] = outcome.usage
+        run.transaction.settle(self.key, outcome.usage)
         screen = run.screen if candidate.proposal.parent == run.incumbent.number else None
         if outcome.state is not OutcomeState.DONE or screen is None:
-            candidate.merged = Merged(done=True)
+            candidate.merge(Merged(done=True))
             return
         directory = run.merged_directory(candidate.proposal)
         try:
             digest = intake.take_over(run.parts.lab, outcome, directory, made_of=self.replicas)
         except ArtefactError as error:
-            run.note(outcome.key, BAD_ARTEFACT, str(error))
-            candidate.merged = Merged(done=True)
+            run.conduct.note(outcome.key, BAD_ARTEFACT, str(error))
+            candidate.merge(Merged(done=True))
             return
-        candidate.merged = Merged(digest)
+        candidate.merge(Merged(digest))
         step = ScreenMerged(run, candidate, f"screen:{self.key}", screen)
-        run.staged.reserve.append(Reservation(step.key, "improve", 1.0))
-        run.ready.appendleft(step)
+        run.transaction.reserve(step.key, "improve", 1.0)
+        run.queue.add(step, first=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +170,11 @@ class ScreenMerged:
 
     def finished(self, outcome: Outcome) -> None:
         run, candidate = self.run, self.candidate
-        run.staged.settle[self.key] = outcome.usage
+        run.transaction.settle(self.key, outcome.usage)
         metric, artefact = None, candidate.merged.artefact if candidate.merged else ""
         try:
             if candidate.proposal.parent == run.incumbent.number:
                 metric = run.mark(self.exam.question_set, outcome, self.directory).metric
         except ArtefactError:
             artefact = ""
-        candidate.merged = Merged(artefact, metric, done=True)
+        candidate.merge(Merged(artefact, metric, done=True))

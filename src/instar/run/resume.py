@@ -15,16 +15,13 @@ from dataclasses import replace
 from instar.contracts.archive import Verdict
 from instar.contracts.builder import Heritable
 from instar.contracts.errors import ArchiveError, LedgerError
-from instar.contracts.oversight import Acknowledgement, Approval, Explanation, Handover, Right, SlotTime
-from instar.contracts.records import Experience, Generation, Observation, Proposal, Trial, TrialState
+from instar.contracts.oversight import Acknowledgement, Approval, Explanation, Handover, Right
+from instar.contracts.records import Generation, Observation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files, read_json
 from instar.ledger.statement import promotion
 from instar.run import decisions, door, founding, schedule, trials
 from instar.run.candidates import Candidate
-from instar.run.conduct import canaries
-from instar.run.conduct.watch import Watch
 from instar.run.promotion import point, seal_in_ledger, show
-from instar.run.rights import ApprovalQueue
 from instar.run.state import Run
 
 _RESTORE = "Restore it from a copy, or start a new run directory."
@@ -40,12 +37,7 @@ def resume(run: Run) -> None:
     """
     archive = run.parts.archive
     archive.release()
-    run.conduct = Watch.of(archive)
-    token = "".join(f"{run.parts.seal.seed(part, 'canary'):016x}" for part in ("first", "second"))
-    run.canary = canaries.plant(token, run.parts.home, run.parts.scratch)
-    run.budget.earlier_seconds = archive.account().wall_seconds
-    run.generations = sorted(archive.history(Generation), key=lambda generation: generation.number)
-    run.experience = list(archive.history(Experience))
+    run.conduct.plant(run.parts.seal, run.parts.scratch)
     _begin_ledger(run)
     _sweep(run)
     for generation in list(run.generations):
@@ -56,51 +48,40 @@ def resume(run: Run) -> None:
         else:
             _check_ledger(run, generation)
     for record in run.experience:
-        run.declare(record)
+        run.transaction.declare(record)
     _declare_said(run)
-    run.approvals = ApprovalQueue.of(archive, run.approvals.rights)
-    _restore_slot_times(run)
     verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
-    run.next_verdict = 1 + max((verdict.number for verdict in verdicts.values()), default=0)
     if run.generations:
-        run.collects = _collected(run)
-        run.judged = sum(verdict.incumbent == run.incumbent.number for verdict in verdicts.values())
-        run.failures = run.judged - len(decisions.waiting_for_release(run))
-        against = [verdict for verdict in verdicts.values() if verdict.incumbent == run.incumbent.number]
-        run.judged_seeds = [verdict.seeds for verdict in against if verdict.seeds]
+        run.collecting.turn_over(_collected(run))
+    for verdict in verdicts.values():
+        run.numbers.taken(verdict=verdict.number)
+        if run.generations and verdict.incumbent == run.incumbent.number:
+            run.candidates.judge(verdict.seeds)
+            run.candidates.fail(verdict.proposal not in decisions.waiting_for_release(run))
     if run.settings.baseline == "loop" and not run.stopping:
         founding.found(run)  # first of all: without it, and its score, no trial can be marked
         founding.screen_incumbent(run)
     _reopen(run, verdicts)
     decisions.restore(run)
     for verdict in verdicts.values():
-        run.declare(verdict)
+        run.transaction.declare(verdict)
     if run.generations:
         point(run)
         _restore_builder(run)
 
 
-def _restore_slot_times(run: Run) -> None:
-    """Count on from what free slots waited for in former lives."""
-    for time in run.parts.archive.history(SlotTime):
-        if time.cause:
-            run.idle[time.cause] = time.slot_seconds
-        else:
-            run.earlier_slot_seconds = time.slot_seconds
-
-
 def _declare_said(run: Run) -> None:
     """Append what a crash kept from the ledger of incidents, of what people said of them, and of what they decided."""
-    for record in run.conduct.records.values():
-        run.declare(record)
+    for record in run.conduct.watch.records.values():
+        run.transaction.declare(record)
     for explanation in run.parts.archive.history(Explanation):
-        run.declare(explanation)
+        run.transaction.declare(explanation)
     for acknowledgement in run.parts.archive.history(Acknowledgement):
-        run.declare(acknowledgement)
+        run.transaction.declare(acknowledgement)
     for handover in run.parts.archive.history(Handover):
-        run.declare(handover)
+        run.transaction.declare(handover)
     for approval in run.parts.archive.history(Approval):
-        run.declare(approval)
+        run.transaction.declare(approval)
 
 
 def _begin_ledger(run: Run) -> None:
@@ -156,8 +137,8 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     held = decisions.waiting_for_release(run)
     proposals: dict[int, Proposal] = {}
     for proposal in run.parts.archive.history(Proposal):
-        run.next_proposal = proposal.number + 1
-        run.declare(proposal)
+        run.numbers.taken(proposal=proposal.number)
+        run.transaction.declare(proposal)
         if proposal.parent == run.incumbent.number:
             proposals[proposal.number] = proposal
     judged = {number for number in proposals if number in verdicts and number not in held}
@@ -166,33 +147,32 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     _rank(run, against)
     for number, candidate in list(run.candidates.items()):
         if number in held:
-            candidate.under_exam = True
+            candidate.begin_exam()
         else:
             _continue(run, candidate)
     for question in run.approvals.asked(Right.START):
         if question.subject in proposals:
-            run.candidates.setdefault(question.subject, Candidate(proposals[question.subject]))
+            run.candidates.open(proposals[question.subject])
 
 
 def _review_trials(run: Run, proposals: dict[int, Proposal], judged: set[int]) -> list[Trial]:
     """Go through all trials on record, and give the open candidates theirs; return those against the incumbent."""
     against: list[Trial] = []
     for trial in run.parts.archive.history(Trial):
-        run.next_trial = trial.number + 1
-        run.declare(trial)
+        run.numbers.taken(trial=trial.number)
+        run.transaction.declare(trial)
         if trial.state not in (TrialState.RUNNING, TrialState.DUPLICATE):
             run.budget.remember(trial)
         if trial.proposal in proposals:
             against.append(trial)
         if trial.proposal not in proposals or trial.proposal in judged:
             if trial.state is TrialState.RUNNING:
-                run.stage(_cancelled(trial))
+                run.transaction.stage(_cancelled(trial))
             continue
-        candidate = run.candidates.setdefault(trial.proposal, Candidate(proposals[trial.proposal]))
-        candidate.trials[trial.rung, trial.replica] = trial
-        candidate.numbers.add(trial.number)
+        candidate = run.candidates.open(proposals[trial.proposal])
+        candidate.enter(trial)
         if not run.generations and trial.state not in (TrialState.RUNNING, TrialState.CANCELLED):
-            run.unseen.append((candidate, trial))  # the builder is told once there is a score
+            run.candidates.wait(candidate, trial)  # the builder is told once there is a score
     return against
 
 
@@ -207,7 +187,7 @@ def _remember_tried(run: Run) -> None:
         if trial.state not in untried:
             tried.add(trial.proposal)
         if not trial.rung and not trial.replica:
-            run.tried.refused = run.tried.refused + 1 if trial.state is TrialState.DUPLICATE else 0
+            run.tried.count(trial.state is TrialState.DUPLICATE)
     for proposal in run.parts.archive.history(Proposal):
         if proposal.number in tried:
             run.tried.note(proposal)
@@ -223,9 +203,11 @@ def _continue(run: Run, candidate: Candidate) -> None:
     ended = [trial for trial in candidate.trials.values() if trial.state is not TrialState.RUNNING]
     failed = [trial for trial in ended if _in_vain(trial, top)]
     if failed:
-        run.failures += any(trial.state is TrialState.SCORED for trial in failed)
+        run.candidates.fail(any(trial.state is TrialState.SCORED for trial in failed))
         running = [trial for trial in candidate.trials.values() if trial.state is TrialState.RUNNING]
-        run.stage(*(_cancelled(trial, "its candidate came to nothing before the restart") for trial in running))
+        run.transaction.stage(
+            *(_cancelled(trial, "its candidate came to nothing before the restart") for trial in running)
+        )
         trials.close(run, candidate)
         return
     for (rung, replica), trial in sorted(candidate.trials.items()):
@@ -247,16 +229,16 @@ def _rank(run: Run, against: Sequence[Trial]) -> None:
     Who climbed does not wait any more, and who was first to climb without waiting for others is known again by that.
     """
     top = run.settings.rungs - 1
-    seen: list[set[int]] = [set() for _ in run.rungs]
+    seen: list[set[int]] = [set() for _ in run.candidates.rungs]
     climbed = {(trial.proposal, trial.rung - 1) for trial in against if trial.rung and not trial.replica}
     for trial in sorted(against, key=lambda trial: trial.number):
         candidate = run.candidates.get(trial.proposal)
         if trial.rung and not trial.replica and trial.proposal not in seen[trial.rung]:
             seen[trial.rung].add(trial.proposal)  # later ones replace an artefact that was gone
-            below = run.rungs[trial.rung - 1]
-            first, below.climbed = not below.climbed, True
+            below = run.candidates.rungs[trial.rung - 1]
+            clear = below.lift(trial.proposal) and not schedule.extrapolated(run)
             if candidate is not None:
-                candidate.clear = first and trial.proposal in below.clear and not schedule.extrapolated(run)
+                candidate.climb(clear)
         if trial.rung < top and trial.metric is not None:
             trials.enter(run, trial, waits=candidate is not None and (trial.proposal, trial.rung) not in climbed)
 

@@ -76,10 +76,10 @@ def climb(run: Run) -> None:
     if run.screen is None or run.screen.incumbent_score is None:
         return
     for rung in reversed(range(run.settings.rungs - 1)):
-        below, first = run.rungs[rung], not run.rungs[rung].climbed
+        below = run.candidates.rungs[rung]
         number = below.climber(run.settings.eta) or below.clear_winner()
         if number is not None:
-            run.candidates[number].clear = first and number in below.clear and not extrapolated(run)
+            run.candidates[number].climb(below.lift(number) and not extrapolated(run))
             trials.start(run, run.candidates[number], rung + 1, 0)
             return
 
@@ -114,8 +114,8 @@ def _asked(run: Run, brief: Brief) -> Sequence[Proposal] | None:
         return door.ask(run, brief)
     except door.Breach as breach:
         proposal = door.stand_in(run, brief, breach)
-        run.next_proposal = proposal.number + 1
-        run.stage(proposal)
+        run.numbers.taken(proposal=proposal.number)
+        run.transaction.stage(proposal)
         door.note(run, f"propose:{proposal.number}", breach)
         trials.refuse(run, proposal, str(breach), TrialState.REFUSED)
     if run.door.hung:
@@ -136,18 +136,16 @@ def _ahead(run: Run) -> bool:
     writes = isinstance(builder, Editing) and builder.edits_files
     if run.incumbent.number or run.settings.baseline != "loop" or writes or isinstance(lab, SelfTeaching):
         return False
-    return not lab.profile.inherits and run.next_proposal <= _AHEAD * run.parts.executor.slots
+    return not lab.profile.inherits and run.numbers.proposal <= _AHEAD * run.parts.executor.slots
 
 
 def _admit(run: Run, proposal: Proposal) -> bool:
     """Record a proposal and start it; return False where it is a near-duplicate, which costs nothing but its record."""
-    run.next_proposal = proposal.number + 1
-    run.stage(proposal)
+    run.numbers.taken(proposal=proposal.number)
+    run.transaction.stage(proposal)
     twin = run.tried.twin(proposal)
     if twin is None:
-        candidate = Candidate(proposal)
-        run.candidates[proposal.number] = candidate
-        decisions.begin(run, candidate)
+        decisions.begin(run, run.candidates.open(proposal))
         return True
     trials.refuse(run, proposal, twin)
     if run.tried.refused >= novelty.PATIENCE:

@@ -6,16 +6,13 @@ Nothing here is precious: all of it is rebuilt from the archive (see `resume`).
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.contracts.archive import Archive, Fact, Reservation
+from instar.contracts.archive import Archive
 from instar.contracts.builder import Builder, Deliberating
 from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Score
@@ -24,41 +21,36 @@ from instar.contracts.executor import Executor
 from instar.contracts.gate import Gate
 from instar.contracts.lab import Lab
 from instar.contracts.ledger import Ledger
-from instar.contracts.oversight import SlotTime
 from instar.contracts.records import (
     Author,
     Design,
     Experience,
     Generation,
-    Incident,
-    Job,
     Outcome,
     OutcomeState,
     Proposal,
     Trial,
-    Usage,
 )
 from instar.exams.contamination import Search
 from instar.exams.ladder import QueryBudget
 from instar.exams.seal import Seal
-from instar.ledger.statement import statement
 from instar.run import rights
 from instar.run.budget import Budget
-from instar.run.candidates import Candidate, Rung, ScreenExam
-from instar.run.conduct.canaries import Canary
-from instar.run.conduct.causes import BAD_ANSWERS, CANARY, PROTECTED_PATH, Circumstance
-from instar.run.conduct.protected import Fingerprint, changed, fingerprints_of
+from instar.run.candidates import Candidate, Candidates, Numbers, ScreenExam
+from instar.run.collecting import Collecting
+from instar.run.conduct.causes import BAD_ANSWERS
+from instar.run.conduct.observer import Conduct
 from instar.run.conduct.watch import Watch
 from instar.run.door import Door
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
-from instar.run.steps import Step, Task
+from instar.run.steps import Queue
+from instar.run.transaction import SlotTimes, Transaction
 
 if TYPE_CHECKING:
     from instar.contracts.settings import Settings  # 0.2 CPU s, which `instar status` does without
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
-_SLOTS_EVERY_SECONDS = 5.0
 QUERIES = "queries.json"
 LOOP, ENDING = "loop", "ending"  # what a free slot waits for where it is no builder and no person
 
@@ -76,19 +68,6 @@ class Parts:
     seal: Seal
     home: Path
     scratch: Path
-
-
-@dataclass
-class Staged:
-    """What the next transaction will write."""
-
-    facts: list[Fact] = field(default_factory=list)
-    settle: dict[str, Usage] = field(default_factory=dict)
-    reserve: list[Reservation] = field(default_factory=list)
-    remove: list[Path] = field(default_factory=list)  # artefacts that nobody needs once it is written
-
-    def __bool__(self) -> bool:
-        return bool(self.facts or self.settle or self.reserve or self.remove)
 
 
 def with_founding_settings(design: Design, builder: Builder) -> Design:
@@ -117,44 +96,54 @@ def _founding(lab: Lab, builder: Builder) -> Generation:
 
 
 class Run:
-    """One run's mutable state; owned by the conductor's only thread."""
+    """One run's mutable state, in named parts; owned by the conductor's only thread.
+
+    Every part is written by its own methods alone. What `Run` itself holds is written by those at its end.
+
+    Attributes:
+        generations: oldest first; empty while the founder is made.
+        budget: time, compute and disk, used and left.
+        slots: what free slots have waited for.
+        transaction: what is to be written next.
+        conduct: incidents, and what shows them.
+        approvals: whose each decision is, and the questions that are open.
+        numbers: of the next proposal, trial and verdict.
+        candidates: those that are open, their rungs, and how those against this incumbent have done.
+        screen: this generation's screening exam, once it is set.
+        collecting: the training data that generations made.
+        queue: the steps that wait and those under way.
+        tried: the designs, so that none is trained twice.
+        queries: looks at a fixed exam; None where questions are fresh.
+        search: the exams' questions, which must not be found elsewhere; made by the first exam.
+        meter: why a lab's own meter says to stop, if it has one.
+        held: whose word a free slot waits for, by the last look.
+        stopping: why the run comes to its end, once it does.
+    """
 
     def __init__(self, parts: Parts, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        archive, watch = parts.archive, Watch.of(parts.archive)
         self.parts, self.settings, self.clock = parts, settings, clock
-        self.generations: list[Generation] = []
+        self.generations: list[Generation] = sorted(archive.history(Generation), key=lambda one: one.number)
         self._founder = _founding(parts.lab, parts.builder)
-        self.experience: list[Experience] = []
-        self.candidates: dict[int, Candidate] = {}
-        self.rungs = [Rung() for _ in range(settings.rungs)]
+        self.budget = Budget(settings, clock, archive.account(), parts.home, parts.scratch)
+        self.slots = SlotTimes(archive, parts.executor.slots, clock, self.budget)
+        self.transaction = Transaction(archive, parts.ledger, self.budget, self.slots, watch)
+        self.conduct = Conduct(watch, self.transaction, self.budget, lambda: self.incumbent.number, parts.home)
+        self.approvals = rights.ApprovalQueue.of(archive, rights.check(settings, rights.newest(archive)))
+        self.numbers = Numbers()
+        self.candidates = Candidates(settings.rungs)
         self.screen: ScreenExam | None = None
-        self.unseen: deque[tuple[Candidate, Trial]] = deque()  # to be examined, or told of, once there is a score
-        self.tasks: dict[str, Task] = {}
-        self.ready: deque[Step] = deque()
-        self.staged = Staged()
-        self.conduct = Watch()
-        self.canary: Canary | None = None
-        self.written: list[Fact] = []  # durable facts that nobody has been told of yet
-        self.next_proposal = self.next_trial = self.next_verdict = 1
-        self.collects = 0  # jobs begun in this generation, for keys and seeds
-        self.failed_collects = 0  # in a row
-        self.collect_retries = 0  # in this life: no two jobs share a key, or the second would never be charged
-        self.failures = 0  # finalists since the last promotion that came to nothing
-        self.judged = 0  # candidates since the last promotion that the gates have judged
+        self.collecting = Collecting(archive)
+        self.queue = Queue(parts.home)
+        self.tried = Tried(parts.lab)
         pool = parts.lab.profile.pool
         self.queries = None if pool is None else QueryBudget(parts.home / QUERIES, settings.queries, pool)
-        self.search: Search | None = None  # for exams' questions where they must not be; see `examination.searching`
-        self.judged_seeds: list[tuple[float, ...]] = []  # metrics of their training seeds at their exams
-        self.tried = Tried(parts.lab)
+        self.search: Search | None = None
         self.door = Door()
         self.meter = parts.lab.meter()
-        self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
+        self.held = ""
         self.stopping: str | None = None
-        self.approvals = rights.ApprovalQueue(rights.check(settings, rights.newest(parts.archive)))
-        self.held = ""  # whose word a free slot waits for, by the last look
-        self.idle: defaultdict[str, float] = defaultdict(float)  # slot-seconds of all lives by what they waited for
-        self.earlier_slot_seconds = 0.0  # of former lives, busy or not
-        self._slots_told: tuple[float, dict[str, float]] = (0.0, {})  # when, and what was written then
-        self.budget = Budget(settings, clock, parts.archive.account().total, parts.home, parts.scratch)
+        self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
 
     # --- who and where ----------------------------------------------------------------------------------------------
 
@@ -162,6 +151,11 @@ class Run:
     def founder(self) -> Generation:
         """Generation 0; while it is being made, what is known of it beforehand: its design."""
         return self.generations[0] if self.generations else self._founder
+
+    @property
+    def experience(self) -> Sequence[Experience]:
+        """What the data files hold, oldest first."""
+        return self.collecting.records
 
     @property
     def incumbent(self) -> Generation:
@@ -212,7 +206,7 @@ class Run:
             return priced(exam, exam.mark(question_set, answers(outcome)), artefact, founder)
         except ArtefactError as error:
             if outcome.state is OutcomeState.DONE:
-                self.note(outcome.key, BAD_ANSWERS, str(error))
+                self.conduct.note(outcome.key, BAD_ANSWERS, str(error))
             raise
 
     def scratch_file(self, name: str) -> Path:
@@ -249,83 +243,28 @@ class Run:
         solved = self.incumbent.estimates.get("solved") if self.generations else None
         return solved is not None and solved["low"] >= _SATURATED
 
-    # --- staging ----------------------------------------------------------------------------------------------------
+    # --- what changes -----------------------------------------------------------------------------------------------
+
+    def install(self, generation: Generation) -> None:
+        """Let a generation be the newest, or stand in place of its own earlier record."""
+        self.generations[generation.number : generation.number + 1] = [generation]
+
+    def set_screen(self, exam: ScreenExam) -> None:
+        """Let this be the generation's screening exam."""
+        self.screen = exam
+
+    def turn_over(self, why: str) -> None:
+        """Open a new generation: what was begun for the old incumbent ends."""
+        self.screen = None
+        self.collecting.turn_over()
+        were_open = self.candidates.turn_over()
+        for key in self.queue.tasks:
+            self.parts.executor.cancel(key)
+        self.queue.drop(why)
+        for candidate in were_open:
+            self.remove_artefacts(candidate)
 
     def remove_artefacts(self, candidate: Candidate) -> None:
         """Remove what a candidate's trials have left in scratch, once what ended it is durable."""
         directories = [self.trial_directory(trial) for trial in candidate.trials.values()]
-        self.staged.remove += [*directories, self.merged_directory(candidate.proposal)]
-
-    def drop_ready(self, why: str) -> None:
-        """Let what was planned but not begun end as cancelled, so that nothing stays open for it."""
-        unstarted, self.ready = self.ready, deque()
-        for step in unstarted:
-            step.finished(Outcome(step.key, OutcomeState.CANCELLED, Usage(), self.parts.home, why))
-
-    def stage(self, *facts: Fact) -> None:
-        """Put facts into the next transaction."""
-        self.staged.facts += facts
-
-    def note(self, job: str, kind: str, detail: str) -> None:
-        """Put an incident that the conductor itself saw into the next transaction."""
-        self.stage(*self.conduct.note(job, self._number, [Incident(kind, detail)]))
-
-    def fingerprint_inputs(self, job: Job) -> Mapping[str, Fingerprint]:
-        """Return the prints of what a job may read in the run directory and must not change, the sealed key among it.
-
-        What lies in scratch is left out: the conductor itself replaces it while cancelled jobs come to their end.
-        """
-        lasting = tuple(f"{self.parts.home / name}{os.sep}" for name in ("generations", "experience"))
-        inputs = [path for path in job.inputs.values() if f"{path}{os.sep}".startswith(lasting)]
-        return fingerprints_of([*inputs, self.parts.home / "seal.key"], self.parts.home)
-
-    def note_end(self, outcome: Outcome, fingerprints: Mapping[str, Fingerprint]) -> None:
-        """Count a job that ended, and put the incidents that came with its outcome into the next transaction."""
-        for path in changed(fingerprints):
-            self.note(outcome.key, PROTECTED_PATH, os.path.relpath(path, self.parts.home))
-        for name in self.canary.found_in(outcome.output.parent) if self.canary else ():
-            self.note(outcome.key, CANARY, f"a decoy's token in {name}")
-        used_up = self.budget.time_left <= 0 or self.budget.cpu_left <= 0
-        self.stage(*self.conduct.ended(outcome, self._number, Circumstance(budget_used=used_up)))
-
-    @property
-    def _number(self) -> int:
-        return self.incumbent.number if self.generations else 0
-
-    def commit(self, last: bool = False) -> None:
-        """Write all that is staged in one transaction, then let the ledger follow.
-
-        What slots waited for goes with it every few seconds, and at the `last`; then also where nothing else is staged.
-        """
-        staged, self.staged = self.staged, Staged()
-        times = self._slot_times(bool(staged), last)
-        if staged or times:
-            self.parts.archive.record(
-                [*staged.facts, *self.conduct.counts(), *times],
-                settle=staged.settle,
-                reserve=staged.reserve,
-                wall_seconds=self.budget.elapsed,
-            )
-            for fact in staged.facts:
-                self.declare(fact)
-            self.written += staged.facts
-            for directory in staged.remove:
-                shutil.rmtree(directory, ignore_errors=True)
-
-    def _slot_times(self, staged: bool, last: bool) -> list[SlotTime]:
-        """Return what has changed of the slots' time since it was last written, where that is due."""
-        now, (then, told) = self.budget.elapsed, self._slots_told
-        if not last and now - then < _SLOTS_EVERY_SECONDS:
-            return []
-        changed = [SlotTime(cause, time) for cause, time in self.idle.items() if told.get(cause) != time]
-        if not changed and not staged and not last:
-            return []
-        self._slots_told = (now, dict(self.idle))
-        total = self.earlier_slot_seconds + self.parts.executor.slots * (self.clock() - self.budget.began)
-        return [SlotTime("", total), *changed]
-
-    def declare(self, fact: Fact) -> None:
-        """Append what the ledger says of a durable fact, unless it stands there already."""
-        said = statement(fact)
-        if said is not None:
-            self.parts.ledger.append(*said, sync=False)
+        self.transaction.remove(*directories, self.merged_directory(candidate.proposal))

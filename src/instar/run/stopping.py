@@ -26,7 +26,7 @@ def reason_to_stop(run: Run) -> str | None:
         return "generations reached"
     if run.budget.disk_full:
         return "disk budget used"
-    if run.failures >= settings.patience and run.saturated:
+    if run.candidates.failures >= settings.patience and run.saturated:
         return "exhausted"
     return None
 
@@ -34,8 +34,8 @@ def reason_to_stop(run: Run) -> str | None:
 def stop_now(run: Run) -> None:
     """End everything that is under way: a budget is a hard stop, and so is a pause."""
     run.stopping = run.stopping or reason_to_stop(run) or "budget used"
-    run.drop_ready(run.stopping)
-    for key in run.tasks:
+    run.queue.drop(run.stopping)
+    for key in run.queue.tasks:
         run.parts.executor.cancel(key)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Score, Sizes
 from instar.contracts.gate import Foreseeing
@@ -51,17 +49,17 @@ def start(run: Run, candidate: Candidate, rung: int, replica: int) -> None:
     proposal = candidate.proposal
     seed = run.seed("train", proposal.design.digest, proposal.number, replica)
     known = len(run.experience)
-    trial = Trial(run.next_trial, proposal.number, proposal.parent, rung, replica, seed, experience=known)
-    run.next_trial += 1
-    run.stage(trial)
+    number = run.numbers.new_trial()
+    trial = Trial(number, proposal.number, proposal.parent, rung, replica, seed, experience=known)
+    run.transaction.stage(trial)
     train(run, candidate, trial)
 
 
 def refuse(run: Run, proposal: Proposal, why: str, state: TrialState = TrialState.DUPLICATE) -> None:
     """Record that a proposal is not tried, before any compute is spent on it, and tell the builder."""
-    trial = Trial(run.next_trial, proposal.number, proposal.parent, 0, 0, 0, state=state, why=why)
-    run.next_trial += 1
-    run.stage(trial)
+    number = run.numbers.new_trial()
+    trial = Trial(number, proposal.number, proposal.parent, 0, 0, 0, state=state, why=why)
+    run.transaction.stage(trial)
     _teach(run, Candidate(proposal), trial)
 
 
@@ -69,11 +67,10 @@ def train(run: Run, candidate: Candidate, trial: Trial) -> None:
     """Reserve compute for a recorded trial and queue its training; also used to begin it again after a crash."""
     if trial.experience != len(run.experience):  # it begins again, and there is more to learn from
         trial = replace(trial, experience=len(run.experience))
-        run.stage(trial)
-    run.staged.reserve.append(Reservation(_key(trial), "improve", run.budget.expected_seconds(trial.rung)))
-    candidate.trials[trial.rung, trial.replica] = trial
-    candidate.numbers.add(trial.number)
-    run.ready.append(Train(run, candidate, trial))
+        run.transaction.stage(trial)
+    run.transaction.reserve(_key(trial), "improve", run.budget.expected_seconds(trial.rung))
+    candidate.enter(trial)
+    run.queue.add(Train(run, candidate, trial))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +113,9 @@ class Train:
         try:
             digest = intake.take_over(run.parts.lab, outcome, run.trial_directory(trial))
         except ArtefactError as error:
-            run.note(outcome.key, BAD_ARTEFACT, str(error))
+            run.conduct.note(outcome.key, BAD_ARTEFACT, str(error))
             return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-        run.unseen.append((candidate, replace(trial, artefact=digest)))
+        run.candidates.wait(candidate, replace(trial, artefact=digest))
         return see(run)
 
 
@@ -170,8 +167,9 @@ class Screen:
 
 def see(run: Run) -> None:
     """Once the incumbent's score is there, let what was trained sit the screening exam, and tell of what had failed."""
-    while run.unseen and run.screen is not None and run.screen.incumbent_score is not None:
-        candidate, trial = run.unseen.popleft()
+    if run.screen is None or run.screen.incumbent_score is None:
+        return
+    for candidate, trial in run.candidates.take_unseen():
         succeeded = trial.parent != run.incumbent.number
         if trial.state is TrialState.RUNNING and succeeded:
             _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
@@ -183,8 +181,7 @@ def see(run: Run) -> None:
 
 def dismiss(run: Run) -> None:
     """End as cancelled what was trained and will not be seen: the run ends before the incumbent's score is there."""
-    unseen, run.unseen = run.unseen, deque()
-    for candidate, trial in unseen:
+    for candidate, trial in run.candidates.take_unseen():
         if trial.state is TrialState.RUNNING:
             _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=f"not examined: {run.stopping}"))
 
@@ -196,7 +193,7 @@ def _teach(run: Run, candidate: Candidate, trial: Trial) -> None:
     if run.screen is not None and run.screen.incumbent_score is not None:
         door.tell(run, Observation(candidate.proposal, trial, run.screen.incumbent_score.metric))
     elif trial.state is not TrialState.CANCELLED and trial.parent == run.incumbent.number:
-        run.unseen.append((candidate, trial))
+        run.candidates.wait(candidate, trial)
 
 
 def _evaluate(run: Run, candidate: Candidate, trial: Trial) -> None:
@@ -205,7 +202,7 @@ def _evaluate(run: Run, candidate: Candidate, trial: Trial) -> None:
     directory = run.trial_directory(trial)
     if why := _foreseen(run, directory):
         return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=why))
-    return run.ready.appendleft(Screen(run, candidate, trial, run.screen))
+    return run.queue.add(Screen(run, candidate, trial, run.screen), first=True)
 
 
 def _foreseen(run: Run, directory: Path) -> str:
@@ -254,11 +251,12 @@ def look(run: Run, screen: ScreenExam, score: Score) -> Score | None:
         return score
     if not run.queries.spend():
         return None
-    screen.ladder = screen.ladder or Ladder(
-        run.parts.lab.profile.step, start=screen.incumbent_score.values, reached=_reached(run)
-    )
-    before = screen.ladder.best
-    return score if screen.ladder.look(score.values) != before else screen.incumbent_score
+    ladder = screen.ladder
+    if ladder is None:
+        start = screen.incumbent_score.values
+        ladder = screen.begin_ladder(Ladder(run.parts.lab.profile.step, start=start, reached=_reached(run)))
+    before = ladder.best
+    return score if ladder.look(score.values) != before else screen.incumbent_score
 
 
 def _reached(run: Run) -> float | None:
@@ -276,9 +274,13 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
         fate, why = Fate.REPLICA, f"seed {trial.replica + 1} of the finalist"
     elif trial.rung + 1 < run.settings.rungs:
         enter(run, replace(trial, metric=score.metric, gain=gain, noise=noise))
-        ahead = sum(metric > score.metric for metric in run.rungs[trial.rung].metrics[-8:])
+        metrics = run.candidates.rungs[trial.rung].metrics
+        ahead = sum(metric > score.metric for metric in metrics[-8:])
         place = f"place {ahead + 1}" if ahead < 8 else "past place 8"
-        fate, why = Fate.WAITS, f"{place} of {len(run.rungs[trial.rung].metrics)}; the best 1/{run.settings.eta} climb"
+        fate, why = (
+            Fate.WAITS,
+            f"{place} of {len(metrics)}; the best 1/{run.settings.eta} climb",
+        )
     elif gain > 0 and (name := _lost(run, score, incumbent_score)):
         fate, why = Fate.LOST, f"dropped: better on the screen, but {name} has fallen by more than its margin"
     elif gain > 0:
@@ -293,7 +295,7 @@ def _scored(run: Run, trial: Trial, score: Score, incumbent_score: Score, simple
 def enter(run: Run, trial: Trial, *, waits: bool = True) -> None:
     """Put a score on its rung, and close the candidates that are let go for it."""
     clear = (trial.gain or 0.0) > CLEAR * (trial.noise or 0.0)
-    for worst in run.rungs[trial.rung].add(trial.metric or 0.0, trial.proposal, clear=clear, waits=waits):
+    for worst in run.candidates.rungs[trial.rung].add(trial.metric or 0.0, trial.proposal, clear=clear, waits=waits):
         close(run, run.candidates[worst])
 
 
@@ -301,11 +303,11 @@ def _end(run: Run, candidate: Candidate, trial: Trial) -> None:
     """Record how the trial ended, settle its compute, let the builder learn from it."""
     if trial.state is TrialState.CANCELLED:
         run.tried.forget(trial.proposal)
-    candidate.trials[trial.rung, trial.replica] = trial
+    candidate.enter(trial)
     if trial.rung + 1 < run.settings.rungs:  # the next rung trains anew, so this artefact has served
         shutil.rmtree(run.trial_directory(trial), ignore_errors=True)
-    run.stage(trial)
-    run.staged.settle[_key(trial)] = trial.usage
+    run.transaction.stage(trial)
+    run.transaction.settle(_key(trial), trial.usage)
     run.budget.remember(trial)
     _teach(run, candidate, trial)
     closed = candidate.proposal.number not in run.candidates  # by another of its training seeds
@@ -318,13 +320,13 @@ def _open_after(run: Run, trial: Trial) -> bool:
     at_top = trial.rung + 1 == run.settings.rungs
     open_still = not at_top or trial.replica > 0 or not hopeless(trial)
     if at_top and not open_still:
-        run.failures += 1
+        run.candidates.fail()
     return open_still
 
 
 def close(run: Run, candidate: Candidate) -> None:
     """Forget a candidate that comes to nothing (the archive keeps it) and its artefacts."""
-    run.candidates.pop(candidate.proposal.number, None)
+    run.candidates.close(candidate.proposal.number)
     run.remove_artefacts(candidate)
 
 

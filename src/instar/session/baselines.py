@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from instar.contracts.archive import Reservation
 from instar.contracts.errors import BadInput, LabError
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Author, Design, Generation, Job, Limits, Outcome, OutcomeState
@@ -48,9 +47,9 @@ def run_baseline(run: Run, watch: Watcher) -> str:
 
 def _turn(run: Run, watch: Watcher) -> bool:
     """Take in what has finished; return whether anything was under way. The time used is kept for a restart."""
-    run.commit()
+    run.transaction.commit()
     tell(run, watch)
-    if not run.tasks:
+    if not run.queue.tasks:
         return False
     if run.budget.elapsed - run.parts.archive.account().wall_seconds > _PERSIST_SECONDS:
         run.parts.archive.record(wall_seconds=run.budget.elapsed)
@@ -71,9 +70,9 @@ def _start(run: Run) -> None:
     request = TrainRequest(key, design, run.seed("baseline", baseline), 1.0, None, limits, threads=threads)
     step = TrainBaseline(run, request)
     job = step.job()
-    run.staged.reserve.append(Reservation(key, "improve", wall * threads))
-    run.commit()
-    run.tasks[key] = Task(job, step, run.clock())
+    run.transaction.reserve(key, "improve", wall * threads)
+    run.transaction.commit()
+    run.queue.begin(Task(job, step, run.clock()))
     run.parts.executor.submit(job)
 
 
@@ -110,7 +109,7 @@ class TrainBaseline:
 
     def finished(self, outcome: Outcome) -> None:
         run, lab, baseline = self.run, self.run.parts.lab, self.run.settings.baseline
-        run.staged.settle[self.key] = outcome.usage
+        run.transaction.settle(self.key, outcome.usage)
         if outcome.state is not OutcomeState.DONE:
             raise LabError(f"lab '{lab.name}': baseline '{baseline}' was not trained: {outcome.reason}", "See why.")
         artefact = run.parts.scratch / "baseline"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from instar.contracts.archive import Reservation
 from instar.contracts.errors import ArchiveError, ArtefactError, InstarError, LedgerError
 from instar.contracts.evidence import Score
 from instar.contracts.exam import QuestionSet, Stage
@@ -77,14 +76,14 @@ def examine(run: Run, examinees: Mapping[str, Path], stage: Stage, watch: Watche
         key = f"{stage.value}:{receipt.index}:{name}"
         step = FinalExam(run, evaluation, name, artefact, questions, key)
         job = step.job()
-        run.staged.reserve.append(Reservation(key, "examine", run.budget.examine_seconds))
-        run.commit()
-        run.tasks[key] = Task(job, step, run.clock())
+        run.transaction.reserve(key, "examine", run.budget.examine_seconds)
+        run.transaction.commit()
+        run.queue.begin(Task(job, step, run.clock()))
         run.parts.executor.submit(job)
-    while run.tasks:
+    while run.queue.tasks:
         for outcome in run.parts.executor.wait(0.5):
             finish(run, outcome)
-        run.commit()
+        run.transaction.commit()
         tell(run, watch)
     questions.unlink(missing_ok=True)
     return evaluation
@@ -116,7 +115,7 @@ class FinalExam:
 
     def finished(self, outcome: Outcome) -> None:
         run, evaluation = self.run, self.evaluation
-        run.staged.settle[outcome.key] = outcome.usage
+        run.transaction.settle(outcome.key, outcome.usage)
         try:
             evaluation.scores[self.name] = run.mark(evaluation.question_set, outcome, self.artefact)
         except ArtefactError as error:
@@ -131,6 +130,6 @@ def note(run: Run, final: Mapping[str, Any]) -> None:
     """Give a baseline's generation the figures of its only exam."""
     estimates = {name: figure for name, figure in final.items() if isinstance(figure, dict) and "status" in figure}
     if run.incumbent.number and estimates:
-        run.generations[-1] = replace(run.incumbent, estimates=estimates, metrics=final["metrics"])
-        run.stage(run.generations[-1])
-        run.commit()
+        run.install(replace(run.incumbent, estimates=estimates, metrics=final["metrics"]))
+        run.transaction.stage(run.generations[-1])
+        run.transaction.commit()

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from instar.archive.diagnosis import diagnosed
-from instar.contracts.archive import Fact, Reservation
+from instar.contracts.archive import Fact
 from instar.contracts.errors import ArtefactError, LabError
 from instar.contracts.records import Usage
 from instar.contracts.units import seconds
@@ -198,7 +198,7 @@ def measure_trait(run: Run, view: View) -> None:
         hidden=(run.parts.home, run.parts.scratch),
     )
     key = f"traits{run.life}"
-    run.staged.reserve.append(Reservation(key, "safety", plan.budget_seconds))
+    run.transaction.reserve(key, "safety", plan.budget_seconds)
     try:
         found = traits.measure(run.parts.lab, plan, view.say)
     except (LabError, ArtefactError) as error:
@@ -206,8 +206,8 @@ def measure_trait(run: Run, view: View) -> None:
         return
     cost = Usage(found["cost"]["cpu_seconds"], found["cost"]["wall_seconds"])
     run.budget.charge(cost)
-    run.staged.settle[key] = cost
-    run.commit()
+    run.transaction.settle(key, cost)
+    run.transaction.commit()
     write_json(place, found)
     said = {"kind": "traits", "below_1": found["below_1"], "words": found["said"]}
     run.parts.ledger.append("traits", said, sync=True)

@@ -52,7 +52,7 @@ def test_an_agent_builds_generations_while_slots_stay_busy(tmp_path: Path) -> No
     finally:
         thinker.close()
     assert why == "generations reached"
-    assert run.idle["agent"] > 0.0
+    assert run.slots.idle["agent"] > 0.0
     archive = read_archive(tmp_path / "archive.db")
     proposals = list(archive.history(Proposal))
     trials = [trial for trial in archive.history(Trial) if trial.state is TrialState.SCORED]

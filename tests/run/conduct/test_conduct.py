@@ -68,7 +68,7 @@ def records(home: Path) -> list[IncidentRecord]:
 
 def test_what_the_executor_saw_is_on_record_with_the_job_and_its_trial(tmp_path: Path) -> None:
     rig = kept(tmp_path, lambda key, number: [DENIED] if key in ("trial:2", "collect:0:0:1") else [])
-    rig.play(until=lambda run: run.next_trial > 4)
+    rig.play(until=lambda run: run.numbers.trial > 4)
     found = records(tmp_path)
     assert sorted((r.job, r.task, r.trial) for r in found) == [
         ("collect:0:0:1", "experience", None), ("trial:2", "training", 2)
@@ -86,15 +86,15 @@ def test_what_the_executor_saw_is_on_record_with_the_job_and_its_trial(tmp_path:
 def test_what_the_conductor_refuses_is_an_incident_and_a_crash_is_none(
     tmp_path: Path, fault: str, kind: str | None
 ) -> None:
-    Rig(tmp_path, ToyLab(faults=("none", fault)), {"builder": "random"}).play(until=lambda run: run.next_trial > 12)
+    Rig(tmp_path, ToyLab(faults=("none", fault)), {"builder": "random"}).play(until=lambda run: run.numbers.trial > 12)
     assert {record.incident.kind for record in records(tmp_path)} == ({kind} if kind else set())
 
 
 def test_a_run_that_resumes_neither_loses_nor_doubles_an_incident(tmp_path: Path) -> None:
     sees: Sees = lambda key, number: [DENIED] if key.startswith("trial:") else []  # noqa: E731
-    kept(tmp_path, sees, ToyLab(gain=0.01)).play(until=lambda run: run.next_trial > 5)
+    kept(tmp_path, sees, ToyLab(gain=0.01)).play(until=lambda run: run.numbers.trial > 5)
     before = records(tmp_path)
-    kept(tmp_path, sees, ToyLab(gain=0.01)).play(until=lambda run: run.next_trial > 9)
+    kept(tmp_path, sees, ToyLab(gain=0.01)).play(until=lambda run: run.numbers.trial > 9)
     after = records(tmp_path)
     assert after[: len(before)] == before
     assert len({record.key for record in after}) == len(after)
@@ -107,7 +107,7 @@ def test_a_hard_kind_stops_everything_at_once_and_nothing_is_promoted_after_it(t
     run, why = rig.play()
     assert why.startswith("paused: conduct: canary in job exam:")
     assert len(run.generations) == 1
-    assert not run.tasks
+    assert not run.queue.tasks
     assert not any(isinstance(fact, Verdict) for fact in rig.facts)
     found = records(tmp_path)
     assert found[0].proposal is not None

@@ -70,7 +70,7 @@ def test_a_fooled_marker_pauses_the_run_before_anything_is_promoted(tmp_path: Pa
 def test_a_sound_marker_is_not_fooled_and_the_run_goes_on(tmp_path: Path) -> None:
     run, why = Rig(tmp_path, lab(SoundExam()), {"generations": 1}).play()
     assert why == "generations reached"
-    assert not run.conduct.records
+    assert not run.conduct.watch.records
 
 
 @pytest.mark.parametrize("size", ["3", "4", "5"])

@@ -43,7 +43,7 @@ class Denied(Rig):
 
 def play(home: Path, trials: int) -> None:
     """Play until so many trials have begun."""
-    Denied(home, ToyLab(gain=0.01)).play(until=lambda run: run.next_trial > trials)
+    Denied(home, ToyLab(gain=0.01)).play(until=lambda run: run.numbers.trial > trials)
 
 
 def test_a_killed_conductor_neither_loses_nor_doubles_incidents(tmp_path: Path) -> None:

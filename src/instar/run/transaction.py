@@ -1,0 +1,123 @@
+"""What the next transaction will write: facts, compute reserved and settled, what free slots waited for.
+
+Facts are durable first, and then the ledger says what it says of them. Nobody is told of anything earlier.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from instar.contracts.archive import Archive, Fact, Reservation
+from instar.contracts.ledger import Ledger
+from instar.contracts.oversight import SlotTime
+from instar.contracts.records import Usage
+from instar.ledger.statement import statement
+from instar.run.budget import Budget
+from instar.run.conduct.watch import Watch
+
+_SLOTS_EVERY_SECONDS = 5.0
+
+
+@dataclass
+class Staged:
+    """What the next transaction will write."""
+
+    facts: list[Fact] = field(default_factory=list)
+    settle: dict[str, Usage] = field(default_factory=dict)
+    reserve: list[Reservation] = field(default_factory=list)
+    remove: list[Path] = field(default_factory=list)  # artefacts that nobody needs once it is written
+
+    def __bool__(self) -> bool:
+        return bool(self.facts or self.settle or self.reserve or self.remove)
+
+
+class SlotTimes:
+    """The time of all slots in all lives of a run, and what the free ones waited for.
+
+    Attributes:
+        idle: cause -> slot-seconds.
+        earlier_seconds: slot-seconds of former lives, busy or not.
+    """
+
+    def __init__(self, archive: Archive, slots: int, clock: Callable[[], float], budget: Budget) -> None:
+        self._slots, self._clock, self._budget = slots, clock, budget
+        kept = {time.cause: time.slot_seconds for time in archive.history(SlotTime)}
+        self.earlier_seconds = kept.pop("", 0.0)
+        self.idle: defaultdict[str, float] = defaultdict(float, kept)
+        self._told: tuple[float, dict[str, float]] = (0.0, {})  # when, and what was written then
+
+    def waited(self, cause: str, slot_seconds: float) -> None:
+        """Count what free slots have waited for."""
+        self.idle[cause] += slot_seconds
+
+    def due(self, staged: bool, last: bool) -> list[SlotTime]:
+        """Return what has changed since it was last written: every few seconds, and at the `last`."""
+        now, (then, told) = self._budget.elapsed, self._told
+        if not last and now - then < _SLOTS_EVERY_SECONDS:
+            return []
+        changed = [SlotTime(cause, time) for cause, time in self.idle.items() if told.get(cause) != time]
+        if not changed and not staged and not last:
+            return []
+        self._told = (now, dict(self.idle))
+        return [SlotTime("", self.earlier_seconds + self._slots * (self._clock() - self._budget.began)), *changed]
+
+
+class Transaction:
+    """What is staged, and what has been written since the run's watchers were last told."""
+
+    def __init__(self, archive: Archive, ledger: Ledger, budget: Budget, slots: SlotTimes, watch: Watch) -> None:
+        self._archive, self._ledger, self._budget, self._slots, self._watch = archive, ledger, budget, slots, watch
+        self._staged = Staged()
+        self._written: list[Fact] = []
+
+    def stage(self, *facts: Fact) -> None:
+        """Put facts into the next transaction."""
+        self._staged.facts += facts
+
+    def reserve(self, key: str, purpose: str, cpu_seconds: float) -> None:
+        """Reserve compute for a job that is about to begin."""
+        self._staged.reserve.append(Reservation(key, purpose, cpu_seconds))
+
+    def settle(self, key: str, usage: Usage) -> None:
+        """Say what a reservation has come to."""
+        self._staged.settle[key] = usage
+
+    def remove(self, *directories: Path) -> None:
+        """Remove directories once what ended their use is durable."""
+        self._staged.remove += directories
+
+    def commit(self, last: bool = False) -> None:
+        """Write all that is staged in one transaction, then let the ledger follow.
+
+        What slots waited for goes with it every few seconds, and at the `last`; then also where nothing else is staged.
+        """
+        staged, self._staged = self._staged, Staged()
+        times = self._slots.due(bool(staged), last)
+        if not staged and not times:
+            return
+        self._archive.record(
+            [*staged.facts, *self._watch.counts(), *times],
+            settle=staged.settle,
+            reserve=staged.reserve,
+            wall_seconds=self._budget.elapsed,
+        )
+        for fact in staged.facts:
+            self.declare(fact)
+        self._written += staged.facts
+        for directory in staged.remove:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def declare(self, fact: Fact) -> None:
+        """Append what the ledger says of a durable fact, unless it stands there already."""
+        said = statement(fact)
+        if said is not None:
+            self._ledger.append(*said, sync=False)
+
+    def take_written(self) -> list[Fact]:
+        """Return the durable facts that nobody has been told of yet, and count them as told."""
+        written, self._written = self._written, []
+        return written
