@@ -32,7 +32,7 @@ def test_other_labs_know_nothing_of_it(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     assert intake.spent(FREE, tmp_path) is None
     score = FREE.exam.outline(FREE.exam.set(1, Stage.SCREEN))
-    assert intake.priced(FREE.exam, score, tmp_path, tmp_path) is score
+    assert intake.priced(FREE.exam, score, Usage(), tmp_path, tmp_path) is score
 
 
 @pytest.mark.parametrize("cost", [{}, [], 7, {"cpu_seconds": 0}, {"cpu_seconds": True}, {"cpu_seconds": "3"}])
@@ -40,7 +40,7 @@ def test_what_is_not_on_record_is_no_score(tmp_path: Path, cost: object) -> None
     write_json(tmp_path / intake.COST, cost, sync=False)
     score = PRICED.exam.outline(PRICED.exam.set(1, Stage.SCREEN))
     with pytest.raises(ArtefactError, match="not on record"):
-        intake.priced(PRICED.exam, score, tmp_path, tmp_path)
+        intake.priced(PRICED.exam, score, Usage(), tmp_path, tmp_path)
     assert intake.spent(PRICED, tmp_path) is None
 
 

@@ -78,9 +78,9 @@ class Probing(Protocol):
 
 @runtime_checkable
 class Priced(Protocol):
-    """An exam whose score depends on what the artefact cost to make; its lab's files include `pricing.COST`.
+    """An exam whose score depends on what the artefact cost to make; its lab's files include `intake.COST`.
 
-    Both costs are the executor's own accounting of the training jobs; nothing that a candidate says is used.
+    All costs are the executor's own accounting of the jobs; nothing that a candidate says is used.
     """
 
     def price(self, score: Score, cpu_seconds: float, founder_cpu_seconds: float) -> Score:
@@ -88,8 +88,8 @@ class Priced(Protocol):
 
         Args:
             score: from `mark`.
-            cpu_seconds: of the training of the artefact that was marked.
-            founder_cpu_seconds: the same of generation 0, metered in the same run.
+            cpu_seconds: of the training of the artefact that was marked, and of the exam in which it answered.
+            founder_cpu_seconds: of the training of generation 0, metered in the same run.
         """
         ...
 

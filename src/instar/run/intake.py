@@ -3,9 +3,10 @@
 Whoever runs a job, in the loop or outside of it, goes through this module and nothing else. A link is refused, files
 are copied, the price of training is sealed, the lab checks the copy, and the digest names it from then on.
 
-Where the exam asks for it (`Priced`), what an artefact cost to make goes into its score. The executor meters the job;
-the conductor writes the cost into the artefact, over whatever the job may have left under that name. From there it is
-part of the artefact: committed to by its digest, copied with it, and read again whenever it is marked.
+Where the exam asks for it (`Priced`), what an artefact cost to make goes into its score, and so does what answering
+took: whoever trains in the exam sandbox pays for it there. The executor meters both jobs. The
+conductor writes the cost of training into the artefact, over whatever the job may have left under that name. From there
+it is part of the artefact: committed to by its digest, copied with it, and read again whenever it is marked.
 """
 
 from __future__ import annotations
@@ -125,10 +126,19 @@ def spent(lab: Lab, artefact: Path) -> float | None:
         return None
 
 
-def priced(exam: Exam, score: Score, artefact: Path, founder: Path) -> Score:
-    """Return the score with the price of training in it, relative to the founder's; of other exams as it is.
+def priced(exam: Exam, score: Score, usage: Usage, artefact: Path, founder: Path) -> Score:
+    """Return the score with its price in it, relative to the founder's training; of other exams as it is.
+
+    Args:
+        exam: that marked it.
+        score: as it was marked.
+        usage: of the exam job whose answers were marked.
+        artefact: with what its training cost.
+        founder: with what that one's cost.
 
     Raises:
-        ArtefactError: what either cost is not on record.
+        ArtefactError: what either training cost is not on record.
     """
-    return exam.price(score, cost_of(artefact), cost_of(founder)) if isinstance(exam, Priced) else score
+    if not isinstance(exam, Priced):
+        return score
+    return exam.price(score, cost_of(artefact) + usage.cpu_seconds, cost_of(founder))

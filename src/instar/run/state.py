@@ -203,7 +203,7 @@ class Run:
         exam = self.parts.lab.exam
         founder = self.artefact(self.founder) if self.generations else artefact
         try:
-            return priced(exam, exam.mark(question_set, answers(outcome)), artefact, founder)
+            return priced(exam, exam.mark(question_set, answers(outcome)), outcome.usage, artefact, founder)
         except ArtefactError as error:
             if outcome.state is OutcomeState.DONE:
                 self.conduct.note(outcome.key, BAD_ANSWERS, str(error))

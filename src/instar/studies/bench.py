@@ -127,7 +127,8 @@ class Bench:
     def score(self, question_set: QuestionSet, outcome: Outcome, artefact: Path, founder: Path) -> Score:
         """Mark what an exam job has answered, its price included. Raises `ArtefactError`."""
         exam = self.lab.exam
-        return intake.priced(exam, exam.mark(question_set, intake.answers(outcome)), artefact, founder)
+        marked = exam.mark(question_set, intake.answers(outcome))
+        return intake.priced(exam, marked, outcome.usage, artefact, founder)
 
 
 def _told(outcome: Outcome) -> Outcome:
