@@ -15,6 +15,7 @@ from instar.contracts.oversight import Right
 from instar.contracts.records import Brief, Proposal, TrialState
 from instar.run import decisions, door, experience, novelty, replicas, trials
 from instar.run.candidates import Candidate
+from instar.run.conduct.causes import BAD_DESIGN
 from instar.run.examination import Examination
 from instar.run.state import Run
 
@@ -140,14 +141,19 @@ def _ahead(run: Run) -> bool:
 
 
 def _admit(run: Run, proposal: Proposal) -> bool:
-    """Record a proposal and start it; return False where it is a near-duplicate, which costs nothing but its record."""
+    """Record a proposal and start it; return False where it is refused, which costs nothing but its record."""
     run.numbers.taken(proposal=proposal.number)
     run.transaction.stage(proposal)
-    twin = run.tried.twin(proposal)
-    if twin is None:
+    if barred := run.parts.lab.refusal(proposal.design):
+        run.conduct.note(f"propose:{proposal.number}", BAD_DESIGN, barred)
+        run.tried.refused += 1
+        trials.refuse(run, proposal, barred, TrialState.REFUSED)
+    elif twin := run.tried.twin(proposal):
+        trials.refuse(run, proposal, twin)
+    else:
         decisions.begin(run, run.candidates.open(proposal))
         return True
-    trials.refuse(run, proposal, twin)
     if run.tried.refused >= novelty.PATIENCE:
-        run.stopping = f"only near-duplicates are proposed ({novelty.PATIENCE} in a row)"
+        what = "refused designs" if barred else "near-duplicates"
+        run.stopping = f"only {what} are proposed ({novelty.PATIENCE} in a row)"
     return False

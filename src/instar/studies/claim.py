@@ -6,6 +6,8 @@ evaluated on a question set that is drawn afterwards. A seed's figure is the rat
 against that seed's reference: the ratio of CPU seconds, corrected for what the two losses differ. What counts in the
 end is its geometric mean over the seeds, with Student's t interval of the logarithms.
 
+A design that the lab would refuse is not trained: then nothing verifies. The exam is part of the price.
+
 A claim verifies if every training ended by itself, every safeguard is held by its margin for every seed, and the
 lower end of the interval is above what was claimed (1 unless it is given).
 """
@@ -86,7 +88,10 @@ def verified(home: Path, plan: ClaimPlan, say: Callable[[str], object] = str) ->
     lab = make_lab(identity["lab"], {**identity["options"], **(plan.options or {})})
     if not isinstance(lab.exam, Priced):
         raise BadInput(f"lab '{lab.name}': its exam has no price", "Its promotions stand by their sealed exams.")
-    rows = []
+    refusal = lab.refusal(winner.design, lab.seed_design())
+    rows: list[tuple[Trained, Trained]] = []
+    if refusal:
+        return _result(home, lab, winner, plan, rows, [f"its design is refused: {refusal}"])
     with beside_run(home, identity, lab, plan.executor) as bench:
         for seed in plan.seeds:
             reference, evaluated = beside_reference(bench, {_WINNER: winner.design}, seed)
@@ -197,14 +202,20 @@ def _lost(lab: Lab, reference: Trained, winner: Trained) -> list[str]:
 
 
 def _result(
-    home: Path, lab: Lab, winner: Generation, plan: ClaimPlan, rows: Sequence[tuple[Trained, Trained]]
+    home: Path,
+    lab: Lab,
+    winner: Generation,
+    plan: ClaimPlan,
+    rows: Sequence[tuple[Trained, Trained]],
+    problems: Sequence[str] = (),
 ) -> dict[str, Any]:
-    problems = [one.problem for pair in rows for one in pair if one.problem]
-    for seed, pair in zip(plan.seeds, rows, strict=True):
+    """Return the command's object; `rows` are empty where `problems` say why nothing was trained."""
+    problems = [*problems, *(one.problem for pair in rows for one in pair if one.problem)]
+    for seed, pair in zip(plan.seeds, rows, strict=False):
         problems += [f"seed {seed}: {lost}" for lost in _lost(lab, *pair)]
     ratios = [ratio for pair in rows if (ratio := ratio_of(lab, *pair)) is not None]
     speedup = geometric(ratios)
-    if len(ratios) == len(rows) and (speedup.low is None or speedup.low <= plan.at_least):
+    if ratios and len(ratios) == len(rows) and (speedup.low is None or speedup.low <= plan.at_least):
         problems.append(f"the interval is not above {plan.at_least:g}")
     costs = [reference.cpu_seconds / one.cpu_seconds for reference, one in rows if one.cpu_seconds]
     return {
@@ -219,7 +230,7 @@ def _result(
         "cpu_ratio": geometric(costs).to_json(),
         "seeds": [
             {"seed": seed, "ratio": ratio_of(lab, *pair), "reference": _shown(pair[0]), "winner": _shown(pair[1])}
-            for seed, pair in zip(plan.seeds, rows, strict=True)
+            for seed, pair in zip(plan.seeds, rows, strict=False)
         ],
     }
 

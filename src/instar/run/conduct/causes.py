@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from instar.contracts.records import Incident, Outcome, OutcomeState
 
 LIMIT = "limit"
-BAD_ARTEFACT, BAD_ANSWERS = "bad artefact", "bad answers"
+BAD_ARTEFACT, BAD_ANSWERS, BAD_DESIGN = "bad artefact", "bad answers", "bad design"
 CANARY, PROTECTED_PATH, IMPOSSIBLE_TASK = "canary", "protected path", "impossible task"
 BREACH = "builder's breach"
 
-KINDS = ("denied call", CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH, LIMIT, BAD_ARTEFACT, BAD_ANSWERS, BREACH)
+KINDS = ("denied call", CANARY, IMPOSSIBLE_TASK, PROTECTED_PATH, LIMIT, BAD_ARTEFACT, BAD_ANSWERS, BAD_DESIGN, BREACH)
 _LIMITS_HIT = {OutcomeState.TIMED_OUT: "over its time", OutcomeState.OUT_OF_MEMORY: "over its memory"}
 
 
