@@ -153,9 +153,9 @@ class Lab(ABC):
         """Return the files of a design as they run, by their paths: with its parameters written into them, say."""
         return design.files
 
-    def refusal(self, design: Design, parent: Design) -> str:
+    def refusal(self, design: Design) -> str:
         """Say why a design is not even trained, such as for weights in its source, or return ""."""
-        del design, parent
+        del design
         return ""
 
     def value_of(self, score: float) -> float:

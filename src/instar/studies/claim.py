@@ -88,7 +88,7 @@ def verified(home: Path, plan: ClaimPlan, say: Callable[[str], object] = str) ->
     lab = make_lab(identity["lab"], {**identity["options"], **(plan.options or {})})
     if not isinstance(lab.exam, Priced):
         raise BadInput(f"lab '{lab.name}': its exam has no price", "Its promotions stand by their sealed exams.")
-    refusal = lab.refusal(winner.design, lab.seed_design())
+    refusal = lab.refusal(winner.design)
     rows: list[tuple[Trained, Trained]] = []
     if refusal:
         return _result(home, lab, winner, plan, rows, [f"its design is refused: {refusal}"])

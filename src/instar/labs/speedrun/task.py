@@ -21,7 +21,7 @@ from instar.contracts.space import Space
 from instar.executors.artefacts import read_arrays, read_bytes, read_json
 from instar.labs.manifest import Manifest, read_manifest
 from instar.labs.speedrun.questions import LOSS, SpeedrunExam, margin
-from instar.labs.speedrun.source import FROM_PARENT, FROM_REFERENCE, carried
+from instar.labs.speedrun.source import carried
 from instar.labs.speedrun.text import SEALED
 
 _WORK = "instar.labs.speedrun.work"
@@ -67,11 +67,9 @@ class SpeedrunLab(Lab):
         """Return the reference."""
         return Design(self.name, dict(self._manifest.seed), dict(_shipped()))
 
-    def refusal(self, design: Design, parent: Design) -> str:
-        """Refuse source that is more than an edit of the reference's, or of the parent's."""
-        files, reference = ({**_shipped(), **one} for one in (design.files, {}))
-        found = carried(files, reference, FROM_REFERENCE)
-        return found or carried(files, {**reference, **parent.files}, FROM_PARENT)
+    def refusal(self, design: Design) -> str:
+        """Refuse source that is more than an edit of the reference's."""
+        return carried({**_shipped(), **design.files}, _shipped())
 
     def train(self, request: TrainRequest) -> Job:
         """Describe a run of the design's `train.py`.
