@@ -20,9 +20,11 @@ from instar.contracts.builder import Builder, BuilderContext
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
+from instar.contracts.text import printable
 
 NO_OPINION = 0.3
 """Deviation of the forecast of who gives none: no better and no worse than the incumbent, for all one knows."""
+_MOST_WHO, _MOST_WHY = 100, 2000  # characters
 
 
 class HumanBuilder:
@@ -63,13 +65,14 @@ class HumanBuilder:
             number = brief.first + len(proposals)
             try:
                 proposal = read_proposal(message, number, self._lab, self._lab_space, brief)
-            except (BadInput, ValueError, TypeError, KeyError):
-                mailbox.refuse(self._box, name)
+                digest = proposal.design.digest
+            except (BadInput, ValueError, TypeError, KeyError, OverflowError) as error:
+                mailbox.refuse(self._box, name, error.what if isinstance(error, BadInput) else str(error))
                 continue
-            if proposal.design.digest in taken:
-                mailbox.refuse(self._box, name)
+            if digest in taken:
+                mailbox.refuse(self._box, name, "the same design is under way, or was tried in this generation")
                 continue
-            taken.add(proposal.design.digest)
+            taken.add(digest)
             mailbox.give(self._box, name, number)
             proposals.append(proposal)
         return proposals
@@ -108,8 +111,8 @@ def read_proposal(message: Mapping[str, Any], number: int, lab: str, space: Spac
     given = message["forecast"]
     incumbent_score = 0.5 if brief.incumbent_score is None else brief.incumbent_score
     forecast = Forecast(*map(float, given)) if given else Forecast(0.5, incumbent_score, NO_OPINION)
-    why = " ".join(str(message["why"]).split()) or _differences(base, design)
-    author = Author("human", str(message["who"]))
+    why = printable(message["why"], _MOST_WHY) or _differences(base, design)
+    author = Author("human", printable(message["who"], _MOST_WHO))
     return Proposal(number, design, author, brief.incumbent.number, brief.goal, why, forecast)
 
 
@@ -119,6 +122,8 @@ def changed(base: Design, lab: str, space: Space, settings: Mapping[str, Any], f
         if name not in base.files:
             known = ", ".join(base.files) or "none"
             raise BadInput(f"lab '{lab}' has no file '{name}' to edit", f"Files of its designs: {known}.")
+        if not isinstance(files[name], str):
+            raise BadInput(f"file '{name}': its text is needed", "Send the whole text.")
     parameters = dict(base.parameters)
     own = {name: settings.get(name, parameters.get(name)) for name in space.ranges}
     space.check(own | {name: value for name, value in settings.items() if name not in own}, "proposal")

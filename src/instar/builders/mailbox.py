@@ -11,17 +11,22 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.records import canonical
+from instar.contracts.text import printable
 from instar.executors.artefacts import read_json, sync_directory, write_json
 
 MOST_BYTES = 2**22
 MOST_WAITING = 64
 """How many may wait: whoever sends more than is ever taken is told so."""
 
+_MOST_READ = 1024  # of the names in a box that are looked at: whoever fills it costs the reader little
+_MOST_REASON = 300  # characters
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEW, _TAKEN, _REFUSED, _GIVEN = "new", "taken", "refused", "given"
 
@@ -37,8 +42,10 @@ def drop(box: Path, message: Mapping[str, Any], name: str | None = None) -> str:
 
     Raises:
         FileExistsError: there is or was a message of this name.
-        BadInput: the message is no strict JSON or too large, or too many wait already.
+        BadInput: the message is no strict JSON or too large, the name is none, or too many wait already.
     """
+    if name is not None and not _NAME.fullmatch(name):
+        raise BadInput(f"'{printable(name, 40)}' is no name for a message", "Use letters, digits and -, 64 at most.")
     name = name or f"{time.time_ns():020d}-{secrets.token_hex(4)}"
     content, new = _encoded(message), box / _NEW
     new.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,12 +77,18 @@ def _encoded(message: Mapping[str, Any]) -> bytes:
 
 
 def waiting(box: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the name and the content of every message that is not claimed, by name; what can't be read is refused."""
+    """Yield the name and the content of every message that is not claimed, by name; what can't be read is refused.
+
+    A name that `drop` would not have given is refused too, and kept under one of ours: no such name goes any further.
+    """
     try:
-        paths = sorted((box / _NEW).glob("*.json"))
+        paths = sorted(islice((box / _NEW).glob("*.json"), _MOST_READ))
     except OSError:
         return
     for path in paths:
+        if not _NAME.fullmatch(path.stem):
+            _put_away(box, path)
+            continue
         reason = "it is no object"
         try:
             message = read_json(path, limit=MOST_BYTES)
@@ -96,7 +109,7 @@ def refuse(box: Path, name: str, reason: str = "") -> None:
     """Take a message out that nothing follows from; it is kept, with the reason beside it."""
     if reason:
         (box / _REFUSED).mkdir(exist_ok=True)
-        write_json(box / _REFUSED / f"{name}.why", reason)
+        write_json(box / _REFUSED / f"{name}.why", printable(reason, _MOST_REASON))
     _move(box, name, _REFUSED)
 
 
@@ -107,7 +120,7 @@ def where(box: Path, name: str) -> tuple[str, str]:
         BadInput: that is no message's name.
     """
     if not _NAME.fullmatch(name):
-        raise BadInput(f"'{name[:40]}' is no id of a message", "Give what was returned when it was sent.")
+        raise BadInput(f"'{printable(name, 40)}' is no id of a message", "Give what was returned when it was sent.")
     if any((box / _GIVEN).glob(f"*.{name}.json")):
         return _GIVEN, ""
     for folder in (_NEW, _TAKEN, _REFUSED):
@@ -127,8 +140,15 @@ def take_back(box: Path, newest: int) -> None:
     """Put back what was given past number `newest`, the newest on record: a crash came before it was recorded."""
     for path in (box / _GIVEN).glob("*.json"):
         number, _, name = path.name.partition(".")
-        if int(number) > newest:
+        if re.fullmatch(r"[0-9]{1,18}", number) and int(number) > newest:
             path.replace(box / _NEW / name)
+
+
+def _put_away(box: Path, path: Path) -> None:
+    """Take a message of a strange name out of the way; who sent it is told nothing, for it has no id to ask by."""
+    (box / _REFUSED).mkdir(exist_ok=True)
+    with suppress(OSError):  # taken away by somebody else meanwhile
+        path.replace(box / _REFUSED / f"strange-name-{secrets.token_hex(8)}.json")
 
 
 def _move(box: Path, name: str, folder: str) -> None:

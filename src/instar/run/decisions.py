@@ -7,6 +7,7 @@ what they passed, and is not asked about what they refused.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Score
 from instar.contracts.oversight import Answer, Approval, Holder, Right
 from instar.contracts.records import Proposal
+from instar.contracts.text import printable
 from instar.executors.artefacts import digest_files, read_json, take, write_json
 from instar.run import rights, trials
 from instar.run.candidates import Candidate
@@ -31,6 +33,7 @@ from instar.run.state import Run
 LOOP = "loop"  # who answers where the machine has got a right, or nothing is left to decide
 _RELEASE = (Right.JUDGE, Right.PROMOTE)  # in this order
 _KEPT = "kept.json"
+_MOST_WHO, _MOST_SAID = 100, 2000  # characters
 
 
 def box_of(home: Path) -> Path:
@@ -195,11 +198,14 @@ class Word:
 def _read(name: str, message: Mapping[str, Any]) -> Word | None:
     """Return what a message says; None for one that is malformed."""
     try:
-        who, made_at = str(message["who"]), float(message["made_at"])
+        who, made_at = printable(message["who"], _MOST_WHO), float(message["made_at"])
+        if not math.isfinite(made_at):
+            return None
         if "goal" in message:
-            return Word(name, who, made_at, str(message["goal"]))
-        word = Word(name, who, made_at, str(message["said"]), int(message["question"]), Answer(message["answer"]))
-    except (KeyError, TypeError, ValueError):
+            return Word(name, who, made_at, printable(message["goal"], _MOST_SAID))
+        said, question = printable(message["said"], _MOST_SAID), int(message["question"])
+        word = Word(name, who, made_at, said, question, Answer(message["answer"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return word if word.answer in (Answer.APPROVED, Answer.REJECTED) else None
 
