@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from instar.contracts.errors import BadInput
 from instar.contracts.space import Choice, Integer, Range, Real
+from instar.contracts.text import printable
 from instar.contracts.units import seconds, size
 
 MANIFEST = "lab.toml"
 LABS = Path("instar-labs")  # where labs are looked for by name
 KIND = "command"
 FILES, HELD_OUT = "files", "held-out"  # folders of the snapshot beside lab.toml
+_MOST_TEXT = 1000  # characters
 _COMMENTED = {
     "summary": "a line for `instar lab list`",
     "program": "instructions for whoever builds, a file of the snapshot",
@@ -186,8 +188,41 @@ def is_lab(directory: Path) -> bool:
 
 
 def read(directory: Path) -> WrappedManifest:
-    """Read a lab's `lab.toml`. Raises `BadInput` naming file and key."""
+    """Read a lab's `lab.toml`. Raises `BadInput` naming file and key, also for a path that leads out of the lab."""
     path = directory / MANIFEST
+    manifest = _parsed(path)
+    check_name(manifest.name)
+    for key in ("metric", "summary"):
+        text = getattr(manifest, key)
+        if not text.isprintable() or len(text) > _MOST_TEXT:
+            raise BadInput(f"{path}: '{key}': one printable line is needed", "Write it anew.")
+    for key, name in _paths(manifest):
+        if not _is_inside(name):
+            where = f"{path}: '{key}': '{printable(name, 80)}'"
+            raise BadInput(f"{where} is no path within the lab", "Name a file of the snapshot.")
+    for key, name in [("editable", name) for name in manifest.editable] + [("program", manifest.program)]:
+        place = Path(FILES) / name
+        if (directory / place).resolve() != directory.resolve() / place:
+            where = f"{path}: '{key}': '{printable(name, 80)}'"
+            raise BadInput(f"{where} is a link or below one", "Put the file itself into the snapshot.")
+    return manifest
+
+
+def _paths(manifest: WrappedManifest) -> Iterator[tuple[str, str]]:
+    """Yield every path and pattern in a `lab.toml`, with its key."""
+    for key in ("editable", "held_out", "leaves", "protected"):
+        yield from ((key, name) for name in getattr(manifest, key))
+    yield from (("program", name) for name in [manifest.program] if name)
+    yield from ((f"knobs.{name}.file", knob.file) for name, knob in manifest.knobs.items())
+    yield from (("measured.artefact", name) for name in (manifest.measured.artefact if manifest.measured else ()))
+
+
+def _is_inside(name: str) -> bool:
+    parts = name.split("/")
+    return bool(name) and name.isprintable() and not name.startswith("/") and ".." not in parts
+
+
+def _parsed(path: Path) -> WrappedManifest:
     try:
         return WrappedManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:

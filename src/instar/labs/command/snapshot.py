@@ -90,7 +90,7 @@ def verify(directory: Path, hashes: Mapping[str, str]) -> None:
     }  # fmt: skip
     fix = "Restore it, or make the lab anew with `instar lab new`."
     for name, digest in hashes.items():
-        if name not in found or found[name].is_symlink():
+        if name not in found or found[name].is_symlink() or not found[name].is_file():
             raise BadInput(f"{directory}: '{name}' of the snapshot is missing", fix)
         if hash_of(found[name]) != digest:
             raise BadInput(f"{directory}: '{name}' of the snapshot was changed", fix)

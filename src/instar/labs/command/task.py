@@ -167,6 +167,8 @@ def open_lab(directory: Path, options: Mapping[str, str], *, measured: bool = Tr
         raise BadInput(f"{directory / MANIFEST}: 'measured' is missing", "Make the lab anew with `instar lab new`.")
     if measured:
         snapshot.verify(directory, manifest.protected)
+    if manifest.program and measured and manifest.program not in manifest.protected:
+        raise BadInput(f"{directory / MANIFEST}: 'program' is no file of the snapshot", "Name one, or leave it out.")
     sources = {name: text_of(directory / FILES / name, name) for name in manifest.editable}
     lab = CommandLab(directory, manifest, sources)
     try:
