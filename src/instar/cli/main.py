@@ -14,6 +14,7 @@ from instar import __version__
 from instar.cli import curve, deciding, labs, looking, measuring, running, trusting
 from instar.cli.screen import Screen
 from instar.contracts.errors import InstarError
+from instar.contracts.text import printable
 
 app = typer.Typer(
     name="instar",
@@ -62,7 +63,7 @@ def _mistake(error: Any) -> str:
 
 
 def _complain(line: str, code: int) -> int:
-    print(f"instar: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    print(f"instar: {printable(line)}", file=sys.stderr)  # noqa: T201
     return code
 
 

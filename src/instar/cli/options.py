@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from instar.contracts.errors import BadInput
+from instar.contracts.text import terminal
 
 
 def add(
@@ -126,14 +127,17 @@ def near(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def emit(result: Mapping[str, Any], as_json: bool, words: str) -> None:
-    """Print the result: as JSON on standard output with the words on standard error, or the words alone."""
+    """Print the result: as JSON on standard output with the words on standard error, or the words alone.
+
+    This is the door to the terminal: whoever wrote them, no word that passes here moves a cursor. JSON is in ASCII.
+    """
     if as_json:
-        print(words, file=sys.stderr)  # noqa: T201
-        print(json.dumps(result, allow_nan=False, ensure_ascii=False))  # noqa: T201
+        tell(words)
+        print(json.dumps(result, allow_nan=False))  # noqa: T201
     else:
-        print(words)  # noqa: T201
+        print(terminal(words))  # noqa: T201
 
 
 def tell(line: str) -> None:
-    """Print a line for people, at once."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    """Print lines for people, at once."""
+    print(terminal(line), file=sys.stderr, flush=True)  # noqa: T201

@@ -10,6 +10,7 @@ from typing import Any
 from instar.contracts.archive import Account, Archive, Verdict
 from instar.contracts.oversight import Answer, Approval, Holder, Right, SlotTime
 from instar.contracts.records import Experience, Generation, Proposal
+from instar.report.wording import one_line
 from instar.run import rights as autonomy
 
 PROVENANCE = "provenance: who proposed what was promoted; not a measure of self-improvement"
@@ -136,4 +137,4 @@ def words(found: Mapping[str, Any]) -> str:
                      "without it")  # fmt: skip
     authors = ", ".join(f"{name} {share:.0%}" for name, share in found["authorship"]["share_by_builder"].items())
     lines += [f"authorship   {authors} of {found['authorship']['promoted']} promoted (provenance)"] if authors else []
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

@@ -19,6 +19,7 @@ from instar.contracts.evidence import Reason
 from instar.contracts.records import Generation, Proposal
 from instar.contracts.text import terminal
 from instar.report.exporting import changes, sources_of
+from instar.report.wording import one_line
 
 _WIDTH = 118
 _DIFF_LINES = 200
@@ -80,7 +81,7 @@ def in_words(found: Mapping[str, Any]) -> str:
         f"verdict {found['verdict']}: proposal {found['proposal']} by {found['author'] or 'unknown'} "
         f"against generation {found['incumbent']}, {outcome}"
     )
-    lines = [head, *([terminal(found["why"])] if found["why"] else [])]
+    lines = [one_line(head), *([one_line(found["why"])] if found["why"] else [])]
     table = Table(title=f"{len(found['reasons'])} reasons, {failed} against", title_justify="left", show_lines=True)
     for column, ratio in (("gate", 2), ("", 1), ("what it saw", 6), ("numbers", 4)):
         table.add_column(column, ratio=ratio, min_width=2, no_wrap=column == "")

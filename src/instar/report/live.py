@@ -20,7 +20,7 @@ from instar.contracts.archive import Fact
 from instar.contracts.records import Generation, Proposal, Trial, TrialState
 from instar.contracts.units import seconds, size
 from instar.report.narration import Story, clause, fate_of, gain_of
-from instar.report.wording import brief, clock_time
+from instar.report.wording import brief, clock_time, one_line
 from instar.run.rights import waiting_line
 from instar.run.state import Run
 from instar.run.steps import Task
@@ -90,7 +90,7 @@ class LiveView:
 
     def say(self, line: str) -> None:
         """Print a line above the view."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the last frame standing and give back the terminal. Safe to call twice."""
@@ -119,6 +119,7 @@ def frame(run: Run, picture: Picture, width: int, height: int) -> list[Text]:
     space = height - len(head) - len(middle)
     lines = head + middle + _trials(picture, width, min(20, space))
     for line in lines:
+        line.plain = one_line(line.plain)  # sign by sign, so that the styles stay in their places
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis")
     return lines[:height]

@@ -9,7 +9,7 @@ from typing import TextIO
 from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import Answer, Approval, IncidentRecord
 from instar.contracts.records import Experience, Fate, Generation, Proposal, Trial, TrialState
-from instar.report.wording import brief, clock_time
+from instar.report.wording import brief, clock_time, one_line
 from instar.run.rights import waiting_line
 from instar.run.state import Run
 from instar.run.trials import stage
@@ -165,8 +165,8 @@ class PlainLog:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """Print a line at once."""
-        print(line, file=self._stream, flush=True)
+        """Print one line at once: nobody's words move the cursor, or begin a line that the run has not said."""
+        print(one_line(line), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from instar.contracts.text import printable
+from instar.contracts.text import printable, terminal
 
 
 def number(value: object) -> str:
@@ -19,6 +19,11 @@ def number(value: object) -> str:
     if abs(value) < 1e-12:  # what is left of a subtraction
         return "0"
     return f"{value:.4f}".rstrip("0").rstrip(".") if 0.001 <= abs(value) < 1 else f"{value:.4g}"
+
+
+def one_line(text: str) -> str:
+    """Return text as one line of a terminal, sign for sign, so that columns and styles stay where they are."""
+    return terminal(text).translate({ord("\n"): " ", ord("\t"): " "})
 
 
 def interval(estimate: Mapping[str, Any], shown: Callable[[Any], str] = number) -> str:

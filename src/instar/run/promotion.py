@@ -14,6 +14,7 @@ from instar.contracts.builder import Heritable
 from instar.contracts.errors import BadInput
 from instar.contracts.evidence import Provenance, Score
 from instar.contracts.records import Generation, Trial
+from instar.contracts.text import markdown
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json
 from instar.ledger.statement import promotion
@@ -165,17 +166,18 @@ def provenance(run: Run, trained_on: Sequence[str]) -> Provenance:
 
 
 def card(run: Run, generation: Generation) -> str:
-    """Return the model card: what it is, who made it, what was measured."""
+    """Return the model card: what it is, who made it, what was measured. Others' words make no mark-up in it."""
     rows = "\n".join(
-        f"| {name} | {_number(e['value'])} | {_number(e['low'])} to {_number(e['high'])} | {e['n']} | {e['status']} |"
+        f"| {markdown(name)} | {_number(e['value'])} | {_number(e['low'])} to {_number(e['high'])} | {e['n']} "
+        f"| {markdown(e['status'])} |"
         for name, e in generation.estimates.items()
     )
     unsafe = "" if not run.settings.unsafe_no_sandbox else f"\n**{UNSAFE}**\n"
-    return f"""# {run.parts.lab.name}, generation {generation.number}
+    return f"""# {markdown(run.parts.lab.name)}, generation {generation.number}
 {unsafe}
-Built by {generation.author} from generation {generation.parent}; design `{generation.design.digest[:12]}`.
+Built by {markdown(generation.author)} from generation {generation.parent}; design `{generation.design.digest[:12]}`.
 
-{generation.why}
+{markdown(generation.why)}
 
 | figure | value | 95 % interval | n | status |
 | --- | --- | --- | --- | --- |

@@ -14,6 +14,7 @@ from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord
 from instar.ledger import open_ledger
 from instar.ledger.statement import statement
+from instar.report.wording import one_line
 from instar.run.conduct import rates
 from instar.run.conduct.watch import Watch
 
@@ -142,7 +143,7 @@ def words(found: Mapping[str, Any]) -> str:
         lines.append(f"growth       p = {found['p_growth']:.3g} that a rate that does not grow looks so")
     if found["paused"]:
         lines.append(f"PAUSED       {found['paused']}")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _line(incident: Mapping[str, Any]) -> str:

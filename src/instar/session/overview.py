@@ -8,8 +8,11 @@ from typing import Any
 
 from instar.contracts import plugins
 from instar.contracts.errors import InstarError
-from instar.report.wording import brief, clock_time
+from instar.contracts.text import printable
+from instar.report.wording import brief, clock_time, one_line
 from instar.sandbox import UNSAFE
+
+_WIDEST = 40  # characters of an author
 
 
 def status(result: Mapping[str, Any]) -> str:
@@ -42,7 +45,7 @@ def status(result: Mapping[str, Any]) -> str:
         from instar.session import person  # with the builders: half of what this command would cost
 
         lines += person.open_lines(result["autonomy"], Path(result["run_directory"]))
-    return "\n".join([*lines, "", generations(result, newest=8)])
+    return "\n".join([*map(one_line, lines), "", generations(result, newest=8)])
 
 
 def incidents(found: Mapping[str, Any]) -> str:
@@ -76,7 +79,7 @@ def generations(result: Mapping[str, Any], newest: int | None = None) -> str:
         [
             str(generation["number"]),
             "-" if generation["parent"] is None else str(generation["parent"]),
-            generation["author"],
+            printable(generation["author"], _WIDEST),
             generation["design"][:10],
             brief(generation["estimates"].get("metric")),
             brief(generation["horizon_50"]),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from instar.contracts.records import Brief, Observation
 from instar.contracts.space import Choice, Integer, Parameters, Space, Value
+from instar.contracts.text import printable
 
 PROMPT = "Read BRIEF.md in the current directory and do what it says. Nobody answers questions: decide yourself."
 FORECAST_WORDS = (
@@ -67,7 +68,7 @@ def describe(
         *_space(space, incumbent.design.parameters),
         "\n## State\n",
         f"- Incumbent: generation {incumbent.number}; metric on the visible screening exam: {incumbent_score}.",
-        f"- Goal: {brief.goal.name}; share solved so far: {_shares(brief.goal.mastery)}.",
+        f"- Goal: {printable(brief.goal.name, 200)}; share solved so far: {_shares(brief.goal.mastery)}.",
         f"- Rungs of training budget: {brief.rungs}; the forecast is for the last.\n",
         *_under_way(space, brief),
         *_history(space, seen, most),
