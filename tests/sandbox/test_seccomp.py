@@ -8,16 +8,17 @@ import struct
 import pytest
 
 from instar.sandbox import seccomp
-from instar.sandbox.seccomp import ABSENT, ALLOW, CONDITIONS, DENIED, NOTIFY, program
+from instar.sandbox.seccomp import ABSENT, ALLOW, CONDITIONS, DENIED, IGNORED, NOTIFY, program
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-MISSING = 0x00050000 | errno.ENOSYS
+FAIL = 0x00050000
+MISSING = FAIL | errno.ENOSYS
 MACHINES = list(AUDIT)
 
 
-def judge(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
+def judge(machine: str, number: int, *arguments: int, audit: int | None = None, denial: int = NOTIFY) -> int:
     """Run the filter over one call, as <linux/filter.h> has it; every jump must stay inside."""
-    code = list(struct.iter_unpack("HBBI", program(machine)))
+    code = list(struct.iter_unpack("HBBI", program(machine, denial)))
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=iIQ6Q", number, AUDIT[machine] if audit is None else audit, 0, *padded)
     accumulator = at = 0
@@ -38,7 +39,7 @@ def judge(machine: str, number: int, *arguments: int, audit: int | None = None) 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_lists(machine: str) -> None:
     which = MACHINES.index(machine)
-    for table, verdict in ((DENIED, NOTIFY), (ABSENT, MISSING)):
+    for table, verdict in ((DENIED, NOTIFY), (ABSENT, MISSING), (IGNORED, FAIL)):
         for name, numbers in table.items():
             if (number := numbers[which]) is not None:
                 assert judge(machine, number) == verdict, name
@@ -85,12 +86,36 @@ def test_newer_and_foreign_calls(machine: str) -> None:
         ("prctl", (22,), NOTIFY),
         ("mknodat", (0, 0, 0o010644), ALLOW),
         ("mknodat", (0, 0, 0o020666), NOTIFY),
+        ("preadv2", (3, 0, 1, 0, 0, 0), ALLOW),
+        ("preadv2", (3, 0, 1, 0, 0, 1), ALLOW),  # RWF_HIPRI
+        ("preadv2", (3, 0, 1, 0, 0, 8), FAIL | errno.EOPNOTSUPP),  # RWF_NOWAIT
+        ("preadv2", (3, 0, 1, 0, 0, 9), FAIL | errno.EOPNOTSUPP),
+        ("preadv2", (3, 0, 1, 0, 0, 0x80), FAIL | errno.EOPNOTSUPP),  # RWF_DONTCACHE
+        ("madvise", (0, 4096, 4), ALLOW),  # MADV_DONTNEED
+        ("madvise", (0, 4096, 21), FAIL | errno.EINVAL),
+        ("fallocate", (3, 0, 0, 4096), ALLOW),
+        ("fallocate", (3, 3, 0, 4096), FAIL | errno.EOPNOTSUPP),  # a hole
     ],
 )
 def test_arguments(machine: str, name: str, arguments: tuple[int, ...], verdict: int) -> None:
     (number,) = [one.numbers[MACHINES.index(machine)] for one in CONDITIONS if one.name == name]
     assert number is not None
     assert judge(machine, number, *arguments) == verdict
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("denial", [NOTIFY, seccomp.REFUSE])
+def test_locks_are_judged_outside_and_refused_where_nobody_judges(machine: str, denial: int) -> None:
+    lock, flock = ((72, 73), (25, 32))[MACHINES.index(machine)]
+    judged = NOTIFY if denial == NOTIFY else FAIL | errno.ENOLCK
+    assert [judge(machine, lock, 3, command, denial=denial) for command in (5, 6, 7)] == [judged] * 3
+    assert judge(machine, flock, 3, 2, denial=denial) == judged
+    assert judge(machine, lock, 3, 0xFFFFFFFF_00000006, denial=denial) == judged  # the kernel looks at the lower half
+    assert [judge(machine, lock, 3, command, denial=denial) for command in (0, 1, 2, 3, 4, 1030, 1031, 1033)] == [
+        ALLOW
+    ] * 8
+    for command in (36, 37, 38, 1024, 1025, 1026, 1035, 1036, 1037, 1038):
+        assert judge(machine, lock, 3, command, denial=denial) == FAIL | errno.EINVAL
 
 
 def test_no_call_stands_in_two_lists() -> None:

@@ -167,8 +167,8 @@ class JobWatch:
                 return JobVerdict(OutcomeState.CANCELLED, "cancelled")
             if woken is not None and woken in ready:
                 os.read(woken, 4096)
-            if listener in ready:
-                self.denied[seccomp.refuse_next(listener)] += 1
+            if self.sandboxed is not None and listener in ready and (name := self.sandboxed.answer()):
+                self.denied[name] += 1
             if verdict := self._ended():
                 return verdict
             if self.status is not None:

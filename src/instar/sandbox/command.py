@@ -141,7 +141,7 @@ def _launch() -> None:
         os.execve(words[0], words, dict(policy.environment))  # noqa: S606 - under the profile
     if told["bubblewrap"]:
         program = os.memfd_create("filter", 0)  # inherited: bubblewrap reads it
-        os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE, loopback=policy.loopback))
+        os.write(program, seccomp.program(calls.MACHINE, seccomp.REFUSE, loopback=policy.loopback, locks=True))
         os.lseek(program, 0, os.SEEK_SET)
         names = os.memfd_create("passwd", 0)  # who looks up its own name finds one, as in the sandbox
         os.write(names, b"nobody:x:65534:65534:nobody:/job:/bin/false\n")
@@ -204,7 +204,7 @@ def _keep(policy: Policy, most: Limits, arguments: Sequence[str], log: int) -> d
     while status is None:
         ready = select.select(watched, [], [])[0]
         if started.listener is not None and started.listener in ready:
-            denied[seccomp.refuse_next(started.listener)] += 1
+            denied[started.answer()] += 1
         if started.channel.fileno() in ready:
             status = started.status()
             if status is None:

@@ -25,6 +25,7 @@ from typing import NoReturn
 from instar.contracts.errors import MissingPart
 from instar.sandbox import calls, capabilities, landlock, namespaces, seccomp
 from instar.sandbox.limits import limit_processes
+from instar.sandbox.locks import Locks
 from instar.sandbox.policy import JOB_DIR, Policy
 
 BUILD_SECONDS = 10.0  # how long the sandbox may take to stand
@@ -41,14 +42,20 @@ class SandboxedProcess:
     Attributes:
         init: process id of the first process inside, a child of the caller.
         channel: becomes readable when the worker has ended; `status` reads it.
-        listener: becomes readable when a call was denied (see `seccomp.refuse_next`), or None: then nothing is counted.
+        listener: becomes readable when a call is to be answered (see `answer`), or None: then nothing is counted.
+        locks: judges the locks that are asked for.
         files: a descriptor of the job's own file system, or None where it has none.
     """
 
     init: int
     channel: socket.socket
     listener: int | None
+    locks: Locks
     files: int | None = None
+
+    def answer(self) -> str:
+        """Answer a call that the listener tells of; return its name where it was denied and counts, or ''."""
+        return "" if self.listener is None else seccomp.answer_next(self.listener, self.locks)
 
     def status(self) -> int | None:
         """Return the worker's wait status, or None while it lives (or if the init process died before it)."""
@@ -97,8 +104,9 @@ def start(
         os.waitpid(init, 0)
         raise
     stands(init)
+    locks = Locks.of(init)  # while its files in /proc can be read
     ours.send(_GO)
-    return SandboxedProcess(init, ours, listener, files)
+    return SandboxedProcess(init, ours, listener, locks, files)
 
 
 def missing(why: str) -> MissingPart:

@@ -1,7 +1,9 @@
 """A seccomp filter in classic BPF, and the listener by which the supervisor answers and counts what it denies.
 
-Known calls are allowed, but for two lists: what no training or exam has any use for is DENIED (EPERM, and counted from
-outside); what a library might merely try, or could take memory past the accounting, is ABSENT (ENOSYS, not counted).
+Known calls are allowed, but for three lists: what no training or exam has any use for is DENIED (EPERM, and counted
+from outside); what a library might merely try, or could take memory past the accounting, is ABSENT (ENOSYS, not
+counted); advice about the page cache, which all jobs share, is IGNORED (it counts as taken). Locks are judged outside
+(`locks`).
 Calls that are newer than this file are absent too. See seccomp(2), seccomp_unotify(2).
 """
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from instar.sandbox import calls
+from instar.sandbox.locks import Answer, Locks
 
 # name: numbers on x86_64 and aarch64 (None: not there). <asm/unistd_64.h>, <asm-generic/unistd.h>
 DENIED: dict[str, tuple[int | None, int | None]] = {
@@ -46,13 +49,20 @@ ABSENT: dict[str, tuple[int | None, int | None]] = {
     "io_setup": (206, 0), "io_submit": (209, 2), "io_getevents": (208, 4), "io_pgetevents": (333, 292),
     "remap_file_pages": (216, 234), "sync": (162, 81), "uselib": (134, None), "sysfs": (139, None),
     "_sysctl": (156, None), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
+    # What tells of others' files, or which pages of a shared file are in memory.
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+    "mincore": (27, 232), "cachestat": (451, 451),
 }  # fmt: skip
+IGNORED: dict[str, tuple[int | None, int | None]] = {"fadvise64": (221, 223), "readahead": (187, 213)}
 _NEWEST = 452  # fchmodat2; calls from here on are unknown to this file
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A call that is denied for some arguments: where argument & mask (32 bits) is, or is not, one of `values`."""
+    """A call that is denied for some arguments: where argument & mask (32 bits) is, or is not, one of `values`.
+
+    With `error` it fails with that and is not counted: a library might try it, and does without.
+    """
 
     name: str
     numbers: tuple[int | None, int | None]
@@ -60,11 +70,13 @@ class Condition:
     values: tuple[int, ...]
     mask: int = 0xFFFFFFFF
     deny: bool = True  # False: denied unless it is one of the values
+    error: int = 0
 
 
 LOOPBACK = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: where the sandbox has a loopback interface
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) knows
 _UNTRACED = 0x00800000  # CLONE_UNTRACED: out of the sight of who counts the job's processes
+_NOWAIT = 8  # RWF_NOWAIT; of the flags that came later none is known
 _PR = (22, 28, 35, 47, 0x59616D61)  # SET_SECCOMP, SET_SECUREBITS, SET_MM, CAP_AMBIENT, SET_PTRACER
 CONDITIONS = (
     Condition("clone", (56, 220), 0, (0,), _NAMESPACES | _UNTRACED, deny=False),
@@ -77,12 +89,21 @@ CONDITIONS = (
     Condition("prctl", (157, 167), 0, _PR),
     Condition("mknod", (133, None), 1, (0x2000, 0x6000), 0xF000),  # character and block devices
     Condition("mknodat", (259, 33), 2, (0x2000, 0x6000), 0xF000),
+    Condition("preadv2", (327, 286), 5, (0,), 0xFFFFFFE0 | _NOWAIT, deny=False, error=errno.EOPNOTSUPP),
+    Condition("madvise", (28, 233), 2, (20, 21), error=errno.EINVAL),  # MADV_COLD, MADV_PAGEOUT
+    Condition("fallocate", (285, 47), 1, (1,), 1, error=errno.EOPNOTSUPP),  # KEEP_SIZE: a length that tells nothing
 )
+_FCNTL, _FLOCK = (72, 25), (73, 32)
+LOCKS = (5, 6, 7)  # F_GETLK, F_SETLK, F_SETLKW
+# OFD locks, leases and their question, F_NOTIFY, hints on how long data live (kept with a file), delegations
+_MARKS = (36, 37, 38, 1024, 1025, 1026, 1035, 1036, 1037, 1038, 1039, 1040)
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # <linux/audit.h>
 _X32 = 0x40000000
 NOTIFY, ALLOW = 0x7FC00000, 0x7FFF0000
-REFUSE, _MISSING = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+_FAIL = 0x00050000  # and the error in the lower half
+REFUSE, _MISSING, _TAKEN = _FAIL | errno.EPERM, _FAIL | errno.ENOSYS, _FAIL
+_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _LOAD, _AND, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x06  # <linux/bpf_common.h>
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
@@ -93,10 +114,13 @@ Instruction = tuple[int, int, int, int]
 
 
 @cache
-def program(machine: str = calls.MACHINE, denial: int = NOTIFY, *, loopback: bool = False) -> bytes:
+def program(
+    machine: str = calls.MACHINE, denial: int = NOTIFY, *, loopback: bool = False, locks: bool = False
+) -> bytes:  # fmt: skip
     """Assemble the filter for a machine (x86_64 or aarch64); `denial` is what happens to denied calls.
 
     With `loopback` sockets of the internet's families may be made: for sandboxes whose network has nothing else in it.
+    With `locks` any file may be locked: where nobody judges, and no job sees it.
     """
     which = list(_ARCHITECTURES).index(machine)
     lines: list[Instruction] = [
@@ -108,7 +132,7 @@ def program(machine: str = calls.MACHINE, denial: int = NOTIFY, *, loopback: boo
     if machine == "x86_64":
         lines += _when(_AT_LEAST, _X32, denial)
     lines += _when(_GREATER, _NEWEST, _MISSING)
-    for table, action in ((DENIED, denial), (ABSENT, _MISSING)):
+    for table, action in ((DENIED, denial), (ABSENT, _MISSING), (IGNORED, _TAKEN)):
         for numbers in table.values():
             if (number := numbers[which]) is not None:
                 lines += _when(_EQUAL, number, action)
@@ -118,6 +142,10 @@ def program(machine: str = calls.MACHINE, denial: int = NOTIFY, *, loopback: boo
         if (number := condition.numbers[which]) is not None:
             body = _body(condition, denial)
             lines += [(_EQUAL, 0, len(body), number), *body]
+    judged = ALLOW if locks else denial if denial == NOTIFY else _FAIL | errno.ENOLCK
+    lines += _when(_EQUAL, _FLOCK[which], judged)
+    marks = [*_each(LOCKS, judged), *_each(_MARKS, _FAIL | errno.EINVAL), _end(ALLOW)]
+    lines += [(_EQUAL, 0, 1 + len(marks), _FCNTL[which]), (_LOAD, 0, 0, 24), *marks]
     lines.append(_end(ALLOW))
     return b"".join(struct.pack("HBBI", *line) for line in lines)
 
@@ -130,8 +158,13 @@ def _when(test: int, number: int, action: int) -> Iterable[Instruction]:
     return ((test, 0, 1, number), _end(action))
 
 
+def _each(values: Iterable[int], action: int) -> Iterable[Instruction]:
+    return (line for value in values for line in _when(_EQUAL, value, action))
+
+
 def _body(condition: Condition, denial: int) -> Sequence[Instruction]:
     """Judge one argument. Its upper half counts only for pointers: there anything but nothing is denied."""
+    denial = _FAIL | condition.error if condition.error else denial
     matched, other = (denial, ALLOW) if condition.deny else (ALLOW, denial)
     lines: list[Instruction] = []
     if condition.name == "prlimit64":
@@ -167,8 +200,11 @@ def install(*, loopback: bool = False) -> int | None:
     return None
 
 
-def refuse_next(listener: int) -> str:
-    """Take one notification from the listener, answer EPERM, and return the call's name; "" where it was withdrawn."""
+def answer_next(listener: int, locks: Locks) -> str:
+    """Take one notification from the listener and answer it: by what the locks say, or with EPERM.
+
+    Returns the name of a denied call; "" for a lock, and where the call was withdrawn.
+    """
     buffer = bytearray(_RECEIVED.size)
     try:
         fcntl.ioctl(listener, _RECEIVE, buffer)
@@ -176,15 +212,29 @@ def refuse_next(listener: int) -> str:
         if error.errno in (errno.ENOENT, errno.EINTR):
             return ""
         raise
-    identity, _, _, number, architecture, _, *arguments = _RECEIVED.unpack(buffer)
+    identity, thread, _, number, architecture, _, *arguments = _RECEIVED.unpack(buffer)
+    error_number, flags, lock = -errno.EPERM, 0, ""
+    if architecture == _ARCHITECTURES[calls.MACHINE]:
+        lock = _lock(number)
+    if lock:
+        answer = locks.judge(thread, lock, arguments[0] & 0xFFFFFFFF, arguments[1] & 0xFFFFFFFF)
+        error_number, flags = answer.error, _CONTINUE if answer is Answer.GO_ON else 0
     try:
-        fcntl.ioctl(listener, _SEND, bytearray(_ANSWER.pack(identity, 0, -errno.EPERM, 0)))
+        fcntl.ioctl(listener, _SEND, bytearray(_ANSWER.pack(identity, 0, error_number, flags)))
     except OSError as error:
         if error.errno != errno.ENOENT:  # its caller was killed meanwhile
             raise
+    if lock:
+        return ""
     if architecture != _ARCHITECTURES[calls.MACHINE]:
         return f"call {number} of another architecture"
     return name(number, arguments)
+
+
+def _lock(number: int) -> str:
+    """Return the name of a call that locks, or ''."""
+    which = list(_ARCHITECTURES).index(calls.MACHINE)
+    return {_FCNTL[which]: "fcntl", _FLOCK[which]: "flock"}.get(number, "")
 
 
 @cache

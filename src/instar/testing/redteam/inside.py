@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -457,6 +459,72 @@ def leave_files(job_dir: Path, payload: Payload) -> None:
     """Leave text files by name."""
     for name, text in payload["files"].items():
         (job_dir / "out" / name).write_text(text)
+
+
+# --- letter boxes -----------------------------------------------------------------------------------------------------
+
+_LOCK = struct.Struct("hhqqixxxx")
+_OFD_GET, _OFD_SET = 36, 37
+
+
+def post_bits(job_dir: Path, payload: Payload) -> None:
+    """Leave bits on shared files: as locks, or in the page cache."""
+    kind, bits, held = payload["kind"], payload["bits"], []
+    mode = os.O_RDWR if payload["files"][0].startswith("/dev/") else os.O_RDONLY
+    first = os.open(payload["files"][0], mode)
+    if kind == "pages":
+        os.posix_fadvise(first, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(first, 0, 0, os.POSIX_FADV_RANDOM)
+    for number in [number for number, bit in enumerate(bits) if bit]:
+        with suppress(OSError):
+            if kind == "pages":
+                os.pread(first, 1, number * 4096)
+            elif kind == "whole":
+                held.append(os.open(payload["files"][number], os.O_RDONLY))
+                fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                command = _OFD_SET if kind == "descriptions" else fcntl.F_SETLK
+                fcntl.fcntl(first, command, _LOCK.pack(fcntl.F_RDLCK, 0, number, 1, 0))
+    if kind != "pages":
+        time.sleep(2.5)
+
+
+def collect_bits(job_dir: Path, payload: Payload) -> None:
+    """Read bits that another job may have left."""
+    kind, got = payload["kind"], ""
+    mode = os.O_RDWR if payload["files"][0].startswith("/dev/") else os.O_RDONLY
+    first = os.open(payload["files"][0], mode)
+    with suppress(OSError):
+        for number in range(payload["count"]):
+            if kind == "pages":
+                try:
+                    os.preadv(first, [bytearray(1)], number * 4096, os.RWF_NOWAIT)
+                    bit = True
+                except BlockingIOError:
+                    bit = False
+            elif kind == "whole":
+                with open(payload["files"][number], "rb") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        bit = False
+                    except BlockingIOError:
+                        bit = True
+            else:
+                command = _OFD_GET if kind == "descriptions" else fcntl.F_GETLK
+                told = fcntl.fcntl(first, command, _LOCK.pack(fcntl.F_WRLCK, 0, number, 1, 0))
+                bit = _LOCK.unpack(told)[0] != fcntl.F_UNLCK
+            got += str(int(bit))
+        keep(job_dir, f"bits:{got}")
+
+
+def watch_files(job_dir: Path, payload: Payload) -> None:
+    """See by inotify when somebody opens a file."""
+    watching = _LIBC.inotify_init1(os.O_NONBLOCK)
+    _LIBC.inotify_add_watch(watching, os.fsencode(payload["path"]), 0x20)  # IN_OPEN
+    time.sleep(payload["seconds"])
+    with suppress(OSError):
+        if os.read(watching, 4096):
+            keep(job_dir, payload["word"])
 
 
 # --- honest ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from instar.testing.redteam import (
     exams,
     honest,
     judges,
+    letterboxes,
     limits,
     network,
     outputs,
@@ -30,7 +31,7 @@ from instar.testing.redteam.register import attacks_in
 
 Tell = Callable[[str], object]
 
-_MODULES = (sandboxed, limits, network, outputs, readers, exams, judges, record, repositories)
+_MODULES = (sandboxed, limits, network, letterboxes, outputs, readers, exams, judges, record, repositories)
 
 
 def attacks() -> tuple[Attack, ...]:
