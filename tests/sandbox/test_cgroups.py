@@ -260,11 +260,23 @@ def test_a_group_that_cannot_be_joined_is_done_without(tmp_path: Path) -> None:
 
 
 @WITH_GROUPS
-def test_page_cache_is_no_need(executor: LocalExecutor) -> None:
-    code = "data = bytes(2**20)\nwith open('out/file', 'wb') as file:\n    for _ in range(400): file.write(data)"
-    outcome = execute(executor, "writer", code, Limits(20, 20, LIMIT, 2**29))
+def test_page_cache_is_no_need(executor: LocalExecutor, tmp_path: Path) -> None:
+    with (tmp_path / "data").open("wb") as file:
+        file.truncate(400 * 2**20)
+    code = "with open('in/data', 'rb') as file:\n    while file.read(2**20): pass"
+    inputs = {"data": tmp_path / "data"}
+    limits = Limits(20, 20, LIMIT, 2**29)
+    outcome = run(executor, job("reader", suite.execute, {"code": code}, limits=limits, inputs=inputs))
     assert outcome.state is OutcomeState.DONE
     assert outcome.usage.peak_memory_bytes < LIMIT / 2
+
+
+@WITH_GROUPS
+def test_what_a_job_writes_is_its_memory(executor: LocalExecutor) -> None:
+    code = "data = bytes(2**20)\nwith open('out/file', 'wb') as file:\n    for _ in range(400): file.write(data)"
+    outcome = execute(executor, "writer", code, Limits(20, 20, LIMIT, 2**29))
+    assert outcome.state is OutcomeState.OUT_OF_MEMORY
+    assert execute(executor, "next", "print(1)").state is OutcomeState.DONE
 
 
 @WITH_GROUPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Probing, Stage
 from instar.contracts.records import Trial, TrialState
 from instar.exams import selftest
+from instar.executors.local import LocalExecutor
 from instar.labs.command import directory_of, gpu, open_lab
 from instar.labs.command.exam import items_of
 from instar.labs.command.manifest import Gpu
@@ -26,6 +28,7 @@ from instar.run import parts, simplicity
 from instar.session import assembly
 from instar.session.gating import chosen_gates, make_gates
 from instar.studies import new_lab
+from instar.testing import executor as suite
 from tests.rig import Rig
 from tests.wrapped import KNOBS, MEASURED, REPOSITORY, Scripted, quick, repository, wanted
 
@@ -261,3 +264,20 @@ def test_the_defaults_stand_in_its_file_and_hold_once_they_are_uncommented(tmp_p
     path.write_text("\n\n".join(["\n".join(own).replace("rungs = 1", "rungs = 2"), *tables]))
     lab = open_lab(tmp_path / "waves", {})
     assert (lab.manifest.rungs, lab.manifest.gpu is not None, set(lab.manifest.knobs)) == (2, True, {"LEARNING_RATE"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
+@pytest.mark.parametrize("sealing", [True, False], ids=["sealed", "not sealed"])
+def test_no_training_reads_what_is_held_out_of_a_lab_below_the_code(tmp_path: Path, sealing: bool) -> None:
+    """The lab may lie below a directory that jobs see: a project that is installed where it is edited."""
+    lab = quick(tmp_path / "project" / "labs", held_out=["test.npy"])
+    held = lab.directory / "held-out" / "test.npy"
+    assert held.is_file()
+    seen = {"PYTHONPATH": str(tmp_path / "project")}
+    hidden = parts.sealed(lab) if sealing else ()
+    code = f"print(*open({str(lab.directory / 'lab.toml')!r}), open({str(held)!r}, 'rb').read(6))"
+    with LocalExecutor(1, tmp_path / "jobs", ["instar.testing.executor"], seen, hidden=hidden) as executor:
+        outcome = suite.run(executor, suite.job("look", suite.execute, {"code": code}))
+        examined = suite.run(executor, suite.job("exam", suite.copy, {"name": "held"}, inputs={"held": held}))
+    assert ("Permission denied" in outcome.reason) == sealing, outcome.reason
+    assert (examined.output / "held").read_bytes() == held.read_bytes(), "an exam gets it as an input"

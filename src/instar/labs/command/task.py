@@ -53,6 +53,7 @@ class CommandLab(Lab):
             gates=self._gates(),
             settings={"rungs": manifest.rungs},
             self_reported=manifest.self_reported,
+            sealed=tuple(self._held.values()),  # the lab may lie below a directory that jobs see
             program=program.read_text(encoding="utf-8", errors="replace") if manifest.program else "",
         )
 
