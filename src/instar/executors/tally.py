@@ -15,7 +15,8 @@ import signal
 from collections.abc import Iterable
 from enum import Enum
 
-from instar.executors import kernel, tracing
+from instar.executors import kernel
+from instar.sandbox import tracing
 from instar.sandbox.cgroups import Group
 
 _ROUNDING = 1.02  # of the kernel's figures against one another

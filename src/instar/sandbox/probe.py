@@ -14,19 +14,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from instar.contracts.errors import MissingPart
-from instar.sandbox import calls, cgroups, landlock, namespaces, process, seccomp
+from instar.sandbox import calls, cgroups, landlock, namespaces, process, seccomp, tracing
 from instar.sandbox.policy import Policy, visible_here
 
 _CONTAINER = (
     "In a container, give it the right to unshare: docker run --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined --security-opt systempaths=unconfined."
 )
+_COUNTING_FIX = (
+    "As root: sysctl -w kernel.yama.ptrace_scope=1. In a container: docker run --cap-add SYS_PTRACE. Or run as root "
+    "where /sys/fs/cgroup can be written."
+)
 _PROBE_SECONDS = 60.0
+ACCOUNTING = "accounting"
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,13 @@ def require() -> None:
         raise MissingPart(f"no sandbox can be built here: {absent[0].name}: {absent[0].said}", fix.strip())
 
 
+def require_counting() -> None:
+    """Raise `MissingPart` unless all CPU time of a job can be counted, which a score with a price in it rests on."""
+    for layer in layers():
+        if layer.name == ACCOUNTING and not layer.holds:
+            raise MissingPart(f"this lab's scores have a price, and {layer.said}", layer.fix)
+
+
 def _examine() -> Iterator[Layer]:
     yield _tried("namespaces", _unshare, _namespace_fix())
     yield _tried("root", _mounts, f"{_apparmor_fix()}A kernel of at least 5.12 is needed. {_CONTAINER}")
@@ -73,6 +86,7 @@ def _examine() -> Iterator[Layer]:
     yield _tried("sandbox", _whole, _CONTAINER, "all layers stand, tried with a job of its own")
     said = f"{_groups()}; RLIMIT_DATA, RLIMIT_CPU, RLIMIT_NPROC, RLIMIT_FSIZE, and the supervisor's watch every 50 ms"
     yield Layer("limits", True, said)
+    yield _accounting()
     found = shutil.which("bwrap")
     said = "commands run through it" if found else "not installed: commands run in the sandbox"
     yield Layer("bubblewrap", found is not None, said, "" if found else "apt install bubblewrap", needed=False)
@@ -176,6 +190,35 @@ def _groups() -> str:
     os.waitpid(pid, 0)
     group.end()
     return f"memory, processes: cgroup v{tree.version}" if joined else "memory, processes: rlimits and a watchdog"
+
+
+def _accounting() -> Layer:
+    """Say how the CPU time of a whole job is counted, whoever reaps its processes."""
+    tree = cgroups.find()
+    group = tree.group() if tree is not None else None
+    if group is not None and group.make(2**26, 16):
+        counted = group.cpu_seconds() is not None
+        group.end()
+        if counted:
+            return Layer(ACCOUNTING, True, "CPU time is counted by the job's control group")
+    said = "CPU time is counted by tracing each process of a job: no control group counts it"
+    layer = _tried(ACCOUNTING, _trace, _COUNTING_FIX, said)
+    return Layer(layer.name, layer.holds, layer.said, layer.fix, needed=False)
+
+
+def _trace() -> None:
+    """Trace the first process of a sandbox, and kill it before anything works there."""
+    traced = []
+
+    def stands(init: int) -> None:
+        traced.append(tracing.seize(init))
+        os.kill(init, signal.SIGKILL)
+
+    with tempfile.TemporaryDirectory(prefix="instar-probe-") as job_dir, suppress(BrokenPipeError):
+        policy = Policy(job_dir, visible_here())
+        process.start(policy, lambda: None, lambda: None, lambda: os._exit(0), stands=stands)
+    if not all(traced):
+        raise OSError("CPU time can be hidden: no control group counts it, and a job's processes can't be traced")
 
 
 def _whole() -> None:

@@ -21,6 +21,7 @@ from instar.contracts.abilities import SelfTeaching, Traits
 from instar.contracts.archive import Archive
 from instar.contracts.builder import Builder, BuilderContext, Deliberating, Editing
 from instar.contracts.errors import BadInput
+from instar.contracts.exam import Priced
 from instar.contracts.gate import Gate
 from instar.contracts.lab import Lab
 from instar.contracts.oversight import Holder, Right
@@ -134,14 +135,20 @@ def opened(plan: Plan) -> Iterator[Run]:
         yield Run(Parts(plan.lab, builder, executor, gate, archive, ledger, seal, home, scratch), settings)
 
 
-def check_sandbox(settings: Settings) -> None:
-    """Refuse before anything is written what `make_executor` would refuse later. Raises `MissingPart` or `BadInput`."""
+def check_sandbox(plan: Plan) -> None:
+    """Refuse before anything is written what `make_executor` would refuse later, and a price that can't be metered.
+
+    Raises `MissingPart` or `BadInput`.
+    """
+    settings = plan.settings
     if settings.unsafe_no_sandbox:
         return
     if settings.executor == "inline":
         inline.create(1, Path(), (), unsafe_no_sandbox=False)
     elif settings.executor == "local":
         probe.require()
+        if isinstance(plan.lab.exam, Priced):
+            probe.require_counting()
 
 
 def _check_home(home: Path) -> None:

@@ -72,7 +72,7 @@ def carry_out(plan: Plan, view: View, meter: Meter) -> dict[str, Any]:
                 "Give a larger --budget to go on, or another --home to start anew."
             )
             return earlier
-        assembly.check_sandbox(plan.settings)
+        assembly.check_sandbox(plan)
         view.say(terms(plan))
         ending = _live(plan, view, meter)
         return result.write(plan.home, replace(ending, limits=allowed))

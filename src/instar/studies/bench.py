@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from instar.contracts.evidence import Score
-from instar.contracts.exam import QuestionSet
+from instar.contracts.exam import Priced, QuestionSet
 from instar.contracts.executor import Executor
 from instar.contracts.lab import Lab
 from instar.contracts.records import Job, Outcome, Usage
@@ -23,6 +23,7 @@ from instar.executors import job_directory
 from instar.executors.artefacts import write_arrays
 from instar.run import intake
 from instar.run.parts import make_executor, sealed
+from instar.sandbox import probe
 
 Read = TypeVar("Read")
 
@@ -47,10 +48,12 @@ def opened(
             whoever names it for a lab of his own trusts its code.
 
     Raises:
-        MissingPart: no sandbox can be built here.
+        MissingPart: no sandbox can be built here, or the exam has a price, and CPU time can be hidden.
         BadInput: the executor can't offer one.
     """
     unsafe = executor == "inline" if unsafe_no_sandbox is None else unsafe_no_sandbox
+    if isinstance(lab.exam, Priced) and not unsafe:
+        probe.require_counting()
     with tempfile.TemporaryDirectory(prefix="instar-bench-") as directory:
         place = Path(directory)
         unseen = [place, *hidden, *sealed(lab)]

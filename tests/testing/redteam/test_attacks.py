@@ -71,8 +71,14 @@ def unchecked() -> Iterator[Range]:
     yield from _range(Off.CHECK)
 
 
+@pytest.fixture(scope="module")
+def uncounted() -> Iterator[Range]:
+    yield from _range(Off.COUNTING)
+
+
 _FIXTURES = {
-    Off.SANDBOX: "without_sandbox", Off.OWN_PROCESS: "own_process", Off.LIMITS: "ample", Off.CHECK: "unchecked"
+    Off.SANDBOX: "without_sandbox", Off.OWN_PROCESS: "own_process", Off.LIMITS: "ample", Off.CHECK: "unchecked",
+    Off.COUNTING: "uncounted",
 }  # fmt: skip
 
 
@@ -98,7 +104,7 @@ def test_it_gets_through_without_its_defence(one: Attack, request: pytest.Fixtur
 
 def test_each_says_what_it_is_and_most_are_shown_to_work() -> None:
     """New attacks change both counts, and what the documents say of them."""
-    assert len({one.name for one in ATTACKS}) == len(ATTACKS) == 122
+    assert len({one.name for one in ATTACKS}) == len(ATTACKS) == 131
     assert len(SHUT) == 22
     for one in ATTACKS:
         assert one.what.endswith("."), one.name

@@ -29,6 +29,7 @@ from instar.executors import job_directory as layout
 from instar.executors.artefacts import read_bytes
 
 INSIDE = "instar.testing.redteam.inside"
+UNCOUNTED = "instar.testing.redteam.uncounted"
 WORD = "the-attack-worked"  # what a job can leave only by success
 AMPLE = Limits(20.0, 20.0, 2**30, 2**30)
 USUAL = Limits(5.0, 5.0, 2**28, 2**22)
@@ -42,6 +43,7 @@ class Off(StrEnum):
     OWN_PROCESS = "jobs run in the conductor's own process"
     LIMITS = "limits are far away"
     CHECK = "the check is left out"
+    COUNTING = "CPU time of a process is charged to who waits for it"
     NEVER = "it would harm this machine"
     NOTHING = "there is nothing to switch off"
 
@@ -166,7 +168,10 @@ class Range:
         self, function: str, payload: Mapping[str, Any] | None = None, limits: Limits = USUAL,
         inputs: Mapping[str, Path] | None = None, threads: int = 1,
     ) -> Shot:  # fmt: skip
-        """Run one function of `inside` as a job and return what came of it; its directory stays until `sweep`."""
+        """Run one function of `inside` ("module:function": of another) as a job and return what came of it.
+
+        Its directory stays until `sweep`.
+        """
         key = self.send(function, payload, limits, inputs, threads)
         return self.await_shot(key)
 
@@ -178,7 +183,7 @@ class Range:
         self._shots += 1
         key = f"{function}-{self._shots}"
         limits = AMPLE if self.ample else limits
-        entry = f"{INSIDE}:{function}"
+        entry = function if ":" in function else f"{INSIDE}:{function}"
         self.executor.submit(
             Job(key, SandboxKind.TRAINING, entry, dict(payload or {}), dict(inputs or {}), limits, threads)
         )
@@ -241,6 +246,7 @@ def make_range(place: Path, off: Off | None = None, preload: Sequence[str] = ())
     if off is Off.OWN_PROCESS:
         executor = inline.create(1, place / "jobs", (), unsafe_no_sandbox=True)
     else:
+        preload = [*preload, UNCOUNTED] if off is Off.COUNTING else preload
         executor = local.LocalExecutor(
             2, place / "jobs", [INSIDE, *preload], {"PYTHONPATH": str(place / "code")},
             hidden=[place / "home"], unsafe_no_sandbox=off is Off.SANDBOX,

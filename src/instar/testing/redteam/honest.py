@@ -22,6 +22,7 @@ from instar.testing.redteam import judges, readers
 from instar.testing.redteam.attack import INSIDE, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
+HOUSES = 5  # of many processes each
 LABS = ("tiles", "digits")  # of which those that are installed train and answer
 _LIMITS = Limits(60.0, 60.0, 2**31)
 _EFFORT = 0.05  # share of a full training
@@ -58,7 +59,7 @@ def controls(range_: Range) -> Iterator[Control]:
 def _jobs(range_: Range) -> Iterator[Control]:
     """Run the small jobs, all at once."""
     torch = bool(preload())
-    jobs = [_job(number, torch) for number in range(JOBS)]
+    jobs = [*(_job(number, torch) for number in range(JOBS)), *(_house(number) for number in range(HOUSES))]
     for job in jobs:
         range_.executor.submit(job)
     for outcome in _outcomes(range_, len(jobs)):
@@ -74,6 +75,12 @@ def _job(number: int, torch: bool) -> Job:
         return Job(key, SandboxKind.TRAINING, f"{INSIDE}:compute_honestly", payload, {}, _LIMITS, threads)
     plain = {"seed": number, "subprocess": number % 4 == 1}
     return Job(key, SandboxKind.TRAINING, f"{INSIDE}:work_honestly", plain, {}, _LIMITS)
+
+
+def _house(number: int) -> Job:
+    """Describe one that keeps pools, daemons and signal handlers of its own."""
+    entry = "instar.testing.redteam.hiding:keep_many_processes"
+    return Job(f"honest-processes-{number}", SandboxKind.TRAINING, entry, {"seed": number}, {}, _LIMITS)
 
 
 def _outcomes(range_: Range, count: int) -> Iterator[Outcome]:

@@ -14,7 +14,7 @@ from instar.testing.redteam.attack import AMPLE, USUAL, WORD, Off, Range, Seen
 from instar.testing.redteam.register import attack
 
 
-def _overrun(range_: Range, function: str, payload: Mapping[str, Any], limits: Limits, said: str) -> Seen:
+def overrun(range_: Range, function: str, payload: Mapping[str, Any], limits: Limits, said: str) -> Seen:
     """Shoot at a limit, which holds if the job is ended for it, or goes without, and the next one works.
 
     Going without counts only for jobs that keep the `word` of the payload where they got all that they wanted.
@@ -44,13 +44,13 @@ def raise_limits(range_: Range) -> Seen:
 @attack("limits", "ended at the limit on processes", Off.NEVER)
 def fork_bomb(range_: Range) -> Seen:
     """Have 400 processes at once."""
-    return _overrun(range_, "fork_many", {"count": 400, "word": WORD}, replace(USUAL, memory_bytes=2**40), "processes")
+    return overrun(range_, "fork_many", {"count": 400, "word": WORD}, replace(USUAL, memory_bytes=2**40), "processes")
 
 
 @attack("limits", "ended at the limit on processes", Off.NEVER)
 def thread_bomb(range_: Range) -> Seen:
     """Have 400 threads at once."""
-    return _overrun(
+    return overrun(
         range_, "start_threads", {"count": 400, "word": WORD}, replace(USUAL, memory_bytes=2**31), "processes"
     )
 
@@ -58,13 +58,13 @@ def thread_bomb(range_: Range) -> Seen:
 @attack("limits", "ended at the limit on memory", Off.LIMITS)
 def memory_bomb(range_: Range) -> Seen:
     """Take 400 MiB of memory where 256 are allowed."""
-    return _overrun(range_, "take_memory", {"bytes": 400 * 2**20, "processes": 1}, USUAL, "memory")
+    return overrun(range_, "take_memory", {"bytes": 400 * 2**20, "processes": 1}, USUAL, "memory")
 
 
 @attack("limits", "all are counted together", Off.LIMITS)
 def memory_bomb_in_parts(range_: Range) -> Seen:
     """Take 4 x 100 MiB of memory in four processes."""
-    return _overrun(range_, "take_memory", {"bytes": 100 * 2**20, "processes": 4}, USUAL, "memory")
+    return overrun(range_, "take_memory", {"bytes": 100 * 2**20, "processes": 4}, USUAL, "memory")
 
 
 @attack("sandbox", "bounded, absent", Off.SANDBOX)
@@ -83,37 +83,37 @@ def hidden_memory(range_: Range) -> Seen:
 @attack("limits", "ended, all are charged", Off.LIMITS)
 def declare_small_run_big(range_: Range) -> Seen:
     """Use 3 CPU seconds in three processes where 0.5 are allowed."""
-    return _overrun(range_, "spin", {"processes": 3, "seconds": 1.0}, replace(USUAL, cpu_seconds=0.5), "CPU")
+    return overrun(range_, "spin", {"processes": 3, "seconds": 1.0}, replace(USUAL, cpu_seconds=0.5), "CPU")
 
 
 @attack("limits", "ended by the outside timer", Off.LIMITS)
 def hang(range_: Range) -> Seen:
     """Hang for longer than it may."""
-    return _overrun(range_, "hang", {"seconds": 1.5}, replace(USUAL, wall_seconds=0.4), "wall")
+    return overrun(range_, "hang", {"seconds": 1.5}, replace(USUAL, wall_seconds=0.4), "wall")
 
 
 @attack("limits", "ended at the quota", Off.LIMITS)
 def disk_flood(range_: Range) -> Seen:
     """Fill the disk with many files."""
-    return _overrun(range_, "write_files", {"count": 64, "bytes": 2**18}, USUAL, "output")
+    return overrun(range_, "write_files", {"count": 64, "bytes": 2**18}, USUAL, "output")
 
 
 @attack("limits", "its length counts", Off.LIMITS)
 def sparse_file(range_: Range) -> Seen:
     """Leave a sparse file of 12 MiB."""
-    return _overrun(range_, "write_files", {"count": 1, "bytes": 12 * 2**20, "sparse": 1}, USUAL, "output")
+    return overrun(range_, "write_files", {"count": 1, "bytes": 12 * 2**20, "sparse": 1}, USUAL, "output")
 
 
 @attack("limits", "the number of files is bounded", Off.NEVER)
 def many_files(range_: Range) -> Seen:
     """Leave more files than anyone will look through."""
-    return _overrun(range_, "write_files", {"count": layout.MAX_FILES + 500, "bytes": 0}, AMPLE, "output")
+    return overrun(range_, "write_files", {"count": layout.MAX_FILES + 500, "bytes": 0}, AMPLE, "output")
 
 
 @attack("limits", "open ones are counted too", Off.LIMITS)
 def nameless_files(range_: Range) -> Seen:
     """Fill the disk with files that have no name any more."""
-    return _overrun(range_, "write_nameless", {"count": 16, "bytes": 2**20}, USUAL, "output")
+    return overrun(range_, "write_nameless", {"count": 16, "bytes": 2**20}, USUAL, "output")
 
 
 def _unseen(range_: Range, kind: str) -> Seen:
@@ -149,17 +149,17 @@ def files_in_flight(range_: Range) -> Seen:
 def deep_files(range_: Range) -> Seen:
     """Fill the disk below a path longer than the kernel takes."""
     deep = {"name": "d" * 250, "depth": 20, "count": 64, "bytes": 2**18}
-    return _overrun(range_, "write_deep", deep, USUAL, "output")
+    return overrun(range_, "write_deep", deep, USUAL, "output")
 
 
 @attack("limits", "the depth is bounded", Off.NOTHING)
 def deep_directories(range_: Range) -> Seen:
     """Nest directories deeper than a recursion can clear away."""
     deep = {"name": "d", "depth": 1500, "count": 1, "bytes": 1}
-    return _overrun(range_, "write_deep", deep, USUAL, "output")
+    return overrun(range_, "write_deep", deep, USUAL, "output")
 
 
 @attack("limits", "ended at the log's limit", Off.NEVER)
 def log_flood(range_: Range) -> Seen:
     """Write a log of 40 MiB."""
-    return _overrun(range_, "write_log", {"bytes": 40 * 2**20}, USUAL, "log")
+    return overrun(range_, "write_log", {"bytes": 40 * 2**20}, USUAL, "log")

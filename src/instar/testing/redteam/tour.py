@@ -14,6 +14,7 @@ from instar.contracts.text import printable
 from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
 from instar.testing.redteam import (
+    accounts,
     exams,
     honest,
     judges,
@@ -31,7 +32,7 @@ from instar.testing.redteam.register import attacks_in
 
 Tell = Callable[[str], object]
 
-_MODULES = (sandboxed, limits, network, letterboxes, outputs, readers, exams, judges, record, repositories)
+_MODULES = (sandboxed, limits, accounts, network, letterboxes, outputs, readers, exams, judges, record, repositories)
 
 
 def attacks() -> tuple[Attack, ...]:
