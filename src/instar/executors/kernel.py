@@ -120,6 +120,14 @@ def _pages(place: str) -> int:
         return 0
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only to be waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
 def cpu_clock(pid: int) -> float:
     """Return the CPU seconds of a process, its threads that ended included, and without its children.
 
@@ -171,22 +179,22 @@ def nameless(pids: Iterable[int], place: Path) -> Nameless:
     except OSError:
         return Nameless(0)
     for pid in pids:
-        asked = [_open_files(f"{thread}/fd", device, found) for thread in _threads(pid)]
-        hidden += bool(asked) and not all(asked)
+        seen = [_open_files(thread, device, found) for thread in _threads(pid)]
+        hidden += not all(seen)
     return Nameless(sum(found.values()), hidden)
 
 
-def _open_files(directory: str, device: int, found: dict[int, int]) -> bool:
+def _open_files(thread: str, device: int, found: dict[int, int]) -> bool:
     """Note a thread's open files without a name by their inodes; return False where we may not see them."""
     try:
-        with os.scandir(directory) as descriptors:
+        with os.scandir(f"{thread}/fd") as descriptors:
             for descriptor in descriptors:
                 with suppress(OSError):
                     status = os.stat(descriptor.path)
                     if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
                         found[status.st_ino] = status.st_blocks * 512
     except PermissionError:
-        return False
+        return _pages(thread) == 0  # what is ending lets nobody look either, and has neither memory nor files
     except OSError:  # it ended, or there is no such directory here
         pass
     return True

@@ -248,8 +248,9 @@ class JobWatch:
         """
         pids = kernel.descendants(os.getpid())
         init = [pid for pid in pids if self.sandboxed is not None and pid == self.sandboxed.init]
-        inside, idle = kernel.sample(pid for pid in pids if pid not in init), kernel.sample(init)
-        ended = kernel.reaped_use()
+        # From the top down: what a process hands on to who waits for it is at worst missed at this look, never doubled.
+        ended, idle = kernel.reaped_use(), kernel.sample(init)
+        inside = kernel.sample(pid for pid in pids if pid not in init)
         held = 0 if self.group is None else self.group.memory_bytes()  # page cache is nobody's need
         self.peak_memory_bytes = max(self.peak_memory_bytes, inside.memory_bytes, ended.memory_bytes, held)
         self.tally.look(pids)

@@ -47,6 +47,7 @@ class Tally:
         self._group_before = counted or 0.0
         self._clocks = {init: self._before}  # as last seen; once a traced process has ended, it counts below
         self._ended = 0.0
+        self._taken: set[int] = set()  # what was traced and has ended
         self.woken: int | None = None  # readable when a traced process has stopped or ended
         if counted is not None:
             self.way = Way.GROUP
@@ -61,6 +62,10 @@ class Tally:
         if self.way is Way.GROUP:
             return
         for pid in pids:
+            if pid in self._taken:  # its parent may not have waited for it yet, and it is counted
+                if kernel.has_ended(pid):
+                    continue
+                self._taken.discard(pid)
             seconds, before = kernel.cpu_clock(pid), self._clocks.get(pid, 0.0)
             if 0.0 < seconds < before:  # its number is another's by now
                 self._ended += before
@@ -78,6 +83,7 @@ class Tally:
         if not ended:
             return None if ended is None else (0, 0)
         self._clocks.pop(ended, None)
+        self._taken.add(ended)
         self._ended += kernel.cpu_clock(ended)  # 0 for a thread: its process has what it used
         return ended, tracing.take(ended)
 

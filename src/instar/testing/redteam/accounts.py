@@ -17,7 +17,7 @@ _UNTRACED = 0x00800000  # CLONE_UNTRACED
 def _vanish(range_: Range, how: str) -> Seen:
     """Use 2.4 CPU seconds in 300 processes that nobody waits for, where 1 is allowed."""
     payload = {"how": how, "rounds": 150, "processes": 2, "seconds": 0.008}
-    limits = replace(USUAL, cpu_seconds=1.0, wall_seconds=20.0)
+    limits = replace(USUAL, cpu_seconds=1.0, wall_seconds=50.0)
     return overrun(range_, f"{_HIDING}:vanish", payload, limits, "limit")
 
 

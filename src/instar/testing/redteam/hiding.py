@@ -21,7 +21,7 @@ Payload = Mapping[str, Any]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SUBREAPER, _DUMPABLE, _CLONE_FILES, _NO_WAIT = 36, 4, 0x400, 2
 _EXIT = 60 if os.uname().machine == "x86_64" else 93  # of one thread
-_LOOP = "i=0; while [ $i -lt 12000 ]; do i=$((i+1)); done"
+_LOOP = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); done"
 
 
 class _SignalAction(ctypes.Structure):
