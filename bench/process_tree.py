@@ -112,9 +112,6 @@ def off_seconds(executor: LocalExecutor, seed: int) -> tuple[float, float]:
     payload = {"tree": process_trees.draw(Random(seed))}
     executor.submit(Job(f"tree-{seed}", SandboxKind.TRAINING, f"{_ENTRY}:grow", payload, {}, _LIMITS))
     (outcome,) = executor.wait(120.0)
-        print(
-            seed, round(1e3 * (outcome.usage.cpu_seconds - sum(process_trees.clocks(outcome.output))), 1), outcome.usage
-        )
     if outcome.state is not OutcomeState.DONE or outcome.incidents:
         raise RuntimeError(f"tree {seed}: {outcome}")
     used = sum(process_trees.clocks(outcome.output))

@@ -68,9 +68,9 @@ def test_files_without_a_name_are_counted_once(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb", buffering=0) as file:
         file.write(bytes(2**20))
-        assert kernel.nameless([os.getpid()], tmp_path).size == 0
+        assert kernel.nameless_bytes([os.getpid()], tmp_path) == 0
         path.unlink()
         twin = os.dup(file.fileno())
-        assert kernel.nameless([os.getpid()], tmp_path).size == 2**20
+        assert kernel.nameless_bytes([os.getpid()], tmp_path) == 2**20
         os.close(twin)
-    assert kernel.nameless([os.getpid()], tmp_path).size == 0
+    assert kernel.nameless_bytes([os.getpid()], tmp_path) == 0

@@ -158,46 +158,28 @@ def reaped_use() -> Sample:
     return Sample(usage.ru_maxrss * _MAXRSS_UNIT, usage.ru_utime + usage.ru_stime)
 
 
-@dataclass(frozen=True, slots=True)
-class Nameless:
-    """What open files without a name take, and how many living processes did not let us see theirs."""
-
-    size: int
-    hidden: int = 0
-
-
-def nameless(pids: Iterable[int], place: Path) -> Nameless:
-    """Count the files that processes hold open on the file system of `place` and that have no name there.
+def nameless_bytes(pids: Iterable[int], place: Path) -> int:
+    """Return what the files take that processes hold open on the file system of `place` and that have no name there.
 
     Each thread is asked: it may have files of its own, and the first one of a process, once ended, tells of none.
-    One that is held by a mapping alone, or lies in a socket's queue, is not seen. Linux only; nothing elsewhere.
+    One that is held by a mapping alone, or lies in a socket's queue, is not seen. Linux only; 0 elsewhere.
     """
     found: dict[int, int] = {}
-    hidden = 0
     try:
         device = place.stat().st_dev
     except OSError:
-        return Nameless(0)
-    for pid in pids:
-        seen = [_open_files(thread, device, found) for thread in _threads(pid)]
-        hidden += not all(seen)
-    return Nameless(sum(found.values()), hidden)
-
-
-def _open_files(thread: str, device: int, found: dict[int, int]) -> bool:
-    """Note a thread's open files without a name by their inodes; return False where we may not see them."""
-    try:
-        with os.scandir(f"{thread}/fd") as descriptors:
-            for descriptor in descriptors:
-                with suppress(OSError):
-                    status = os.stat(descriptor.path)
-                    if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
-                        found[status.st_ino] = status.st_blocks * 512
-    except PermissionError:
-        return _pages(thread) == 0  # what is ending lets nobody look either, and has neither memory nor files
-    except OSError:  # it ended, or there is no such directory here
-        pass
-    return True
+        return 0
+    for thread in (thread for pid in pids for thread in _threads(pid)):
+        try:
+            with os.scandir(f"{thread}/fd") as descriptors:
+                for descriptor in descriptors:
+                    with suppress(OSError):
+                        status = os.stat(descriptor.path)
+                        if status.st_dev == device and status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                            found[status.st_ino] = status.st_blocks * 512
+        except OSError:  # it ended, or there is no such directory here
+            continue
+    return sum(found.values())
 
 
 def data_bytes() -> int:

@@ -211,8 +211,8 @@ class JobWatch:
             if excess := leftovers.filled(self.files, task.output_bytes):
                 return JobVerdict(OutcomeState.CRASHED, excess, "output")
         elif now > self.next_measure:
-            nameless = kernel.nameless(kernel.descendants(os.getpid()), self.job_dir)
-            excess = job_directory.overfull(self.job_dir, task.output_bytes, nameless.size)
+            nameless = kernel.nameless_bytes(kernel.descendants(os.getpid()), self.job_dir)
+            excess = job_directory.overfull(self.job_dir, task.output_bytes, nameless)
             took = time.monotonic() - now
             self.next_measure = now + max(MEASURE_SECONDS, took / MEASURE_SHARE)
             if excess:

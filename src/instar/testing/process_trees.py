@@ -103,8 +103,10 @@ def _live(node: Node) -> None:
             os.setsid()
     if node["adopts"]:
         _LIBC.prctl(_SUBREAPER, 1, 0, 0, 0)
-    handler = {"ignored": signal.SIG_IGN, "handled": lambda *_: None}.get(node["of_children"], signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, handler)
+    if node["of_children"] == "handled":
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+    else:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN if node["of_children"] == "ignored" else signal.SIG_DFL)
     threads = [threading.Thread(target=work, args=(node["seconds"],)) for _ in range(node["threads"])]
     for child in node["children"]:
         if os.fork() == 0:

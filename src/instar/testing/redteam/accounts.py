@@ -61,7 +61,7 @@ def memory_without_first_thread(range_: Range) -> Seen:
 
 
 def _hold_files(range_: Range, how: str) -> Seen:
-    payload = {"how": how, "count": 16, "bytes": 2**20}
+    payload = {"how": how, "count": 16, "bytes": 2**20, "word": WORD}
     return overrun(range_, f"{_HIDING}:hold_files", payload, USUAL, "output")
 
 
@@ -77,7 +77,7 @@ def files_of_one_thread(range_: Range) -> Seen:
     return _hold_files(range_, "own files")
 
 
-@attack("accounts", "who hides its files is ended", Off.LIMITS)
+@attack("accounts", "its file system is full", Off.LIMITS)
 def files_behind_a_closed_proc(range_: Range) -> Seen:
     """Hold 16 MiB of removed files in a process that lets nobody look into its /proc."""
     return _hold_files(range_, "closed")

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from instar.testing.redteam.inside import keep
+
 Payload = Mapping[str, Any]
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -117,6 +119,7 @@ def hold_files(job_dir: Path, payload: Payload) -> None:
             path.unlink()
             file.write(b"\1" * payload["bytes"])
             held.append(file)
+        keep(job_dir, payload["word"])
         time.sleep(30)
 
     if payload["how"] == "no first thread":

@@ -118,7 +118,7 @@ def nameless_files(range_: Range) -> Seen:
 
 def _unseen(range_: Range, kind: str) -> Seen:
     """Put 48 MiB where 4 are allowed."""
-    return _overrun(range_, "write_unseen", {"kind": kind, "count": 48, "bytes": 2**20, "word": WORD}, USUAL, "output")
+    return overrun(range_, "write_unseen", {"kind": kind, "count": 48, "bytes": 2**20, "word": WORD}, USUAL, "output")
 
 
 @attack("limits", "its place is taken, and its file system has no more space", Off.NOTHING)
