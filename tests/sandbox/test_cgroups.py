@@ -72,6 +72,10 @@ def test_version_1_is_found_below_what_is_mounted(tmp_path: Path) -> None:
     own, mounts = cgroups._own(OWN), MOUNTS.format(unified=tmp_path)
     assert cgroups._first(own, mounts) == Tree((Path("/g/memory/box/a"), Path("/g/pids")), 1)
     assert cgroups._first(own, mounts.replace(" /box ", " /other ")) is None  # ours is not below it
+    assert cgroups._first(own, mounts, counted=True) is None
+    own["cpuacct"], also = "/", "34 20 0:5 / /g/cpuacct rw - cgroup cgroup rw,cpuacct\n"
+    counted = cgroups._first(own, mounts + also, counted=True)
+    assert counted == Tree((Path("/g/memory/box/a"), Path("/g/cpuacct"), Path("/g/pids")), 1)
     assert cgroups._first(cgroups._own("0::/\n"), mounts) is None
 
 
@@ -100,6 +104,9 @@ def test_version_2_tells_its_own_kills_from_those_of_the_machine(tmp_path: Path)
     assert group.killed_for_memory()
     (tmp_path / "memory.stat").write_text("anon 100\nfile 1000\nshmem 10\n")
     assert group.memory_bytes() == 110
+    assert group.cpu_seconds() is None
+    (tmp_path / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 2000000\n")
+    assert group.cpu_seconds() == 2.5
 
 
 def test_version_1_tells_its_own_kills_from_those_of_the_machine(tmp_path: Path) -> None:

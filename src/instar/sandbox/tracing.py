@@ -45,13 +45,20 @@ def next_ended(*, wait: bool = False) -> int | None:
         os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WEXITED | os.WNOWAIT | _ALL)
     none: int | None = 0
     for _ in range(_TURN):  # stops and ends are asked for apart: one that is killed in a stop is not taken unseen
-        stopped = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | _ALL)
+        stopped = _next_stopped()
         if stopped is None:
             none = None
             break
         _go_on(stopped.si_pid, stopped.si_status & 0x7F, stopped.si_status >> 8)
     ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _ALL)
     return none if ended is None else ended.si_pid
+
+
+def _next_stopped() -> os.waitid_result | None:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | _ALL)
+    except ChildProcessError:  # what has ended and waits to be taken doesn't count here
+        return None
 
 
 def take(pid: int) -> int:
