@@ -21,7 +21,6 @@ from hypothesis.extra import numpy as arrays_of
 from instar.contracts.errors import ArtefactError
 from instar.executors import artefacts
 from instar.executors.artefacts import (
-    Tensor,
     digest_files,
     encode_arrays,
     finite,
@@ -33,6 +32,7 @@ from instar.executors.artefacts import (
     write_bytes,
     write_json,
 )
+from instar.executors.tensor_file import Tensor
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 kinds = st.sampled_from(["float32", "float64", "int8", "int16", "int64", "uint8", "bool"])

@@ -59,7 +59,10 @@ class LabProfile:
 
     Attributes:
         version: of how it trains and marks; runs of another version are not continued.
-        artefact_files: all that an artefact consists of.
+        artefact_files: all that an artefact consists of. Each is parsed and written anew by the format that its ending
+            tells: .safetensors, .npy, .npz, .json, or text.
+        opaque: those of them that are passed on as they are, since they are code, or run code when they are loaded. The
+            exam must hold no answers where they are loaded, or the lab is `self_reported`.
         preload: modules that the fork server imports once (docs/decisions/0019-what-a-trial-pays-for.md).
         inherits: False where every training starts from nothing: likeness to an ancestor says nothing then, and
             designs may be trained before the founder is there, without a parent.
@@ -79,6 +82,7 @@ class LabProfile:
     metric: Metric
     version: str = "1"
     artefact_files: Sequence[str] = ("model.safetensors",)
+    opaque: Sequence[str] = ()
     preload: Sequence[str] = ()
     inherits: bool = True
     safeguards: Sequence[Safeguard] = ()

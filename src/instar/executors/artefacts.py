@@ -10,14 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,38 +24,11 @@ from safetensors.numpy import load, save
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.text import printable
+from instar.executors import strict_json
+from instar.executors.tensor_file import HEADER_BYTES, Tensor, read_header
 from instar.sandbox.output import open_regular
 
 Array = npt.NDArray[Any]
-
-_HEADER_BYTES = 2**20
-_MAX_AXES = 32  # more than that numpy 1 could not hold
-_WIDTHS = {
-    "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
-_OTHER_FORMATS = {
-    b"PK\x03\x04": "a zip archive, such as pickled weights",
-    b"\x1f\x8b": "a gzip file",
-    b"\x89HDF": "an HDF5 file",
-    b"GGUF": "a GGUF file",
-    b"\x93NUM": "a NumPy file",
-}
-
-
-class Tensor(NamedTuple):
-    """What a safetensors header says of one tensor, or what a configuration wants: "F32", (256, 81)."""
-
-    kind: str
-    shape: tuple[int, ...]
-
-    @property
-    def bytes(self) -> int:
-        """The tensor's size."""
-        return _WIDTHS[self.kind] * math.prod(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.kind} {list(self.shape)}"
 
 
 def encode_arrays(arrays: Mapping[str, Array]) -> bytes:
@@ -113,6 +84,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
     Raises:
         ArtefactError: missing, a link, a FIFO or device, or too large.
     """
+    with os.fdopen(_open(path, limit), "rb") as file:
+        return file.read(os.fstat(file.fileno()).st_size)  # no more, should it still grow
+
+
+def _open(path: Path, limit: int) -> int:
     try:
         try:
             descriptor = open_regular(path.parent, path.name)
@@ -123,15 +99,16 @@ def read_bytes(path: Path, limit: int) -> bytes:
             descriptor = open_regular(os.path.realpath(path.parent), path.name)
     except OSError as error:
         raise ArtefactError(f"{path.name}: cannot be read ({error.strerror})") from None
-    return _whole(descriptor, path.name, limit)
+    return bounded(descriptor, path.name, limit)
 
 
-def _whole(descriptor: int, name: str, limit: int) -> bytes:
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if size > limit:
-            raise ArtefactError(f"{name}: {size} bytes, {limit} are allowed")
-        return file.read(min(limit, size))  # reading `limit` would set that much memory aside
+def bounded(descriptor: int, name: str, limit: int) -> int:
+    """Return the descriptor of a file of at most `limit` bytes. Raises `ArtefactError`, and closes it, for a larger."""
+    size = os.fstat(descriptor).st_size
+    if size > limit:
+        os.close(descriptor)
+        raise ArtefactError(f"{name}: {size} bytes, {limit} are allowed")
+    return descriptor
 
 
 def read_arrays(path: Path, limit: int = 2**30, wanted: Mapping[str, Tensor] | None = None) -> dict[str, Array]:
@@ -146,88 +123,21 @@ def read_arrays(path: Path, limit: int = 2**30, wanted: Mapping[str, Tensor] | N
         ArtefactError: not a regular file, too large, malformed, with NaN or infinity, or not the tensors wanted. All
             but the numbers themselves is judged by the header, before any tensor is made.
     """
-    data = read_bytes(path, limit)
     try:
-        header = read_header(data)
-        if wanted is not None:
-            _compare(header, wanted)
+        with os.fdopen(_open(path, limit), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, 8 + HEADER_BYTES))
+            header = read_header(data, size).tensors
+            if wanted is not None:
+                _compare(header, wanted)
+            if len(data) < size:
+                file.seek(0)
+                data = file.read(size)
         arrays = load(data)
         _check_numbers(arrays, header)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path.name}: not a valid safetensors file ({error})") from None
     return arrays
-
-
-def read_header(data: bytes) -> dict[str, Tensor]:
-    """Return what the header of a safetensors file says, in the order of the data.
-
-    The format (github.com/huggingface/safetensors, README): 8 bytes with the header's length, little endian; strict
-    JSON; the tensors, whose offsets fill the rest without a gap and without an overlap.
-
-    Raises:
-        ValueError: the header breaks these rules, or names a type that numpy does not have.
-    """
-    if len(data) < 8:
-        raise ValueError(f"{len(data)} bytes")
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > min(_HEADER_BYTES, len(data) - 8):
-        raise ValueError(_other_format(data) or f"a header of {length} bytes, {_HEADER_BYTES} are allowed")
-    if data[8:9] != b"{":
-        raise ValueError(_other_format(data) or "its header does not begin with a brace")
-    entries = json.loads(
-        data[8 : 8 + length].decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite
-    )
-    if not isinstance(entries, dict):
-        raise ValueError("its header is no object")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("'__metadata__' must map text to text")
-    return _laid_out(entries, len(data) - 8 - length)
-
-
-def _other_format(data: bytes) -> str:
-    """Name the format that the first bytes belong to; '' for none that is known."""
-    if data[:1] == b"\x80" and data[1] <= 5:
-        return "a pickle, which could run code on loading"
-    return next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), "")
-
-
-def _laid_out(entries: Mapping[str, Any], size: int) -> dict[str, Tensor]:
-    """Return the tensors in the order of their data. Raises ValueError unless they fill `size` bytes exactly."""
-    tensors = {name: _entry(name, entry) for name, entry in entries.items()}
-    spans = sorted((*entries[name]["data_offsets"], name) for name in tensors)
-    at = 0
-    for begin, end, name in spans:
-        if begin != at or end - begin != tensors[name].bytes:
-            raise ValueError(
-                f"tensor '{printable(name, 60)}': offsets {begin} to {end} overlap, leave a gap or lie about its size"
-            )
-        at = end
-    if at != size:
-        raise ValueError(f"{size} bytes of data, the header accounts for {at}")
-    return {name: tensors[name] for _, _, name in spans}
-
-
-def _entry(name: str, entry: Any) -> Tensor:
-    """Return one entry of the header. Raises ValueError for what is none."""
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _malformed(name, "wants dtype, shape and data_offsets")
-    kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(kind, str) or kind not in _WIDTHS:
-        raise _malformed(name, f"type {printable(kind, 60)} is not one of {', '.join(_WIDTHS)}")
-    if not (isinstance(shape, list) and len(shape) <= _MAX_AXES and all(_natural(side) for side in shape)):
-        raise _malformed(name, "its shape is none")
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(_natural(offset) for offset in offsets)):
-        raise _malformed(name, "its offsets are none")
-    return Tensor(kind, tuple(shape))
-
-
-def _malformed(name: str, why: str) -> ValueError:
-    return ValueError(f"tensor '{printable(name, 60)}': {why}")
-
-
-def _natural(number: object) -> bool:
-    return type(number) is int and 0 <= number < 2**48
 
 
 def _compare(header: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
@@ -259,14 +169,13 @@ def _check_numbers(arrays: Mapping[str, Array], header: Mapping[str, Tensor]) ->
 
 
 def read_json(path: Path, limit: int = 2**20) -> Any:
-    """Read untrusted strict JSON: duplicate keys, NaN and infinity are refused.
+    """Read untrusted strict JSON: UTF-8 alone, no key twice, no NaN or infinity, no half of a character.
 
     Raises:
         ArtefactError: anything that is not such a file.
     """
     try:
-        data = read_bytes(path, limit)
-        return json.loads(data, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
+        return strict_json.parse(read_bytes(path, limit))
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path.name}: not strict JSON ({error})") from None
 
@@ -275,22 +184,43 @@ def digest_files(directory: Path, names: Sequence[str]) -> str:
     """Return the SHA-256 over names and contents of the named files of a directory."""
     total = hashlib.sha256()
     for name in sorted(names):
-        content = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        with (directory / name).open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
         total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
 
 
-def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30, sync: bool = False) -> None:
+Copy = Callable[[BinaryIO, str, BinaryIO], None]
+
+
+def take(
+    source: Path, target: Path, names: Sequence[str], *,
+    limit: int = 2**30, sync: bool = False, copy: Copy | None = None,
+) -> None:  # fmt: skip
     """Copy the named files of an untrusted directory to `target`, replacing it.
 
-    Raises `ArtefactError` for what can't be taken, OSError where it can't be written; then `target` is as it was, and
-    nothing half-copied takes space beside it.
+    Args:
+        source: what a job left.
+        target: is as it was after an error, and nothing half-copied takes space beside it.
+        names: paths below both.
+        limit: the largest size of one file in bytes.
+        sync: whether a power cut may take none of it.
+        copy: writes one file: from, its name, to. None copies the bytes as they are.
+
+    Raises:
+        ArtefactError: a file can't be taken.
+        OSError: it can't be written.
     """
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _copy(source, part, names, limit, sync)
+        for name in names:
+            _take_one(source, part, name, limit, sync, copy)
+        if sync:
+            inner = {folder for name in names for folder in (part / name).parents if folder.is_relative_to(part)}
+            for folder in (part, *inner):
+                sync_directory(folder)
     except (ArtefactError, OSError):
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -300,39 +230,19 @@ def take(source: Path, target: Path, names: Sequence[str], *, limit: int = 2**30
         sync_directory(target.parent)
 
 
-def _copy(source: Path, part: Path, names: Sequence[str], limit: int, sync: bool) -> None:
-    """Write the named files into the empty directory `part`, with `sync` so that a power cut takes none; see `take`."""
-    for name in names:
-        try:
-            descriptor = open_regular(source, name)
-        except OSError as error:
-            raise ArtefactError(f"{name}: cannot be read ({error.strerror})") from None
-        data = _whole(descriptor, name, limit)
+def _take_one(source: Path, part: Path, name: str, limit: int, sync: bool, copy: Copy | None) -> None:
+    """Write one file into the directory `part`; see `take`."""
+    try:
+        descriptor = open_regular(source, name)
+    except OSError as error:
+        raise ArtefactError(f"{name}: cannot be read ({error.strerror})") from None
+    with os.fdopen(bounded(descriptor, name, limit), "rb") as taken:
         (part / name).parent.mkdir(parents=True, exist_ok=True)  # a name may lead through folders
-        with (part / name).open("wb") as file:  # the whole directory comes by rename: no need of one for each file
-            file.write(data)
+        with (part / name).open("w+b") as file:  # the whole directory comes by rename: no need of one for each file
+            if copy is None:
+                shutil.copyfileobj(taken, file, 2**20)
+            else:
+                copy(taken, name, file)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-    if sync:
-        inner = {folder for name in names for folder in (part / name).parents if folder.is_relative_to(part)}
-        for folder in (part, *inner):
-            sync_directory(folder)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is too large")
-    return number
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

@@ -1,7 +1,8 @@
 """The one door for what an untrusted process left: an artefact is taken over here, and answers are read here.
 
 Whoever runs a job, in the loop or outside of it, goes through this module and nothing else. A link is refused, files
-are copied, the price of training is sealed, the lab checks the copy, and the digest names it from then on.
+are parsed and written anew, the price of training is sealed, the lab checks what was written, and the digest names it
+from then on. Nobody but the writer sees the bytes that the job left.
 
 Where the exam asks for it (`Priced`), what an artefact cost to make goes into its score, and so does what answering
 took: whoever trains in the exam sandbox pays for it there. The executor meters both jobs. The
@@ -16,6 +17,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Score
@@ -24,11 +26,13 @@ from instar.contracts.lab import Lab
 from instar.contracts.records import Outcome, OutcomeState, Usage
 from instar.executors import job_directory
 from instar.executors.artefacts import digest_files, read_arrays, read_bytes, read_json, take, write_bytes, write_json
+from instar.executors.rewriting import Rewriter
 
 COST = "cost.json"
 """Among a priced lab's `artefact_files`; a training job leaves anything there, and it is replaced."""
 ANSWERS = "answers.safetensors"
 _LOG_BYTES = 2**16
+_ANSWER_BYTES = 2**28
 _LINK = "a link in place of its output directory"
 
 
@@ -58,8 +62,10 @@ def keep_log(outcome: Outcome, logs: Path) -> Outcome:
     return replace(outcome, reason=outcome.reason.replace(str(log), str(kept)))
 
 
-def take_over(lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Path] = ()) -> str:
-    """Copy the artefact that a job left to `target`, replacing what is there, and return the copy's digest.
+def take_over(
+    lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Path] = (), rewriter: Rewriter | None = None
+) -> str:
+    """Write the artefact that a job left anew to `target`, replacing what is there, and return the digest.
 
     Args:
         lab: says which files an artefact consists of, and checks them.
@@ -67,12 +73,13 @@ def take_over(lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Pat
         target: a directory of the conductor's; nothing of a refused artefact stays there.
         made_of: artefacts that this one was put together from, such as replicas that are merged: what their training
             cost is part of its price.
+        rewriter: adds up what the reading took, for who is charged for it.
 
     Raises:
         ArtefactError: the job did not end well, left a link, or left files that break the lab's contract.
         OSError: the copy cannot be written.
     """
-    take(_left(outcome), target, lab.artefact_files)
+    take(_left(outcome), target, lab.artefact_files, copy=_Door(lab, rewriter or Rewriter()))
     try:
         seal(lab, target, outcome.usage, made_of)
         lab.check(target)
@@ -82,9 +89,22 @@ def take_over(lab: Lab, outcome: Outcome, target: Path, *, made_of: Sequence[Pat
         raise
 
 
+class _Door:
+    """Lets files pass as the lab says: written anew, or as they are where it names them `opaque`."""
+
+    def __init__(self, lab: Lab, rewriter: Rewriter) -> None:
+        self._opaque, self._rewriter = lab.profile.opaque, rewriter
+
+    def __call__(self, source: BinaryIO, name: str, target: BinaryIO) -> None:
+        if name in self._opaque:
+            shutil.copyfileobj(source, target, 2**20)
+        else:
+            self._rewriter(source, name, target)
+
+
 def answers(outcome: Outcome) -> Arrays:
     """Read the answers that a job left. Raises `ArtefactError` where it left none, or none that can be read."""
-    return read_arrays(_left(outcome) / ANSWERS)
+    return read_arrays(_left(outcome) / ANSWERS, limit=_ANSWER_BYTES)
 
 
 def _left(outcome: Outcome) -> Path:

@@ -12,8 +12,9 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Score, Sizes
 from instar.contracts.gate import Foreseeing
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import Fate, Job, Observation, Outcome, OutcomeState, Proposal, Trial, TrialState
+from instar.contracts.records import Fate, Job, Observation, Outcome, OutcomeState, Proposal, Trial, TrialState, Usage
 from instar.exams.ladder import Ladder
+from instar.executors.rewriting import Rewriter
 from instar.run import door, intake, replicas, simplicity
 from instar.run.candidates import Candidate, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
@@ -110,13 +111,20 @@ class Train:
             return _end(run, candidate, replace(trial, state=_ENDED[outcome.state], why=outcome.reason))
         if candidate.proposal.parent != run.incumbent.number:
             return _end(run, candidate, replace(trial, state=TrialState.CANCELLED, why=_SUCCEEDED))
+        rewriter = Rewriter()
         try:
-            digest = intake.take_over(run.parts.lab, outcome, run.trial_directory(trial))
+            digest = intake.take_over(run.parts.lab, outcome, run.trial_directory(trial), rewriter=rewriter)
         except ArtefactError as error:
+            trial = self._charged(trial, rewriter.usage)
             run.conduct.note(outcome.key, BAD_ARTEFACT, str(error))
             return _end(run, candidate, replace(trial, state=TrialState.REFUSED, why=str(error)))
-        run.candidates.wait(candidate, replace(trial, artefact=digest))
+        run.candidates.wait(candidate, replace(self._charged(trial, rewriter.usage), artefact=digest))
         return see(run)
+
+    def _charged(self, trial: Trial, reading: Usage) -> Trial:
+        """Let the candidate pay for what it took to read what its training left."""
+        self.run.budget.charge(reading)
+        return replace(trial, usage=trial.usage + reading)
 
 
 @dataclass(frozen=True, eq=False)

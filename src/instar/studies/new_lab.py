@@ -77,7 +77,7 @@ def _found(lab: CommandLab, target: Path) -> dict[str, Any]:
         "seed_spread": float(values.std(ddof=1)),
         "least_gain": least_gain(lab),
         "fresh_questions": measured.fresh,
-        "self_reported": plain.self_reported,
+        "self_reported": plain.forgeable,
         "knobs": sorted(plain.knobs),
         "program": plain.program,
         "gpu_metered": None if plain.gpu is None else gpu.library() is not None,
@@ -124,8 +124,8 @@ def words(found: Mapping[str, Any]) -> str:
     kind = "fresh for every evaluation" if found["fresh_questions"] else "fixed: queries are counted"
     lines.append(f"{found['items']} value{'s' if found['items'] > 1 else ''} per evaluation; the questions are {kind}.")
     if found["self_reported"]:
-        lines.append("WARNING: without --evaluate the number is what the training says of itself. It can't be trusted; "
-                     "nothing is promoted without --set unsafe_self_reported=true.")  # fmt: skip
+        lines.append("WARNING: without --evaluate, or with allow_pickle, a training can write its own number. Nothing "
+                     "is promoted without --set unsafe_self_reported=true.")  # fmt: skip
     if found["program"]:
         lines.append(f"{found['program']} goes into the brief of agents and models.")
     if found["gpu_metered"] is False:

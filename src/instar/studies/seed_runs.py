@@ -15,15 +15,15 @@ from instar.contracts.exam import Stage
 from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState
 from instar.contracts.units import seconds, size
-from instar.executors.artefacts import read_json, take
-from instar.labs.command import CommandLab, formats, snapshot
+from instar.executors.artefacts import Copy, read_json, take
+from instar.executors.rewriting import Rewriter
+from instar.labs.command import CommandLab, snapshot
 from instar.labs.command.exam import items_of
 from instar.labs.command.manifest import Measured, WrappedManifest
-from instar.labs.command.work import REPORT
+from instar.labs.command.work import REPORT, REPORT_BYTES
 from instar.run import intake
 from instar.studies.bench import Bench
 
-_LARGEST = 2**30  # bytes of one file
 Read = TypeVar("Read")
 
 
@@ -53,7 +53,7 @@ def measure(bench: Bench, lab: CommandLab, seeds: int, range_: str, tell: Callab
     plain = lab.manifest
     tell(f"The seed design is trained with {seeds} seeds, {plain.limits.wall} each at most: `{plain.run}`")
     runs = _train(bench, lab, seeds, tell)
-    names = _same_files(runs, plain)
+    names = _same_files(runs)
     by = f"`{plain.evaluate}`" if plain.evaluate else "its own log: that number can't be trusted"
     tell(f"It leaves {', '.join(names)}; evaluated by {by}.")
     *values, again = _evaluate(bench, lab, names, [*((run, 1) for run in runs), (runs[0], 2)])
@@ -71,7 +71,7 @@ def _train(bench: Bench, lab: CommandLab, seeds: int, tell: Callable[[str], None
 
     def taken(outcome: Outcome) -> SeedRun:
         kept = bench.place / outcome.key
-        files = _copied(outcome.output, kept)
+        files = _copied(outcome.output, kept, None if lab.manifest.allow_pickle else Rewriter())
         if edited := _edited(kept):
             raise BadInput(f"`{lab.manifest.run}` edits the protected file '{edited[0]}'",
                            "Let it write elsewhere, or make the file editable.")  # fmt: skip
@@ -81,25 +81,29 @@ def _train(bench: Bench, lab: CommandLab, seeds: int, tell: Callable[[str], None
     return _each(bench, jobs, taken, "the seed design's training")
 
 
-def _copied(output: Path, kept: Path) -> tuple[str, ...]:
+def _copied(output: Path, kept: Path, copy: Copy | None) -> tuple[str, ...]:
     """Take over all that a training has left, as its lab does not name the files yet; return the artefact's names."""
     found = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_symlink() or path.is_file())
     try:
-        take(output, kept, found, limit=_LARGEST)
+        take(output, kept, found, copy=copy)
     except ArtefactError as error:
-        raise BadInput(f"the run leaves {error}", "Let it leave plain files alone.") from None
+        raise BadInput(
+            f"the run leaves {error}",
+            "Save numbers as .safetensors, .npz or .npy, the rest as .json or .txt. With allow_pickle any file passes, "
+            "and nothing is promoted without --set unsafe_self_reported=true.",
+        ) from None
     return tuple(name for name in found if name != REPORT)
 
 
 def _edited(kept: Path) -> list[str]:
     """Return which protected files a training has edited. Raises `BadInput` where it left no report."""
     try:
-        return [str(name) for name in read_json(kept / REPORT, limit=2**24)["edited"]]
+        return [str(name) for name in read_json(kept / REPORT, limit=REPORT_BYTES)["edited"]]
     except (ArtefactError, KeyError, TypeError) as error:
         raise BadInput(f"the seed design's training left no report: {error}", "See `instar doctor`.") from None
 
 
-def _same_files(runs: Sequence[SeedRun], plain: WrappedManifest) -> list[str]:
+def _same_files(runs: Sequence[SeedRun]) -> list[str]:
     """Return the names that every seed has left. Raises `BadInput` where they differ or may not be."""
     names = runs[0].files
     for run in runs:
@@ -108,15 +112,6 @@ def _same_files(runs: Sequence[SeedRun], plain: WrappedManifest) -> list[str]:
             raise BadInput(
                 f"'{odd}' is left by some seeds and not by others", "Name the files by --set leaves=PATTERN."
             )
-    for name in names:
-        try:
-            if not plain.allow_pickle:
-                formats.check(runs[0].place, name, _LARGEST)
-        except ArtefactError as error:
-            raise BadInput(
-                f"the run leaves {error}",
-                "Save safetensors, .npz, .npy or JSON; with allow_pickle a hostile design can forge its metric.",
-            ) from None
     digests = {tuple(snapshot.hash_of(run.place / name) for name in names) for run in runs}
     if len(digests) == 1:
         raise BadInput(

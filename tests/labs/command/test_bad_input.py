@@ -16,12 +16,13 @@ from instar.contracts import settings
 from instar.contracts.errors import ArtefactError, BadInput
 from instar.contracts.exam import Stage
 from instar.contracts.lab import TrainRequest
-from instar.contracts.records import Limits, Outcome, OutcomeState, TrialState
+from instar.contracts.records import Limits, Outcome, OutcomeState, TrialState, Usage
 from instar.executors.artefacts import write_arrays, write_json
 from instar.executors.local import LocalExecutor
 from instar.gates.claims import UNSAFE
-from instar.labs.command import CommandLab, formats, knobs, reading
+from instar.labs.command import CommandLab, knobs, reading
 from instar.labs.command.work import REPORT
+from instar.run import intake
 from instar.session.gating import make_gates
 from instar.studies import new_lab
 from tests.rig import Rig
@@ -78,19 +79,19 @@ def test_held_out_data_is_not_there(job_dirs: LocalExecutor, lab: CommandLab) ->
     assert "No such file or directory: 'test.npy'" in outcome.reason
 
 
-def test_an_edited_protected_file_is_refused_by_name(job_dirs: LocalExecutor, lab: CommandLab) -> None:
+def test_an_edited_protected_file_is_refused_by_name(job_dirs: LocalExecutor, lab: CommandLab, tmp_path: Path) -> None:
     source = "import os; os.chmod('prepare.py', 0o644); open('prepare.py', 'a').write('# easier')\n" + TRAIN
     outcome = trained(job_dirs, lab, "insists", source)
     assert outcome.state is OutcomeState.DONE
     with pytest.raises(ArtefactError, match=r"the run edited a protected file: prepare\.py"):
-        lab.check(outcome.output)
+        intake.take_over(lab, outcome, tmp_path / "kept")
 
 
 # --- artefacts ------------------------------------------------------------------------------------------------------
 
 
 def left(place: Path, data: bytes) -> Path:
-    (place / "artefact").mkdir()
+    (place / "artefact").mkdir(parents=True)
     (place / "artefact" / "model.npz").write_bytes(data)
     write_json(place / REPORT, {"edited": []})
     return place
@@ -109,29 +110,29 @@ class Runs:
         return print, ("run on loading",)
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (pickle.dumps({"w": 1.0}), "a pickle"),
-        (pickle.dumps(Runs(), protocol=0), "form of a pickle"),
-        (saved(weights=np.array([Runs()], dtype=object)), "Python objects"),
-        (b"PK\x03\x04 and no archive", "cannot be read"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(range(256)), "could run code"),
-    ],
-)
-def test_what_may_run_code_on_loading_is_refused(lab: CommandLab, tmp_path: Path, data: bytes, said: str) -> None:
-    with pytest.raises(ArtefactError, match=said):
-        lab.check(left(tmp_path, data))
+OBJECTS = saved(weights=np.array([Runs()], dtype=object))
 
 
-def test_data_passes(lab: CommandLab, tmp_path: Path) -> None:
-    lab.check(left(tmp_path, saved(weights=np.ones(3))))
-    np.save(tmp_path / "a.npy", np.ones(3))
-    (tmp_path / "a.json").write_text('{"a": [1, 2]}')
-    (tmp_path / "a.txt").write_text("lambda x: two words.\n")
-    write_arrays(tmp_path / "a.safetensors", {"w": np.ones(2, np.float32)})
-    for name in ("a.npy", "a.json", "a.txt", "a.safetensors"):
-        formats.check(tmp_path, name, 2**20)
+@pytest.mark.parametrize("data", [pickle.dumps({"w": 1.0}), pickle.dumps(Runs(), protocol=0), OBJECTS, b"\x89HDF\r\n"])
+def test_what_may_run_code_on_loading_is_refused(lab: CommandLab, tmp_path: Path, data: bytes) -> None:
+    outcome = Outcome("trial:1", OutcomeState.DONE, Usage(), left(tmp_path / "out", data))
+    with pytest.raises(ArtefactError, match=r"^artefact/model.npz: "):
+        intake.take_over(lab, outcome, tmp_path / "kept")
+
+
+def test_arrays_pass(lab: CommandLab, tmp_path: Path) -> None:
+    outcome = Outcome("trial:1", OutcomeState.DONE, Usage(), left(tmp_path / "out", saved(weights=np.ones(3))))
+    intake.take_over(lab, outcome, tmp_path / "kept")
+    assert np.load(tmp_path / "kept" / "artefact" / "model.npz")["weights"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_where_pickles_pass_nothing_is_promoted_unless_somebody_accepts_it(tmp_path: Path) -> None:
+    lab = quick(tmp_path / "labs", allow_pickle=True)
+    outcome = Outcome("trial:1", OutcomeState.DONE, Usage(), left(tmp_path / "out", OBJECTS))
+    intake.take_over(lab, outcome, tmp_path / "kept")
+    assert (tmp_path / "kept" / "artefact" / "model.npz").read_bytes() == OBJECTS
+    (gate,) = [gate for gate in make_gates(settings.load({}), lab).gates if gate.name == "self-reported"]
+    assert not gate.judge(None).promote  # type: ignore[arg-type]
 
 
 # --- evaluations ----------------------------------------------------------------------------------------------------
@@ -163,20 +164,30 @@ def test_an_evaluation_that_goes_wrong_says_how(
     ("text", "found"),
     [
         ("loss: 1.5\n", [1.5]),
-        ("step 3 loss: 9\nloss = 2\nbye\n", [2.0]),
-        ('loss: 1\n{"loss": [1, 2.5]}\n', [1.0, 2.5]),
-        ('{"loss": 1}\nloss: 3e-2\n', [0.03]),
-        ('{"other": 1}\nloss: -4\n', [-4.0]),
+        ("step 3 loss: 9\nloss = 2\r\nbye\n", [2.0]),
+        ('{"loss": [1, 2.5]}\n', [1.0, 2.5]),
+        ('{"other": 1}\n\tloss: -4\n', [-4.0]),
+        ("loss: 3\nsample: x\u2028loss: 0\n", [3.0]),
+        ("loss: 3\nsample: x\rloss: 0\n", [3.0]),
+        ("loss: 3\nsample: x\x0bloss: 0\n", [3.0]),
     ],
 )
-def test_the_last_word_on_the_metric_counts(text: str, found: list[float]) -> None:
+def test_a_line_names_the_metric(text: str, found: list[float]) -> None:
     assert reading.read(text, "loss") == found
+
+
+@pytest.mark.parametrize("text", ["loss: 1\nloss: 2\n", '{"loss": 1}\nloss: 1\n', '{"loss": 1}\n{"loss": [1]}'])
+def test_an_evaluation_says_it_once_and_in_a_log_the_last_counts(text: str) -> None:
+    with pytest.raises(reading.NoMetric, match="two lines"):
+        reading.read(text, "loss")
+    assert reading.read(text, "loss", once=False) == [2.0 if "2" in text else 1.0]
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "loss", "loss: one", '{"loss": "1"}', '{"loss": []}', '{"loss": [1, null]}', '{"loss": true}', "x loss: 1",
-             '{"loss": NaN}', "loss: inf", '{"loss": 1e999}', '{"loss": ' + "9" * 400 + "}", "[" * 5000]
+             '{"loss": NaN}', "loss: inf", '{"loss": 1, "loss": 2}',
+             '{"loss": 1e999}', '{"loss": ' + "9" * 400 + "}", "[" * 5000]
 )  # fmt: skip
 def test_what_is_no_metric_is_none(text: str) -> None:
     with pytest.raises(reading.NoMetric):

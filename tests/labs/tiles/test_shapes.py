@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import ArtefactError
-from instar.executors.artefacts import Tensor, read_arrays, write_arrays, write_json
+from instar.executors.artefacts import read_arrays, write_arrays, write_json
+from instar.executors.tensor_file import Tensor
 from instar.labs.tiles import task
 from instar.labs.tiles.shapes import PolicyConfig
 

@@ -25,7 +25,7 @@ _MOST_TEXT = 1000  # characters
 _COMMENTED = {
     "summary": "a line for `instar lab list`",
     "program": "instructions for whoever builds, a file of the snapshot",
-    "allow_pickle": "true: artefacts may run code on loading, and so forge their metric",
+    "allow_pickle": "true: artefacts may run code on loading, and so forge their metric; see unsafe_self_reported",
     "rungs": "training budgets; above 1 the run heeds INSTAR_EFFORT",
 }
 _GPU = """
@@ -161,6 +161,11 @@ class WrappedManifest(_Strict):
     def self_reported(self) -> bool:
         """Whether there is nothing but what the training says of itself."""
         return not self.evaluate
+
+    @property
+    def forgeable(self) -> bool:
+        """Whether a training can write its own mark: by saying it, or by code that runs where it is evaluated."""
+        return self.self_reported or self.allow_pickle
 
 
 def check_name(name: str) -> None:

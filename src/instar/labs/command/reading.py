@@ -1,4 +1,8 @@
-"""Reads a metric out of what a command printed: JSON or `name: number`, strictly, the last one counts."""
+"""Reads a metric out of what a command printed: JSON or `name: number`, strictly.
+
+Lines end with a line feed and nothing else: a candidate's text in the output may hold every other separator that Python
+knows. An evaluation names its metric once, so that no second line can stand in for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from instar.contracts.text import printable
 
@@ -13,30 +19,46 @@ MOST_ITEMS = 1_000_000
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|[-+]?inf(?:inity)?"
 
 
+class _TwiceError(ValueError):
+    """A key stands twice."""
+
+
 class NoMetric(ValueError):
     """There is no number that could be used; says what there was instead."""
 
 
-def read(text: str, name: str) -> list[float]:
+def read(text: str, name: str, *, once: bool = True) -> list[float]:
     """Return the values of the metric in a command's output: one, or one per item.
 
-    The last line that is a JSON object with the name as a key counts; without any, the last line `name: number` or
-    `name = number` (spaces do not matter, upper and lower case do).
+    A line counts if it is a JSON object with the name as a key, or `name: number` or `name = number` (spaces do not
+    matter, upper and lower case do).
+
+    Args:
+        text: what was printed.
+        name: the metric's.
+        once: whether a second such line is refused; otherwise the last one counts, as in a training's log.
 
     Raises:
-        NoMetric: there is none, or it is NaN, infinite, empty or no number.
+        NoMetric: there is none, or it is NaN, infinite, empty or no number, or it stands there twice.
     """
-    plain = re.compile(rf"\s*{re.escape(name)}\s*[:=]\s*({_NUMBER})\s*", re.IGNORECASE)
+    plain = re.compile(rf"[ \t]*{re.escape(name)}[ \t]*[:=][ \t]*({_NUMBER})[ \t]*\r?", re.IGNORECASE | re.ASCII)
     found: list[float] | None = None
-    for line in reversed(text.splitlines()):
-        if line.lstrip().startswith("{"):
-            found = _from_json(line, name)
-        elif found is None and (match := plain.fullmatch(line)) and line.lstrip().startswith(name):
-            found = [float(match[1])]
+    lines = text.split("\n")
+    for line in reversed(lines):
+        values = None
+        if line.lstrip(" \t").startswith("{"):
+            values = _from_json(line, name)
+        elif (match := plain.fullmatch(line)) and line.lstrip(" \t").startswith(name):
+            values = [float(match[1])]
+        if values is None:
+            continue
         if found is not None:
+            raise NoMetric(f"'{name}' stands in two lines: print it once")
+        found = values
+        if not once:
             break
     if found is None:
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         said = f"its last line is '{printable(last, 80)}'" if last else "it printed nothing"
         raise NoMetric(f"no line '{name}: NUMBER' and no JSON object with '{name}': {said}")
     if not all(math.isfinite(value) for value in found):
@@ -47,7 +69,9 @@ def read(text: str, name: str) -> list[float]:
 def _from_json(line: str, name: str) -> list[float] | None:
     """Return the values in a line of JSON, or None where it is none or has no such key."""
     try:
-        given = json.loads(line)
+        given = json.loads(line, object_pairs_hook=partial(_pairs, name))
+    except _TwiceError:
+        raise NoMetric(f"'{name}' stands twice in one line of JSON") from None
     except (ValueError, RecursionError):
         return None
     if not isinstance(given, dict) or name not in given:
@@ -63,3 +87,9 @@ def _from_json(line: str, name: str) -> list[float] | None:
         return [float(one) for one in values]  # type: ignore[arg-type]
     except OverflowError:
         raise NoMetric(f"'{name}' holds a number that is too large") from None
+
+
+def _pairs(name: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if sum(key == name for key, _ in pairs) > 1:
+        raise _TwiceError
+    return dict(pairs)

@@ -14,13 +14,12 @@ from instar.contracts.records import Design, Job, Limits, SandboxKind
 from instar.contracts.space import Space, Value
 from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json
-from instar.labs.command import formats, gpu, knobs, snapshot
+from instar.labs.command import gpu, knobs, snapshot
 from instar.labs.command.exam import CommandExam, devices, within
 from instar.labs.command.manifest import FILES, HELD_OUT, MANIFEST, WrappedManifest, read
-from instar.labs.command.work import REPORT
+from instar.labs.command.work import REPORT, REPORT_BYTES
 
 VERSION = "1"  # of how such labs are run and marked
-_LARGEST = 2**30
 _FILE = 2**22
 
 
@@ -41,18 +40,20 @@ class CommandLab(Lab):
         self._limits = Limits(wall, wall * manifest.limits.threads + 1.0, size(manifest.limits.memory))
         self._exam = CommandExam(manifest, self._inputs | self._held, self._limits)
         program = directory / FILES / manifest.program
+        artefact = manifest.measured.artefact if manifest.measured else []
         self.profile = LabProfile(
             manifest.name,
             Metric(f"score of {manifest.metric}", headline=manifest.metric),
             version=f"{VERSION}+{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
-            artefact_files=sorted([*(manifest.measured.artefact if manifest.measured else ()), REPORT]),
+            artefact_files=sorted([*artefact, REPORT]),
+            opaque=artefact if manifest.allow_pickle else (),
             preload=("instar.labs.command.work",),
             inherits=False,
             pool=self._exam.pool,
             step=self._exam.step,
             gates=self._gates(),
             settings={"rungs": manifest.rungs},
-            self_reported=manifest.self_reported,
+            self_reported=manifest.forgeable,
             sealed=tuple(self._held.values()),  # the lab may lie below a directory that jobs see
             program=program.read_text(encoding="utf-8", errors="replace") if manifest.program else "",
         )
@@ -143,16 +144,13 @@ class CommandLab(Lab):
         return snapshot.chosen(self.manifest.protected, self.manifest.held_out)
 
     def check(self, artefact: Path) -> None:
-        """Raise `ArtefactError` unless nothing protected was edited, and every file is data that runs nothing."""
-        report = read_json(artefact / REPORT, limit=2**24)
+        """Raise `ArtefactError` unless nothing protected was edited. That its files are data the door has seen to."""
+        report = read_json(artefact / REPORT, limit=REPORT_BYTES)
         if not isinstance(report, dict) or not isinstance(report.get("edited"), list):
             raise ArtefactError(f"{REPORT}: it is not what the training sandbox writes")
         if report["edited"]:
             names = ", ".join(str(name)[:80] for name in report["edited"][:3])
             raise ArtefactError(f"the run edited a protected file: {names}")
-        for name in self.artefact_files:
-            if name != REPORT and not self.manifest.allow_pickle:
-                formats.check(artefact, name, _LARGEST)
 
 
 def open_lab(directory: Path, options: Mapping[str, str], *, measured: bool = True) -> CommandLab:

@@ -26,6 +26,7 @@ from instar.labs.command import knobs, reading
 from instar.labs.command.snapshot import chosen, hash_of
 
 REPORT = "instar.json"  # beside the artefact: what the training sandbox saw
+REPORT_BYTES = 2**24
 LOG = "log.txt"
 LINKED_BYTES = 2**20  # larger data is shown where it lies, read-only, and not copied
 _TAIL = 2**21
@@ -43,7 +44,7 @@ def train(job_dir: Path, payload: Mapping[str, Any]) -> None:
         _fail(_diagnosis("the run", code, said, payload["protected"]))
     report: dict[str, Any] = {"edited": edited}
     if payload["metric"]:
-        report["said"] = _metric(said, payload["metric"])
+        report["said"] = _metric(said, payload["metric"], once=False)
     names = payload["artefact"] or chosen(_files(tree, payload), payload["leaves"])
     for name in [] if edited else names:
         _copy_out(tree, name, job_dir / "out")
@@ -190,9 +191,9 @@ def _run(
         return done.returncode, stream.read().decode("utf-8", "replace")
 
 
-def _metric(said: str, name: str) -> list[float]:
+def _metric(said: str, name: str, *, once: bool = True) -> list[float]:
     try:
-        return reading.read(said, name)
+        return reading.read(said, name, once=once)
     except reading.NoMetric as error:
         _fail(f"no metric: {error}")
 

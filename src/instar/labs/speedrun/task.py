@@ -47,6 +47,7 @@ class SpeedrunLab(Lab):
             Metric("speed-up to the target", "bytes", "speedup"),
             version=manifest.version,
             artefact_files=("config.json", "cost.json", "model.py", "model.safetensors"),
+            opaque=("model.py",),
             preload=(_WORK,),
             inherits=False,
             sealed=(SEALED,),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from instar.executors.artefacts import Tensor
+from instar.executors.tensor_file import Tensor
 from instar.labs.tiles import rules
 
 

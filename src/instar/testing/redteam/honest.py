@@ -18,7 +18,7 @@ from instar.contracts.exam import Stage
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 from instar.executors.artefacts import read_arrays, take, write_arrays
-from instar.testing.redteam import judges, readers
+from instar.testing.redteam import artefacts, judges, readers
 from instar.testing.redteam.attack import INSIDE, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
@@ -46,6 +46,8 @@ def preload() -> tuple[str, ...]:
 def controls(range_: Range) -> Iterator[Control]:
     """Let honest jobs, files, evidence and labs through every layer."""
     yield Control("weights", readers.honest(range_.fresh("honest")), "they were not read")
+    stopped = artefacts.honest(range_.fresh("honest"))
+    yield Control("files of every format", not stopped, str(stopped))
     yield Control("evidence", judges.honest(), "a gate refused it")
     yield from _jobs(range_)
     for name in LABS:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from instar.contracts.errors import ArtefactError
-from instar.executors.artefacts import Tensor, encode_arrays, read_arrays, read_json, take, write_arrays
+from instar.executors.artefacts import encode_arrays, read_arrays, read_json, take, write_arrays
+from instar.executors.tensor_file import Tensor
 from instar.testing.redteam.attack import Off, Range, Seen
 from instar.testing.redteam.register import attack
 
@@ -20,7 +21,7 @@ _WANTED = {"skill": Tensor("F64", (1,))}
 _HONEST = {"skill": np.array([1.0])}
 
 
-class _Bomb:
+class Bomb:
     """Runs code when it is unpickled: it makes a file."""
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +70,7 @@ def _trusting(path: Path) -> object:
 def pickled_weights(range_: Range) -> Seen:
     """Run code in the conductor by weights that are a pickle."""
     made = range_.fresh("made") / "by-the-pickle"
-    seen = _artefact(range_, pickle.dumps(_Bomb(made)), lambda path: [pickle.loads(path.read_bytes())])  # noqa: S301
+    seen = _artefact(range_, pickle.dumps(Bomb(made)), lambda path: [pickle.loads(path.read_bytes())])  # noqa: S301
     return Seen(seen.through or made.exists(), seen.outcome)
 
 

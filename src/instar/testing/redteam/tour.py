@@ -15,6 +15,7 @@ from instar.sandbox.probe import require
 from instar.stats.intervals import clopper_pearson
 from instar.testing.redteam import (
     accounts,
+    artefacts,
     exams,
     honest,
     judges,
@@ -32,7 +33,20 @@ from instar.testing.redteam.register import attacks_in
 
 Tell = Callable[[str], object]
 
-_MODULES = (sandboxed, limits, accounts, network, letterboxes, outputs, readers, exams, judges, record, repositories)
+_MODULES = (
+    sandboxed,
+    limits,
+    accounts,
+    network,
+    letterboxes,
+    outputs,
+    readers,
+    artefacts,
+    exams,
+    judges,
+    record,
+    repositories,
+)
 
 
 def attacks() -> tuple[Attack, ...]:
