@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import instar
 from instar.contracts.errors import ArtefactError
 from instar.contracts.records import Usage
 from instar.contracts.text import printable
@@ -61,7 +60,7 @@ class Rewriter:
     def _apart(self, source: BinaryIO, name: str, size: int, target: BinaryIO) -> None:
         """Let a process of its own do it. Raises ValueError with what that says, or how it ended."""
         cpu_seconds = CPU_SECONDS + PER_GIBIBYTE * size // 2**30
-        root = str(Path(instar.__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         began = time.monotonic()
         child = subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-I", "-S", "-c", _START, root, name, str(size), str(cpu_seconds)],
