@@ -67,7 +67,7 @@ def known(name: str) -> Rewrite:
 
 
 def _safetensors(source: BinaryIO, size: int, target: BinaryIO) -> None:
-    head = source.read(8 + HEADER_BYTES)
+    head = source.read(min(size, 8 + HEADER_BYTES))
     header = read_header(head, size)
     begins, at = {}, header.begin
     for name, tensor in header.tensors.items():
