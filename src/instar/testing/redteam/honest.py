@@ -59,9 +59,12 @@ def controls(range_: Range) -> Iterator[Control]:
 
 
 def _jobs(range_: Range) -> Iterator[Control]:
-    """Run the small jobs, all at once."""
+    """Run the small jobs, all at once, and with them what takes locks and shares memory between processes."""
     torch = bool(preload())
     jobs = [*(_job(number, torch) for number in range(JOBS)), *(_house(number) for number in range(HOUSES))]
+    names = ["lock", "load"] if torch else ["lock"]
+    entries = {f"honest-{name}": f"{INSIDE}:{name}_honestly" for name in names}
+    jobs += [Job(key, SandboxKind.TRAINING, entry, {}, {}, _LIMITS) for key, entry in entries.items()]
     for job in jobs:
         range_.executor.submit(job)
     for outcome in _outcomes(range_, len(jobs)):

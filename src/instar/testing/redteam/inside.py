@@ -568,3 +568,56 @@ def compute_honestly(job_dir: Path, payload: Payload) -> None:
         optimiser.step()
     assert torch.get_num_threads() == payload["threads"]
     (job_dir / "out" / "result").write_text(str(payload["seed"]))
+
+
+def lock_honestly(job_dir: Path, payload: Payload) -> None:
+    """Use what takes locks: a database by two processes, a repository, a lock between processes."""
+    import multiprocessing
+    import shutil
+    import sqlite3
+    import subprocess
+    from contextlib import closing
+
+    with closing(sqlite3.connect(job_dir / "a.db")) as database:
+        database.execute("PRAGMA journal_mode=wal")
+        database.execute("CREATE TABLE t (n)")
+        database.execute("INSERT INTO t VALUES (0)")
+        database.commit()
+    fork = multiprocessing.get_context("fork")
+    lock, total = fork.Lock(), fork.Value("i", 0, lock=False)
+
+    def add() -> None:
+        with closing(sqlite3.connect(job_dir / "a.db", timeout=20.0)) as mine:
+            for _ in range(10):
+                with mine:
+                    mine.execute("BEGIN IMMEDIATE")
+                    mine.execute("UPDATE t SET n = n + 1")
+                with lock:
+                    total.value += 1
+
+    workers = [fork.Process(target=add) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    with closing(sqlite3.connect(job_dir / "a.db")) as database:
+        counted = database.execute("SELECT n FROM t").fetchone()[0]
+    assert (counted, total.value) == (20, 20)
+    if git := shutil.which("git"):
+        who = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        (job_dir / "code").mkdir()
+        (job_dir / "code" / "train.py").write_text("print(1)")
+        for words in (["init", "-q"], ["add", "train.py"], [*who, "commit", "-q", "-m", "first"]):
+            subprocess.run([git, *words], cwd=job_dir / "code", check=True)
+    (job_dir / "out" / "result").write_text(str(counted))
+
+
+def load_honestly(job_dir: Path, payload: Payload) -> None:
+    """Read a data set by torch's loader in two processes of its own."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    rows = TensorDataset(torch.arange(64.0).reshape(64, 1))
+    total = sum(float(batch.sum()) for (batch,) in DataLoader(rows, batch_size=8, num_workers=2))
+    assert total == 63 * 32
+    (job_dir / "out" / "result").write_text(str(total))
