@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from instar.sandbox import calls
-from instar.sandbox.locks import own_mounts
+from instar.sandbox.locks import Locks, own
 from tests.sandbox.inside import LINUX, USER, WAYS, inside
 
 pytestmark = LINUX
@@ -168,7 +168,22 @@ def test_own_mounts_are_told_from_what_is_shown() -> None:
         "34 30 8:1 /usr /usr ro,nosuid - ext4 /dev/sda1 rw\n35 30 0:5 /null /dev/null rw - devtmpfs dev rw\n"
         "36 30 0:53 / /dev/shm rw - tmpfs tmpfs rw\n37 31 8:1 /x/log.txt /job/log.txt rw - ext4 /dev/sda1 rw\n"
     )
-    assert own_mounts(text) == {31, 32, 36}
+    assert own(text).mounts == {31, 32, 36}
+    assert own(text).devices == {"00:33", "00:35"}
+
+
+def test_a_lock_on_another_file_system_is_seen(place: Path) -> None:
+    shared, mine = place / "shared" / "file", own(Path("/proc/self/mountinfo").read_text())
+    device = shared.stat().st_dev
+    same = Locks(mine.mounts, frozenset({f"{os.major(device):02x}:{os.minor(device):02x}"}))
+    with shared.open("r+b") as file:
+        assert not Locks(mine.mounts).strays([os.getpid()])
+        for lock, free in ((fcntl.lockf, fcntl.LOCK_UN), (fcntl.flock, fcntl.LOCK_UN)):
+            lock(file, fcntl.LOCK_EX)
+            assert Locks(mine.mounts).strays([os.getpid()])
+            assert not Locks(mine.mounts).strays([os.getpid() + 1])
+            assert not same.strays([os.getpid()])
+            lock(file, free)
 
 
 # --- the page cache, and who opens what -------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from instar.sandbox import Policy, SandboxedProcess, calls, leftovers, seccomp
 from instar.sandbox.cgroups import Group
 
 LOOK_SECONDS = 0.05  # between two looks at memory, CPU and log
+LOCK_SECONDS = 0.001  # between two looks at the locks, while some are asked for
 TAKE_SECONDS = 0.05  # for taking in what has ended, before it is looked at the rest again
 MEASURE_SECONDS = 0.1  # between two looks at the output, at least; they cost a walk through the job directory
 MEASURE_SHARE = 0.05  # of the time, at most, goes into such walks
@@ -82,6 +83,7 @@ class JobWatch:
         self.channel = channel
         self.began = time.monotonic()
         self.next_look = self.began + LOOK_SECONDS
+        self.next_lock_look = self.began
         self.next_measure = self.began + MEASURE_SECONDS
         self.peak_memory_bytes = 0
         self.cpu_seconds = 0.0
@@ -167,14 +169,29 @@ class JobWatch:
                 return JobVerdict(OutcomeState.CANCELLED, "cancelled")
             if woken is not None and woken in ready:
                 os.read(woken, 4096)
-            if self.sandboxed is not None and listener in ready and (name := self.sandboxed.answer()):
-                self.denied[name] += 1
+            if self.sandboxed is not None and listener in ready and (verdict := self._answer(self.sandboxed)):
+                return verdict
             if verdict := self._ended():
                 return verdict
             if self.status is not None:
                 return None
             if time.monotonic() >= self.next_look and (verdict := self._look()):
                 return verdict
+
+    def _answer(self, sandboxed: SandboxedProcess) -> JobVerdict | None:
+        """Answer a call that waits for it; where it was a lock, look what became of those before."""
+        if name := sandboxed.answer():
+            self.denied[name] += 1
+            return None
+        return self._strays(sandboxed) if time.monotonic() > self.next_lock_look else None
+
+    def _strays(self, sandboxed: SandboxedProcess) -> JobVerdict | None:
+        """End a job that got a lock on a file that others see, by exchanging the file after it was judged."""
+        self.next_lock_look = time.monotonic() + LOCK_SECONDS
+        if not sandboxed.locks.strays(kernel.descendants(os.getpid())):
+            return None
+        self.denied["lock on a shared file"] += 1
+        return JobVerdict(OutcomeState.CRASHED, "it locked a file that is not its own")
 
     def _ended(self) -> JobVerdict | None:
         """Notice the end of the job's first process; return a verdict only where its sandbox was brought down."""
@@ -207,6 +224,8 @@ class JobWatch:
             return JobVerdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
+        if self.sandboxed is not None and (verdict := self._strays(self.sandboxed)):
+            return verdict
         if self.files != self.job_dir:
             if excess := leftovers.filled(self.files, task.output_bytes):
                 return JobVerdict(OutcomeState.CRASHED, excess, "output")

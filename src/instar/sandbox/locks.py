@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -41,14 +42,29 @@ class Locks:
 
     Attributes:
         mounts: identities of the mounts on which the job's own files lie.
+        devices: those of their file systems, as /proc/locks writes them.
     """
 
     mounts: frozenset[int]
+    devices: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, init: int) -> Locks:
         """Return those of the job with this first process, whose mounts never change again."""
-        return cls(own_mounts(Path(f"/proc/{init}/mountinfo").read_text()))
+        return own(Path(f"/proc/{init}/mountinfo").read_text())
+
+    def strays(self, processes: Iterable[int]) -> bool:
+        """Whether one of the processes holds a lock on another file system than the job's own.
+
+        None should: but a thread may put another file in a descriptor's place after it was judged.
+        """
+        among = {str(pid) for pid in processes}
+        try:
+            rows = [line.replace("->", "").split() for line in Path("/proc/locks").read_text().splitlines()]
+        except OSError:
+            return False
+        # 1: POSIX ADVISORY WRITE 1234 08:01:5678 0 EOF
+        return any(row[4] in among and row[5].rpartition(":")[0] not in self.devices for row in rows if len(row) > 5)
 
     def judge(self, thread: int, name: str, descriptor: int, operation: int) -> Answer:
         """Return what becomes of a call of `fcntl` or `flock` with this command or operation by a thread of the job."""
@@ -66,7 +82,11 @@ class Locks:
         return Answer.DONE if shared and flags & os.O_ACCMODE == os.O_RDONLY else Answer.REFUSED
 
 
-def own_mounts(mountinfo: str) -> frozenset[int]:
-    """Return the mounts of a job's own files from what /proc/PID/mountinfo says. See proc(5)."""
+def own(mountinfo: str) -> Locks:
+    """Return what is said in /proc/PID/mountinfo of a job's own files. See proc(5)."""
     rows = [line.split(" ") for line in mountinfo.splitlines()]
-    return frozenset(int(row[0]) for row in rows if row[4] in _OWN and "rw" in row[5].split(","))
+    rows = [row for row in rows if row[4] in _OWN and "rw" in row[5].split(",")]
+    devices = [tuple(map(int, row[2].split(":"))) for row in rows]
+    return Locks(
+        frozenset(int(row[0]) for row in rows), frozenset(f"{major:02x}:{minor:02x}" for major, minor in devices)
+    )

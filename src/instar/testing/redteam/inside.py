@@ -486,35 +486,78 @@ def post_bits(job_dir: Path, payload: Payload) -> None:
                 command = _OFD_SET if kind == "descriptions" else fcntl.F_SETLK
                 fcntl.fcntl(first, command, _LOCK.pack(fcntl.F_RDLCK, 0, number, 1, 0))
     if kind != "pages":
-        time.sleep(2.5)
+        time.sleep(4.0)
 
 
 def collect_bits(job_dir: Path, payload: Payload) -> None:
-    """Read bits that another job may have left."""
+    """Read bits that another job may have left; wait for it where it is to leave them meanwhile."""
+    until = time.monotonic() + 3.0
+    with suppress(OSError):
+        got = _bits(payload)
+        while payload["kind"] != "pages" and "1" not in got and time.monotonic() < until:
+            time.sleep(0.1)
+            got = _bits(payload)
+            if "1" in got:  # it may have been in the midst of it
+                time.sleep(0.3)
+                got = _bits(payload)
+        keep(job_dir, f"bits:{got}")
+
+
+def _bits(payload: Payload) -> str:
     kind, got = payload["kind"], ""
     mode = os.O_RDWR if payload["files"][0].startswith("/dev/") else os.O_RDONLY
-    first = os.open(payload["files"][0], mode)
-    with suppress(OSError):
+    with open(os.open(payload["files"][0], mode), "rb", buffering=0) as first:
         for number in range(payload["count"]):
             if kind == "pages":
-                try:
-                    os.preadv(first, [bytearray(1)], number * 4096, os.RWF_NOWAIT)
-                    bit = True
-                except BlockingIOError:
-                    bit = False
+                got += _resident(first.fileno(), number)
             elif kind == "whole":
-                with open(payload["files"][number], "rb") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        bit = False
-                    except BlockingIOError:
-                        bit = True
+                got += _taken(payload["files"][number])
             else:
                 command = _OFD_GET if kind == "descriptions" else fcntl.F_GETLK
                 told = fcntl.fcntl(first, command, _LOCK.pack(fcntl.F_WRLCK, 0, number, 1, 0))
-                bit = _LOCK.unpack(told)[0] != fcntl.F_UNLCK
-            got += str(int(bit))
-        keep(job_dir, f"bits:{got}")
+                got += "0" if _LOCK.unpack(told)[0] == fcntl.F_UNLCK else "1"
+    return got
+
+
+def _resident(descriptor: int, page: int) -> str:
+    try:
+        os.preadv(descriptor, [bytearray(1)], page * 4096, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return "0"
+    return "1"
+
+
+def _taken(path: str) -> str:
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "1"
+    return "0"
+
+
+def exchange_descriptors(job_dir: Path, payload: Payload) -> None:
+    """Lock an own file while another thread puts a shared one in its descriptor's place; keep the word for 20 locks."""
+    import threading
+
+    sys.setswitchinterval(1e-6)
+    shared, own = os.open(payload["path"], os.O_RDONLY), os.open(job_dir / "out" / "own", os.O_RDWR | os.O_CREAT)
+    descriptor, until = os.dup(own), time.monotonic() + payload["seconds"]
+
+    def exchange() -> None:
+        while time.monotonic() < until:
+            os.dup2(shared, descriptor)
+            os.dup2(own, descriptor)
+
+    thread, locked = threading.Thread(target=exchange), 0
+    thread.start()
+    while time.monotonic() < until:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETLK, _LOCK.pack(fcntl.F_RDLCK, 0, locked, 1, 0))
+        locked += "lock:" in Path(f"/proc/self/fdinfo/{shared}").read_text()
+    thread.join()
+    if locked >= 20:
+        keep(job_dir, payload["word"])
 
 
 def watch_files(job_dir: Path, payload: Payload) -> None:
@@ -608,7 +651,7 @@ def lock_honestly(job_dir: Path, payload: Payload) -> None:
         (job_dir / "code").mkdir()
         (job_dir / "code" / "train.py").write_text("print(1)")
         for words in (["init", "-q"], ["add", "train.py"], [*who, "commit", "-q", "-m", "first"]):
-            subprocess.run([git, *words], cwd=job_dir / "code", check=True)
+            subprocess.run([git, *words], cwd=job_dir / "code", check=True)  # noqa: S603 - in the sandbox
     (job_dir / "out" / "result").write_text(str(counted))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from instar.testing.redteam.register import attack
 
 BITS = 56
 _ENOUGH = 48  # by chance so many are right once in some ten million tries
+_PAGE = 4096
 
 
 def _carry(range_: Range, kind: str, files: Sequence[str], *, at_once: bool) -> Seen:
@@ -23,7 +25,7 @@ def _carry(range_: Range, kind: str, files: Sequence[str], *, at_once: bool) -> 
     sender = range_.send("post_bits", {"kind": kind, "files": list(files), "bits": bits}, limits)
     shots = []
     if at_once:
-        time.sleep(0.7)
+        time.sleep(0.3)
     else:
         shots.append(range_.await_shot(sender))
     shots.append(range_.shoot("collect_bits", {"kind": kind, "files": list(files), "count": BITS}, limits))
@@ -36,22 +38,35 @@ def _carry(range_: Range, kind: str, files: Sequence[str], *, at_once: bool) -> 
     return Seen(right >= _ENOUGH, f"{right} of {BITS} bits came over" if got.strip("\0") else "no bit came over")
 
 
-def _shared() -> list[str]:
-    """Return files of the standard library that every job sees, the longest first."""
-    found = [path for path in Path(secrets.__file__).parent.glob("*.py") if path.is_file()]
-    return [str(path) for path in sorted(found, key=lambda path: (-path.stat().st_size, path.name))[:BITS]]
+def _shared(range_: Range) -> list[str]:
+    """Return files that every job sees: one long enough for a bit a page, then short ones."""
+    files = [range_.code / "letters" / f"{number}.txt" for number in range(BITS)]
+    if not files[0].exists():
+        files[0].parent.mkdir()
+        for file in files:
+            file.write_bytes(os.urandom(BITS * _PAGE if file == files[0] else 1))
+        with files[0].open("rb") as written:
+            os.fsync(written.fileno())  # or its pages could not be driven out
+    return [str(file) for file in files]
+
+
+def _on_disk(range_: Range) -> str:
+    """Return a long file that every job sees and that does not lie in memory anyway."""
+    path = _shared(range_)[0]
+    library = sorted(Path(secrets.__file__).parent.glob("*.py"), key=lambda one: (-one.stat().st_size, one.name))
+    return path if os.major(os.stat(path).st_dev) else str(library[0])
 
 
 @attack("letter boxes", "only own files are locked", Off.SANDBOX)
 def locked_bytes(range_: Range) -> Seen:
     """Lock bytes of a shared file, and ask another job's kernel which ones are."""
-    return _carry(range_, "bytes", _shared()[:1], at_once=True)
+    return _carry(range_, "bytes", _shared(range_)[:1], at_once=True)
 
 
 @attack("letter boxes", "only own files are locked", Off.SANDBOX)
 def locked_files(range_: Range) -> Seen:
     """Lock shared files as wholes."""
-    return _carry(range_, "whole", _shared(), at_once=True)
+    return _carry(range_, "whole", _shared(range_), at_once=True)
 
 
 @attack("letter boxes", "devices are not locked", Off.SANDBOX)
@@ -63,19 +78,19 @@ def locked_device(range_: Range) -> Seen:
 @attack("letter boxes", "no such locks inside", Off.SANDBOX)
 def locked_descriptions(range_: Range) -> Seen:
     """Lock bytes of a shared file by open descriptions."""
-    return _carry(range_, "descriptions", _shared()[:1], at_once=True)
+    return _carry(range_, "descriptions", _shared(range_)[:1], at_once=True)
 
 
 @attack("letter boxes", "advice is not taken, and nobody is told what is in memory", Off.SANDBOX)
 def page_cache(range_: Range) -> Seen:
     """Drive pages of a shared file out of memory, and let a later job ask which ones are there without waiting."""
-    return _carry(range_, "pages", _shared()[:1], at_once=False)
+    return _carry(range_, "pages", [_on_disk(range_)], at_once=False)
 
 
 @attack("letter boxes", "no such call inside", Off.SANDBOX)
 def watch_what_opens(range_: Range) -> Seen:
     """Watch which shared programs and files are opened outside."""
-    path = _shared()[0]
+    path = _shared(range_)[0]
     spy = range_.send("watch_files", {"path": path, "seconds": 1.5, "word": range_.token})
     for _ in range(12):
         time.sleep(0.1)
@@ -84,3 +99,12 @@ def watch_what_opens(range_: Range) -> Seen:
     through = range_.leaks(shot)
     range_.sweep(shot)
     return shot.seen(through, "it saw the host open it" if through else f"it saw nothing ({shot.said})")
+
+
+@attack("letter boxes", "the first such lock is seen within milliseconds, and ends the job", Off.SANDBOX)
+def exchanged_descriptor(range_: Range) -> Seen:
+    """Exchange the file behind a descriptor between the judgement of a lock and the lock."""
+    shot = range_.shoot("exchange_descriptors", {"path": _shared(range_)[0], "seconds": 1.5, "word": range_.token})
+    through = range_.leaks(shot)
+    range_.sweep(shot)
+    return shot.seen(through, "it locked a shared file again and again" if through else shot.said)
