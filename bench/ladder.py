@@ -39,7 +39,7 @@ def play(home: Path, rung: int, seed: int, delay: float) -> tuple[float, ...]:
     with read_archive(home / "archive.db") as archive:
         found = dependence.figures(archive)
     waited = sum(right["total_seconds"] for right in found["waited"].values())
-    idle = sum(share for cause, share in found["idle_share_by_cause"].items() if cause.startswith("person"))
+    idle = found["idle_share_for_persons"] or 0.0
     return found["touches"], waited, idle, run.budget.elapsed
 
 

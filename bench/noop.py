@@ -47,6 +47,7 @@ from instar.gates.compose import AllOf
 from instar.gates.improvement import Improvement
 from instar.ledger import open_ledger
 from instar.loop import run_loop
+from instar.run.endings import EndReason
 from instar.run.resume import resume
 from instar.run.state import Parts, Run
 
@@ -113,7 +114,7 @@ def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
     def watch(run: Run, facts: Sequence[Fact]) -> None:
         ended.extend(time.perf_counter() for f in facts if isinstance(f, Trial) and f.state is TrialState.SCORED)
         if len(ended) >= trials:
-            run.stopping = "measured"
+            run.stop(EndReason.INTERRUPTED, "measured")
 
     cpu = time.process_time()
     run_loop(run, watch)

@@ -22,6 +22,7 @@ from instar.executors import inline, local
 from instar.ledger import open_ledger
 from instar.loop import run_loop
 from instar.run import climbing
+from instar.run.endings import EndReason
 from instar.run.resume import resume
 from instar.run.state import Parts, Run
 from instar.session.gating import make_gates
@@ -89,9 +90,9 @@ class Rig:
             def watch(run: Run, facts: Sequence[Fact]) -> None:
                 self.facts += facts
                 if until is not None and until(run):
-                    run.stopping = run.stopping or "test"
+                    run.stop(EndReason.INTERRUPTED, "test")
 
-            return run, run_loop(run, watch)
+            return run, str(run_loop(run, watch))
         finally:
             close(run)
 

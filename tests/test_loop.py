@@ -18,6 +18,7 @@ from instar.contracts.archive import Verdict
 from instar.contracts.records import Brief, Experience, Generation, Proposal, Trial, TrialState
 from instar.ledger import verify
 from instar.run import trials
+from instar.run.endings import EndReason
 from instar.run.state import Run
 from tests.rig import Rig
 from tests.toys import TeachingToyLab, ToyLab
@@ -120,7 +121,7 @@ def test_without_a_gain_nothing_is_promoted_and_every_refusal_has_its_reason(tmp
 def test_a_signal_during_the_look_at_the_budgets_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(run: Run) -> None:
         if run.numbers.trial > 2:
-            run.stopping = "interrupted"  # as the signal's handler does
+            run.stop(EndReason.INTERRUPTED)  # as the signal's handler does
 
     monkeypatch.setattr(loop, "reason_to_stop", look)
     _, why = Rig(tmp_path, ToyLab()).play()

@@ -32,13 +32,15 @@ from collections.abc import Callable, Sequence
 
 from instar.contracts.archive import Fact
 from instar.contracts.errors import LabError
+from instar.contracts.oversight import WaitKind
 from instar.contracts.records import Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.run import intake, trials
 from instar.run.decisions import hear, hold_after_promotion
+from instar.run.endings import Ended
 from instar.run.founding import found, screen_incumbent
 from instar.run.schedule import climb, collect, examine, propose, replicate
-from instar.run.state import ENDING, LOOP, Run
+from instar.run.state import Run
 from instar.run.steps import Task
 from instar.run.stopping import check_space, reason_to_stop, stop_now
 
@@ -46,7 +48,7 @@ STAGES = (found, screen_incumbent, hold_after_promotion, examine, replicate, col
 Watcher = Callable[[Run, Sequence[Fact]], None]
 
 
-def run_loop(run: Run, watch: Watcher) -> str:
+def run_loop(run: Run, watch: Watcher) -> Ended:
     """Run until the budget, the goal or the lab is exhausted, or a person stops it; return why it ended.
 
     Args:
@@ -54,9 +56,8 @@ def run_loop(run: Run, watch: Watcher) -> str:
         watch: told after every turn what was durably recorded; it may draw, but not change anything.
     """
     while True:
-        why = reason_to_stop(run)
-        if why and not run.stopping:  # a signal may have set it meanwhile
-            run.stopping = why
+        if why := reason_to_stop(run):
+            run.stop(why.reason, why.said)
         if run.conduct.paused:
             stop_now(run)
         hear(run)
@@ -64,8 +65,9 @@ def run_loop(run: Run, watch: Watcher) -> str:
         run.transaction.commit()
         tell(run, watch)
         if not run.queue.tasks and run.stopping:
-            return _end(run, watch)
-        if not run.queue.tasks and run.waits_for == LOOP:
+            _close(run, watch)
+            return run.stopping
+        if not run.queue.tasks and run.waits_for.kind is WaitKind.LOOP:
             _ask_again(run)
         for outcome in _wait(run):
             finish(run, outcome)
@@ -89,7 +91,7 @@ def fill(run: Run) -> None:
 
 def plan(run: Run) -> None:
     """Let the first stage that has something to do queue its step; a stage may also find that a person is asked."""
-    run.held = ""
+    run.hold(None)
     for stage in STAGES:
         stage(run)
         if run.queue.ready or run.stopping or run.held:
@@ -118,30 +120,29 @@ def tell(run: Run, watch: Watcher) -> None:
     watch(run, run.transaction.take_written())
 
 
-def _end(run: Run, watch: Watcher) -> str:
-    """Close the record, and return why the run ended."""
+def _close(run: Run, watch: Watcher) -> None:
+    """Close the record: what was trained and will not be examined ends as cancelled."""
     trials.dismiss(run)
     run.transaction.commit(last=True)
     tell(run, watch)
-    return run.stopping or ""
 
 
 def _ask_again(run: Run) -> None:
     """Fill once more: a proposal may have come in since the builder was asked. Raises `LabError` without any work."""
     fill(run)
-    if not run.queue.tasks and run.waits_for == LOOP:
+    if not run.queue.tasks and run.waits_for.kind is WaitKind.LOOP:
         raise LabError(f"lab '{run.parts.lab.name}' leaves nothing to do", "This is a bug in its plugin or in Instar.")
 
 
 def _wait(run: Run) -> Sequence[Outcome]:
     """Return what has finished, after a while; and note what free slots waited for meanwhile."""
     free, cause, began = run.parts.executor.slots - len(run.queue.tasks), run.waits_for, run.clock()
-    patience = _patience(run, thinking=free > 0 and cause not in (LOOP, ENDING))
+    patience = _patience(run, thinking=free > 0 and cause.kind not in (WaitKind.LOOP, WaitKind.ENDING))
     outcomes = run.parts.executor.wait(patience)
     if not run.queue.tasks:
         time.sleep(patience)  # there is nothing for the executor to wait for
     if free:
-        run.slots.waited(cause, free * (run.clock() - began))
+        run.slots.waited(str(cause), free * (run.clock() - began))
     return outcomes
 
 

@@ -126,7 +126,7 @@ def test_an_exhausted_lab_is_short_of_exams(told):
 
 
 def test_waiting_for_persons_is_short_of_people(told):
-    waited = replace(finite(told), autonomy={**told.autonomy, "idle_share_by_cause": {"person: promote": 0.4}})
+    waited = replace(finite(told), autonomy={**told.autonomy, "idle_share_for_persons": 0.4})
     assert stalls.attribute(went_on(waited, 500.0), {}).short_of == "people"
 
 

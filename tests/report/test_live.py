@@ -31,9 +31,11 @@ from instar.contracts.records import (
 from instar.loop import run_loop
 from instar.report.live import INTERVAL_SECONDS, Durations, LiveView, Picture, frame, kind_of
 from instar.report.narration import PlainLog, Story, fate_of, trial_line, verdict_line
+from instar.run.examination import Examine
 from instar.run.resume import resume
 from instar.run.state import Run
 from instar.run.steps import Task
+from instar.run.trials import Train
 from tests.rig import Rig, close
 from tests.toys import TeachingToyLab
 
@@ -53,6 +55,10 @@ TRIAL = Trial(
 
 def step(what: str) -> Any:
     return SimpleNamespace(what=what)
+
+
+def training(number: int, rung: int) -> Any:
+    return Train(None, None, Trial(number, 1, 0, rung, 0, 0))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,7 @@ def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) 
     run, picture, _ = played
     job = Job("t", SandboxKind.TRAINING, "a:b", {}, {}, Limits(1, 1, 1))
     run.queue.tasks = {"t": Task(job, step("trial 99, rung 2 of 2"), run.clock() - 3.0)}
-    picture.durations.seconds[kind_of("trial 99, rung 2 of 2")] = 10.0
+    picture.durations.seconds[kind_of(step("trial 99, rung 2 of 2"))] = 10.0
     shown = text_of(run, picture, 100, 40)
     run.queue.tasks = {}
     for words in ("instar toy", "seed 0", "of 3:00", "left", "CPU", "disk", "generation", "horizon 50 % (units)"):
@@ -164,13 +170,14 @@ def test_a_verdict_in_words() -> None:
 
 def test_durations_are_learnt_by_kind_of_task() -> None:
     job, durations = Job("a", SandboxKind.EXAM, "a:b", {}, {}, Limits(1, 1, 1)), Durations()
-    task = Task(job, step("trial 3, rung 1 of 2"), 10.0)
+    task = Task(job, training(3, rung=0), 10.0)
     durations.look({"a": task}, 11.0)
     assert durations.expected(task) is None
     durations.look({}, 14.0)
-    assert durations.expected(Task(job, step("trial 44, rung 1 of 2"), 0.0)) == 4.0
-    assert durations.expected(Task(job, step("trial 44, rung 2 of 2"), 0.0)) is None
-    assert kind_of("exam 3: seed 1") == kind_of("exam 4: founder")
+    assert durations.expected(Task(job, training(44, rung=0), 0.0)) == 4.0
+    assert durations.expected(Task(job, training(44, rung=1), 0.0)) is None
+    exams: list[Any] = [Examine(examination, name, Path()) for examination, name in ((3, "seed 1"), (4, "founder"))]  # type: ignore[arg-type]
+    assert kind_of(exams[0]) == kind_of(exams[1]) != kind_of(training(3, rung=0))
 
 
 def test_a_story_forgets_old_proposals(played: tuple[Run, Picture, str]) -> None:

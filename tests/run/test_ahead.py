@@ -17,6 +17,7 @@ from instar.contracts.lab import TrainRequest
 from instar.contracts.records import Generation, Job, Observation, Proposal, Trial, TrialState
 from instar.loop import plan, run_loop
 from instar.run import founding, schedule
+from instar.run.endings import EndReason
 from instar.run.resume import resume
 from instar.run.state import Run
 from tests.rig import Rig, close
@@ -146,9 +147,9 @@ def test_what_failed_before_a_crash_is_told_by_the_next_life(tmp_path: Path) -> 
 
 def test_a_run_that_was_stopped_before_it_began_trains_nothing(tmp_path: Path) -> None:
     run = Rig(tmp_path, FreshToyLab()).open()
-    run.stopping = "interrupted"
+    run.stop(EndReason.INTERRUPTED)
     resume(run)
-    assert run_loop(run, lambda *_: None) == "interrupted"
+    assert run_loop(run, lambda *_: None).reason is EndReason.INTERRUPTED
     assert not run.generations
     close(run)
 

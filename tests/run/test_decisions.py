@@ -72,7 +72,7 @@ def test_each_rung_down_costs_more_touches_and_waiting(tmp_path: Path) -> None:
     assert found[1]["touches"] > found[3]["touches"]
     for rung, one in found.items():
         waited = sum(right["total_seconds"] for right in one["waited"].values())
-        idle = sum(share for cause, share in one["idle_share_by_cause"].items() if cause.startswith("person"))
+        idle = one["idle_share_for_persons"]
         assert one["rung"] == rung
         assert one["touches_per_promotion"] == one["touches"]
         if rung == 4:

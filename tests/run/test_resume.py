@@ -29,6 +29,7 @@ from instar.contracts.records import (
 )
 from instar.ledger import verify
 from instar.run import stopping
+from instar.run.endings import EndReason
 from instar.run.resume import resume
 from instar.run.state import Run
 from instar.run.steps import Task
@@ -242,7 +243,7 @@ def test_the_hard_stop_leaves_nothing_open(tmp_path: Path) -> None:
     def stop(run: Run) -> bool:
         if run.numbers.trial > 6 and not stopped:
             stopped.append(True)
-            run.stopping = "budget used"
+            run.stop(EndReason.BUDGET)
             stopping.stop_now(run)
         return False
 
@@ -258,9 +259,9 @@ def test_a_budget_that_ends_before_the_founder_is_no_fault_of_the_lab(tmp_path: 
     run = Rig(tmp_path, ToyLab()).open()
     resume(run)
     loop.fill(run)
-    run.stopping = "budget used"
+    run.stop(EndReason.BUDGET)
     stopping.stop_now(run)
-    assert loop.run_loop(run, lambda *_: None) == "budget used"
+    assert loop.run_loop(run, lambda *_: None).reason is EndReason.BUDGET
     assert not run.generations
     close(run)
 

@@ -16,14 +16,6 @@ from tests.toys import TeachingToyLab
 SOURCE = Path(candidates.__file__).parents[1]
 ELSEWHERE = {
     ("run", "search", "run/examination.py"): "made by the first exam: it draws former question sets again",
-    ("run", "held", "loop.py"): "forgotten before every look",
-    ("run", "held", "run/decisions.py"): "whose word is waited for is found by asking",
-    ("run", "stopping", "loop.py"): "the end that the settings ask for",
-    ("run", "stopping", "run/stopping.py"): "the end that the budget asks for",
-    ("run", "stopping", "run/decisions.py"): "the end that a person asks for",
-    ("run", "stopping", "run/schedule.py"): "the end for want of designs that can be tried",
-    ("run", "stopping", "run/trials.py"): "the end for want of looks",
-    ("run", "stopping", "session/session.py"): "a signal",
 }
 RECORDS = {
     "candidate": candidates.Candidate,

@@ -137,6 +137,35 @@ class Handover:
     evidence: str = ""
 
 
+class WaitKind(StrEnum):
+    """What a free slot waits for."""
+
+    LOOP = "loop"  # nothing is due
+    ENDING = "ending"
+    PERSON = "person"
+    BUILDER = "builder"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a free slot waits for; `detail` is which right of a person, or what the builder says."""
+
+    kind: WaitKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.kind is WaitKind.PERSON and self.detail:
+            return f"{self.kind}: {self.detail}"
+        return self.detail if self.kind is WaitKind.BUILDER else self.kind.value
+
+    @classmethod
+    def read(cls, text: str) -> Waiting:
+        """Read what `str` has written, or what a builder says of itself; all that is not known is a builder's."""
+        kind, _, detail = text.partition(": ")
+        known = {one.value: one for one in WaitKind if one is not WaitKind.BUILDER}
+        return cls(known[kind], detail) if kind in known else cls(WaitKind.BUILDER, text)
+
+
 @dataclass(frozen=True, slots=True)
 class SlotTime:
     """Slot-seconds of all lives of a run by what free slots waited for; `cause` "" is all there were, busy or not."""

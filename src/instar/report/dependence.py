@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.contracts.archive import Account, Archive, Verdict
-from instar.contracts.oversight import Answer, Approval, Holder, Right, SlotTime
+from instar.contracts.oversight import Answer, Approval, Holder, Right, SlotTime, Waiting, WaitKind
 from instar.contracts.records import Experience, Generation, Proposal
 from instar.report.wording import one_line
 from instar.run import rights as autonomy
@@ -78,10 +78,12 @@ def _slots(archive: Archive) -> dict[str, Any]:
     """Return where the slots' time went, and the stage whose removal would speed the loop up most."""
     times = {one.cause: one.slot_seconds for one in archive.history(SlotTime)}
     total = times.pop("", 0.0)
+    for_persons = sum(time for cause, time in times.items() if Waiting.read(cause).kind is WaitKind.PERSON)
     stage = slowest(total, times, archive.account())
     return {
         "slot_seconds": total,
         "idle_share": sum(times.values()) / total if total else None,
+        "idle_share_for_persons": for_persons / total if total else None,
         "idle_share_by_cause": {cause: time / total for cause, time in sorted(times.items())} if total else {},
         "held_up_by": None if stage is None else {
             "stage": stage[0], "slot_seconds": stage[1], "share": stage[1] / total,

@@ -11,6 +11,7 @@ from instar.contracts.archive import Account, Verdict
 from instar.contracts.evidence import Reason, ReasonKind
 from instar.contracts.records import Fate, Trial, TrialState, Usage
 from instar.run.conduct.watch import PAUSED
+from instar.run.endings import EndReason
 
 
 class Kept(StrEnum):
@@ -39,7 +40,7 @@ class Ending(Enum):
     OTHER = "other"  # the budget is used, the goal is reached, or no result was kept
 
 
-_ENDINGS = {PAUSED: Ending.PAUSED, "exhausted": Ending.EXHAUSTED, "interrupted": Ending.CUT_OFF,
+_ENDINGS = {PAUSED: Ending.PAUSED, EndReason.EXHAUSTED: Ending.EXHAUSTED, EndReason.INTERRUPTED: Ending.CUT_OFF,
             "cut off": Ending.CUT_OFF, "running": Ending.RUNNING}  # fmt: skip
 
 

@@ -6,7 +6,6 @@ styled text: rich's tables and progress bars cost several times the time that a 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from instar.report.narration import Story, clause, fate_of, gain_of
 from instar.report.wording import brief, clock_time, one_line
 from instar.run.rights import waiting_line
 from instar.run.state import Run
-from instar.run.steps import Task
+from instar.run.steps import Step, Task
+from instar.run.trials import Train
 
 INTERVAL_SECONDS = 1.0  # a frame of 40 lines costs 4 ms: under 0.5 % of wall time
 _ORDER = tuple(state.value for state in TrialState)
@@ -33,8 +33,8 @@ _ORDER = tuple(state.value for state in TrialState)
 class Durations:
     """Learns what each kind of task takes, from the tasks that come and go."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
-    _open: dict[str, tuple[str, float]] = field(default_factory=dict)
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    _open: dict[str, tuple[tuple[str, int], float]] = field(default_factory=dict)
 
     def look(self, tasks: Mapping[str, Task], now: float) -> None:
         """Note which tasks have gone since the last look."""
@@ -43,16 +43,16 @@ class Durations:
             before = self.seconds.get(kind, now - started)
             self.seconds[kind] = 0.7 * before + 0.3 * (now - started)
         for key, task in tasks.items():
-            self._open.setdefault(key, (kind_of(task.what), task.started))
+            self._open.setdefault(key, (kind_of(task.step), task.started))
 
     def expected(self, task: Task) -> float | None:
         """Return the seconds that such a task takes, or None before one has ended."""
-        return self.seconds.get(kind_of(task.what))
+        return self.seconds.get(kind_of(task.step))
 
 
-def kind_of(what: str) -> str:
-    """Return a task's description without what tells it from others of its kind."""
-    return re.sub(r"\d+", "#", what.split(": ")[0] if what.startswith(("exam", "experience")) else what, count=1)
+def kind_of(step: Step) -> tuple[str, int]:
+    """Return what tells how long a step takes: its kind, and the rung of a training."""
+    return type(step).__name__, step.trial.rung if isinstance(step, Train) else 0
 
 
 @dataclass

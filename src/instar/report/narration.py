@@ -10,6 +10,7 @@ from instar.contracts.archive import Fact, Verdict
 from instar.contracts.oversight import Answer, Approval, IncidentRecord
 from instar.contracts.records import Experience, Fate, Generation, Proposal, Trial, TrialState
 from instar.report.wording import brief, clock_time, one_line
+from instar.run.endings import EndReason
 from instar.run.rights import waiting_line
 from instar.run.state import Run
 from instar.run.trials import stage
@@ -45,7 +46,7 @@ class Story:
             former = [question for number, question in run.approvals.open.items() if number not in asked]
         lines = [waiting_line(question, run.parts.home) for question in former]
         lines += [line for fact in facts if (line := self._line(run, fact))]
-        if run.stopping == "interrupted" and not self._stopping:
+        if run.stopping and run.stopping.reason is EndReason.INTERRUPTED and not self._stopping:
             self._stopping = True
             lines.append("Ctrl-C: finishing what was begun; once more stops at once.")
         return lines

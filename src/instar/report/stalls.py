@@ -46,9 +46,7 @@ def attribute(history: History, result: Mapping[str, Any]) -> Stall:
     if since <= PATIENCE * usual:
         return Stall(False, "", f"{duration(since)} since the last promotion, {duration(usual)} is usual")
     said = f"{duration(since)} since the last promotion, {duration(usual)} is usual; "
-    waiting = sum(
-        part for cause, part in history.autonomy.get("idle_share_by_cause", {}).items() if cause.startswith("person")
-    )  # fmt: skip
+    waiting = history.autonomy.get("idle_share_for_persons") or 0.0
     if waiting >= WAITING:
         return Stall(True, "people", f"{said}the slots waited for persons {waiting:.0%} of their time")
     if _at_the_end(history):

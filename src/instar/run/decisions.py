@@ -26,6 +26,7 @@ from instar.contracts.text import printable
 from instar.executors.artefacts import digest_files, read_json, take, write_json
 from instar.run import rights, trials
 from instar.run.candidates import Candidate
+from instar.run.endings import EndReason
 from instar.run.experience import set_goal
 from instar.run.promotion import promote
 from instar.run.state import Run
@@ -43,7 +44,7 @@ def box_of(home: Path) -> Path:
 
 def ask(run: Run, right: Right, subject: int) -> None:
     """Put a question to a person on record, unless it is open already, and say that a free slot waits for it."""
-    run.held = f"person: {right}"
+    run.hold(right)
     question = run.approvals.ask(right, subject, time.time())
     if question is not None:
         run.transaction.stage(question)
@@ -63,10 +64,10 @@ def hold_proposing(run: Run) -> bool:
         ask(run, Right.GOAL, run.incumbent.number)
         if not run.experience:
             return True
-        run.held = ""  # what is there can be worked with meanwhile
+        run.hold(None)  # what is there can be worked with meanwhile
     started = list(run.approvals.asked(Right.START))
     if len(started) >= run.parts.executor.slots:
-        run.held = f"person: {Right.START}"
+        run.hold(Right.START)
         return True
     return False
 
@@ -241,7 +242,7 @@ def follow(run: Run, question: Approval, answer: Answer) -> None:
     """Do what an answer asks for."""
     if question.right is Right.NEXT:
         if answer is Answer.REJECTED:
-            run.stopping = run.stopping or "ended by a person"
+            run.stop(EndReason.PERSON)
         return
     candidate = run.candidates[question.subject]
     if answer is Answer.APPROVED and question.right is Right.START:

@@ -16,6 +16,7 @@ from instar.contracts.records import Brief, Proposal, TrialState
 from instar.run import decisions, door, experience, novelty, replicas, trials
 from instar.run.candidates import Candidate
 from instar.run.conduct.causes import BAD_DESIGN
+from instar.run.endings import EndReason
 from instar.run.examination import Examination
 from instar.run.state import Run
 
@@ -120,9 +121,9 @@ def _asked(run: Run, brief: Brief) -> Sequence[Proposal] | None:
         door.note(run, f"propose:{proposal.number}", breach)
         trials.refuse(run, proposal, str(breach), TrialState.REFUSED)
     if run.door.hung:
-        run.stopping = run.stopping or "the builder does not come back from a call"
+        run.stop(EndReason.HUNG)
     elif run.door.refused >= door.PATIENCE:
-        run.stopping = f"the builder breaks its contract ({door.PATIENCE} proposals in a row)"
+        run.stop(EndReason.BREACHES, f"{EndReason.BREACHES} ({door.PATIENCE} proposals in a row)")
     return None
 
 
@@ -146,7 +147,7 @@ def _admit(run: Run, proposal: Proposal) -> bool:
     run.transaction.stage(proposal)
     if barred := run.parts.lab.refusal(proposal.design):
         run.conduct.note(f"propose:{proposal.number}", BAD_DESIGN, barred)
-        run.tried.refused += 1
+        run.tried.count(True)
         trials.refuse(run, proposal, barred, TrialState.REFUSED)
     elif twin := run.tried.twin(proposal):
         trials.refuse(run, proposal, twin)
@@ -154,6 +155,6 @@ def _admit(run: Run, proposal: Proposal) -> bool:
         decisions.begin(run, run.candidates.open(proposal))
         return True
     if run.tried.refused >= novelty.PATIENCE:
-        what = "refused designs" if barred else "near-duplicates"
-        run.stopping = f"only {what} are proposed ({novelty.PATIENCE} in a row)"
+        reason = EndReason.REFUSED if barred else EndReason.DUPLICATES
+        run.stop(reason, f"{reason} ({novelty.PATIENCE} in a row)")
     return False

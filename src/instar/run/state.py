@@ -21,6 +21,7 @@ from instar.contracts.executor import Executor
 from instar.contracts.gate import Gate
 from instar.contracts.lab import Lab
 from instar.contracts.ledger import Ledger
+from instar.contracts.oversight import Right, Waiting, WaitKind
 from instar.contracts.records import (
     Author,
     Design,
@@ -42,6 +43,7 @@ from instar.run.conduct.causes import BAD_ANSWERS
 from instar.run.conduct.observer import Conduct
 from instar.run.conduct.watch import Watch
 from instar.run.door import Door
+from instar.run.endings import Ended, EndReason
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
 from instar.run.steps import Queue
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 
 _SATURATED = 0.99  # lower end of the interval of the share solved
 QUERIES = "queries.json"
-LOOP, ENDING = "loop", "ending"  # what a free slot waits for where it is no builder and no person
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Run:
         queries: looks at a fixed exam; None where questions are fresh.
         search: the exams' questions, which must not be found elsewhere; made by the first exam.
         meter: why a lab's own meter says to stop, if it has one.
-        held: whose word a free slot waits for, by the last look.
+        held: the right whose holder a free slot waits for, by the last look.
         stopping: why the run comes to its end, once it does.
     """
 
@@ -141,8 +142,8 @@ class Run:
         self.search: Search | None = None
         self.door = Door()
         self.meter = parts.lab.meter()
-        self.held = ""
-        self.stopping: str | None = None
+        self.held: Right | None = None
+        self.stopping: Ended | None = None
         self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
 
     # --- who and where ----------------------------------------------------------------------------------------------
@@ -229,13 +230,14 @@ class Run:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
     @property
-    def waits_for(self) -> str:
+    def waits_for(self) -> Waiting:
         """What a free slot waits for."""
         if self.stopping:
-            return ENDING
+            return Waiting(WaitKind.ENDING)
         if self.held:
-            return self.held
-        return (self._deliberating.waits_for if self._deliberating is not None else None) or LOOP
+            return Waiting(WaitKind.PERSON, self.held.value)
+        thinking = self._deliberating.waits_for if self._deliberating is not None else None
+        return Waiting.read(thinking) if thinking else Waiting(WaitKind.LOOP)
 
     @property
     def saturated(self) -> bool:
@@ -244,6 +246,14 @@ class Run:
         return solved is not None and solved["low"] >= _SATURATED
 
     # --- what changes -----------------------------------------------------------------------------------------------
+
+    def stop(self, reason: EndReason, said: str = "") -> None:
+        """Let the run come to its end; the first reason stands."""
+        self.stopping = self.stopping or Ended(reason, said)
+
+    def hold(self, right: Right | None) -> None:
+        """Say whose word a free slot waits for, or that it waits for nobody's."""
+        self.held = right
 
     def install(self, generation: Generation) -> None:
         """Let a generation be the newest, or stand in place of its own earlier record."""

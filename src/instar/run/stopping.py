@@ -5,36 +5,37 @@ from __future__ import annotations
 import shutil
 
 from instar.contracts.errors import ArchiveError
-from instar.run.conduct.watch import PAUSED
+from instar.run.endings import Ended, EndReason
 from instar.run.state import Run
 
 _LEAST_BYTES = 2**20  # of scratch
 
 
-def reason_to_stop(run: Run) -> str | None:
+def reason_to_stop(run: Run) -> Ended | None:
     """Return why no new work should begin, or None."""
     settings = run.settings
     if run.conduct.paused:
-        return f"{PAUSED}: {run.conduct.paused}"
+        return Ended(EndReason.PAUSED, f"{EndReason.PAUSED}: {run.conduct.paused}")
     if run.budget.time_left <= run.budget.closing_seconds:
-        return "budget used"
+        return Ended(EndReason.BUDGET)
     if run.budget.cpu_left <= 0:
-        return "CPU budget used"
+        return Ended(EndReason.CPU_BUDGET)
     if run.meter is not None and (used := run.meter()):
-        return used
+        return Ended(EndReason.METER, used)
     if settings.generations is not None and len(run.generations) > settings.generations:
-        return "generations reached"
+        return Ended(EndReason.GENERATIONS)
     if run.budget.disk_full:
-        return "disk budget used"
+        return Ended(EndReason.DISK_BUDGET)
     if run.candidates.failures >= settings.patience and run.saturated:
-        return "exhausted"
+        return Ended(EndReason.EXHAUSTED)
     return None
 
 
 def stop_now(run: Run) -> None:
     """End everything that is under way: a budget is a hard stop, and so is a pause."""
-    run.stopping = run.stopping or reason_to_stop(run) or "budget used"
-    run.queue.drop(run.stopping)
+    why = run.stopping or reason_to_stop(run) or Ended(EndReason.BUDGET)
+    run.stop(why.reason, why.said)
+    run.queue.drop(str(why))
     for key in run.queue.tasks:
         run.parts.executor.cancel(key)
 

@@ -18,6 +18,7 @@ from instar.executors.rewriting import Rewriter
 from instar.run import door, intake, replicas, simplicity
 from instar.run.candidates import Candidate, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
+from instar.run.endings import EndReason
 from instar.run.state import Run
 
 _SUCCEEDED = "its parent was succeeded"
@@ -166,7 +167,7 @@ class Screen:
             return replace(trial, state=TrialState.REFUSED, why=str(error))
         shown = look(run, exam, score)
         if shown is None:
-            run.stopping = run.stopping or "looks used up"
+            run.stop(EndReason.NO_QUERIES)
             return replace(trial, state=TrialState.CANCELLED, why="no look at the exam is left")
         at_top = trial.rung + 1 == run.settings.rungs and not trial.replica
         simpler = at_top and simplicity.worth_a_look(run, candidate, score, exam.incumbent_score)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instar.contracts.units import seconds
+from instar.run.endings import EndReason
 from instar.session import assembly, baselines
 from instar.session.assembly import Plan
 
@@ -29,7 +30,7 @@ def following(plan: Plan, found: Mapping[str, Any]) -> Plan | None:
         BadInput: the longer tasks do not go with the other settings.
     """
     settings, lab = plan.settings, plan.lab
-    if not settings.curriculum or settings.baseline != baselines.LOOP or found["reason"] != "exhausted":
+    if not settings.curriculum or settings.baseline != baselines.LOOP or found["reason"] != EndReason.EXHAUSTED:
         return None
     options = lab.longer()
     left = seconds(settings.budget) - found["cost"]["wall_seconds"]

@@ -23,8 +23,10 @@ from instar.loop import Watcher, run_loop
 from instar.report.journal import Journal
 from instar.run import climbing
 from instar.run.conduct.watch import PAUSED
+from instar.run.endings import EndReason
 from instar.run.resume import resume
 from instar.run.state import Run
+from instar.run.stopping import reason_to_stop
 from instar.sandbox import UNSAFE
 from instar.session import assembly, baselines, result
 from instar.session.assembly import Plan
@@ -33,6 +35,7 @@ from instar.session.meter import Meter, slots_busy_share
 from instar.studies import traits
 
 _TRAITS_SHARE = 0.1  # of the budget, before the loop begins
+_STATUS = {EndReason.PAUSED: PAUSED, EndReason.INTERRUPTED: result.INTERRUPTED}  # of all others: done
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
@@ -116,7 +119,7 @@ def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
         try:
             ending = _through(plan, run, view, meter)
         except KeyboardInterrupt:
-            return result.Ending(result.INTERRUPTED, "interrupted")
+            return result.Ending(result.INTERRUPTED, EndReason.INTERRUPTED.value)
         finally:
             view.close()
     if ending.status == result.DONE:
@@ -144,22 +147,22 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
             measure_trait(run, view)
         startup = meter.own_cpu_seconds
         go = run_loop if run.settings.baseline == baselines.LOOP else baselines.run_baseline
-        reason = "" if run.conduct.paused else go(run, watch)
+        ended = (run.conduct.paused and reason_to_stop(run)) or go(run, watch)
         final = final_exam(run, watch) if run.generations and not run.conduct.paused else None
-        if run.conduct.paused:
-            reason = f"{PAUSED}: {run.conduct.paused}"
+        if run.conduct.paused:  # perhaps by the final exam
+            ended = reason_to_stop(run) or ended
         busy = slots_busy_share(run.parts.executor)
         if run.settings.baseline != baselines.LOOP and final is not None:
             note(run, final)
         here = run.budget.usage.cpu_seconds - used_before if run.settings.executor == "inline" else 0.0
-        journal.close(reason)
+        journal.close(str(ended))
         with suppress(OSError):
             table.mend(run)
         own = meter.own_cpu_seconds - here
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
     return result.Ending(
-        status=PAUSED if run.conduct.paused else result.INTERRUPTED if reason == "interrupted" else result.DONE,
-        reason=reason,
+        status=_STATUS.get(ended.reason, result.DONE),
+        reason=str(ended),
         slots_busy_share=busy,
         loop_overhead_share=overhead,
         conductor_cpu_seconds=own,
@@ -290,4 +293,4 @@ class Brake:
                 signal.signal(other, signal.SIG_IGN)  # closing takes a second; it is not to be cut short
             raise KeyboardInterrupt
         self._pulled = True
-        self.run.stopping = self.run.stopping or "interrupted"
+        self.run.stop(EndReason.INTERRUPTED)

@@ -110,7 +110,7 @@ def _facts(said: Sequence[tuple[Any, tuple[str, Mapping[str, Any]]]], entries: M
     yield from (
         f"the ledger's entry {entry.index}, {key}, is not in the archive"
         for key, entry in entries.items()
-        if key.partition(":")[0] in _OF_FACTS and key not in known
+        if entry.statement.get("kind") in _OF_FACTS and key not in known
     )
 
 

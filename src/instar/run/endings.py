@@ -1,0 +1,40 @@
+"""Why a run ends, and what a free slot waits for, as records: their words are for people and for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from instar.run.conduct.watch import PAUSED
+
+
+class EndReason(StrEnum):
+    """Why a run ends; the value is what people read where no more is said."""
+
+    BUDGET = "budget used"
+    CPU_BUDGET = "CPU budget used"
+    DISK_BUDGET = "disk budget used"
+    METER = "the lab's own budget used"
+    GENERATIONS = "generations reached"
+    EXHAUSTED = "exhausted"  # the incumbent answers all that the exam can ask
+    NO_QUERIES = "looks used up"
+    DUPLICATES = "only near-duplicates are proposed"
+    REFUSED = "only refused designs are proposed"
+    BREACHES = "the builder breaks its contract"
+    HUNG = "the builder does not come back from a call"
+    PERSON = "ended by a person"
+    INTERRUPTED = "interrupted"  # by a signal
+    PAUSED = PAUSED  # by the tripwire
+    BASELINE = "baseline trained"
+    NO_FOUNDER = "nothing to do"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why a run ends, or has ended; `said` in more words than the reason's own."""
+
+    reason: EndReason
+    said: str = ""
+
+    def __str__(self) -> str:
+        return self.said or self.reason.value
