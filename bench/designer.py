@@ -45,13 +45,13 @@ from instar.contracts.space import Choice, Integer, Range, Space
 from instar.run.parts import make_lab
 from instar.stats.judgement import Cases, Opinion, judge
 from instar.studies import recorded
-from instar.studies.recorded import Table
+from instar.studies.recorded import RecordedTrials
 from instar.studies.replay import REIGN, Played, oracle, teach, worth
 from instar.studies.replay import play as replayed
-from instar.testing.builder import Story, World, first_design, generation, make_brief, play
+from instar.testing.builder import BuilderStory, World, first_design, generation, make_brief, play
 
 SEEDS = 20
-MEASURES: dict[str, Callable[[World, Story], float]] = {
+MEASURES: dict[str, Callable[[World, BuilderStory], float]] = {
     "best of 32 trials": lambda world, story: world.best - float(story.qualities(world).max()),
     "mean of the last 8 trials": lambda world, story: world.best - float(story.qualities(world)[-8:].mean()),
     "the last promoted recipe": lambda world, story: world.best - world.quality(story.incumbents[-1].parameters),
@@ -63,7 +63,7 @@ def with_interval(values: Floats) -> str:
     return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
 
 
-def played(make: Callable[..., Builder]) -> list[tuple[World, Story]]:
+def played(make: Callable[..., Builder]) -> list[tuple[World, BuilderStory]]:
     worlds = [World(seed) for seed in range(SEEDS)]
     return [
         (w, play(make("world", w.space, np.random.default_rng(100 + i)), w, np.random.default_rng(200 + i)))
@@ -71,7 +71,7 @@ def played(make: Callable[..., Builder]) -> list[tuple[World, Story]]:
     ]
 
 
-def calibration(stories: list[tuple[World, Story]]) -> None:
+def calibration(stories: list[tuple[World, BuilderStory]]) -> None:
     """Print how forecasts compare with one fresh run of every proposal at the top rung."""
     rng, said, came, inside, right = np.random.default_rng(0), [], [], [], []
     for world, story in stories:
@@ -171,13 +171,13 @@ def distribution(allowed: Range) -> BaseDistribution:
     return kind(allowed.low, allowed.high, log=allowed.log)
 
 
-def regrets(table: Table, played: Played) -> list[float]:
+def regrets(table: RecordedTrials, played: Played) -> list[float]:
     _, held_out = table.halves()
     best = oracle(table, held_out, played.seed)
     return [best - float(worth(table, [played.bests[mark - 1]], played.seed)[0]) for mark in MARKS]
 
 
-def games(table: Table, make: Callable[..., Builder], count: int, lessons: int | None) -> Floats:
+def games(table: RecordedTrials, make: Callable[..., Builder], count: int, lessons: int | None) -> Floats:
     """Play on the held-out designs; with a generation, after so many on the teaching half. Return regrets (G, 5)."""
     teaching, held_out = table.halves()
     rows = []
@@ -250,7 +250,7 @@ def forecasts_on_the_table() -> None:
             print(f"  generation {reign}, against the {against} one (base rate {rate:.2f}): {', '.join(words)}")
 
 
-def asked(table: Table, lines: list[Played], held_out: Any, reign: int, against: str) -> tuple[Cases, Opinion]:
+def asked(table: RecordedTrials, lines: list[Played], held_out: Any, reign: int, against: str) -> tuple[Cases, Opinion]:
     rng, rows = np.random.default_rng(reign), []
     for number, line in enumerate(lines):
         designer = Designer.from_state(table.space, line.states[reign])

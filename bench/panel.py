@@ -22,7 +22,7 @@ from instar.builders.panel import PanelBuilder
 from instar.builders.search import SearchBuilder
 from instar.contracts.builder import Builder
 from instar.contracts.records import Brief, Floats, Observation, Proposal
-from instar.testing.builder import Story, World, play
+from instar.testing.builder import BuilderStory, World, play
 
 MEMBERS = ("incumbent", "search", "search:cma", "random")
 MEASURES = ("best of all trials", "the last promoted recipe", "mean of the last quarter")
@@ -70,14 +70,14 @@ class Timed:
         raise NotImplementedError
 
 
-def regrets(world: World, story: Story) -> tuple[float, float, float]:
+def regrets(world: World, story: BuilderStory) -> tuple[float, float, float]:
     """Return the regret by each measure."""
     found = story.qualities(world)
     last = world.quality(story.incumbents[-1].parameters)
     return world.best - float(found.max()), world.best - last, world.best - float(found[-len(found) // 4 :].mean())
 
 
-def played(name: str, seed: int, trials: int) -> tuple[tuple[float, float, float], Story, float, float]:
+def played(name: str, seed: int, trials: int) -> tuple[tuple[float, float, float], BuilderStory, float, float]:
     """Return regrets, the story, and CPU seconds in all and within the members."""
     world, rng, inside = World(seed), np.random.default_rng(100 + seed), [0.0]
     if name == "panel":

@@ -37,7 +37,7 @@ from instar.contracts.records import Outcome, OutcomeState
 from instar.executors import job_directory
 from instar.run import intake, trials
 from instar.run.decisions import hear, hold_after_promotion
-from instar.run.endings import Ended
+from instar.run.endings import RunEnd
 from instar.run.founding import found, screen_incumbent
 from instar.run.schedule import climb, collect, examine, propose, replicate
 from instar.run.state import Run
@@ -48,7 +48,7 @@ STAGES = (found, screen_incumbent, hold_after_promotion, examine, replicate, col
 Watcher = Callable[[Run, Sequence[Fact]], None]
 
 
-def run_loop(run: Run, watch: Watcher) -> Ended:
+def run_loop(run: Run, watch: Watcher) -> RunEnd:
     """Run until the budget, the goal or the lab is exhausted, or a person stops it; return why it ended.
 
     Args:

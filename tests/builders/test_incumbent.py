@@ -7,14 +7,14 @@ import pytest
 
 from instar.builders import incumbent, uniform
 from instar.contracts.records import Brief, Design, Floats
-from instar.testing.builder import Story, World, first_design, generation, make_brief, play
+from instar.testing.builder import BuilderStory, World, first_design, generation, make_brief, play
 from tests.sampling import LONG
 
 SEEDS = range(200 if LONG else 40)  # a successor gains little beside what worlds differ by: that wants 200
 
 
 @pytest.fixture(scope="module")
-def stories() -> list[tuple[World, Story, Story]]:
+def stories() -> list[tuple[World, BuilderStory, BuilderStory]]:
     """Both builders played in the same worlds."""
     played = []
     for seed in SEEDS:
@@ -32,23 +32,23 @@ def interval(differences: Floats) -> tuple[float, float]:
     return float(mean - 1.97 * error), float(mean + 1.97 * error)
 
 
-def test_it_proposes_better_designs_than_chance(stories: list[tuple[World, Story, Story]]) -> None:
+def test_it_proposes_better_designs_than_chance(stories: list[tuple[World, BuilderStory, BuilderStory]]) -> None:
     late = [mine.qualities(world)[-8:].mean() - chance.qualities(world)[-8:].mean() for world, mine, chance in stories]
     assert interval(np.array(late))[0] > 0.1
 
 
 @pytest.mark.slow
-def test_its_successors_are_better_than_chance(stories: list[tuple[World, Story, Story]]) -> None:
+def test_its_successors_are_better_than_chance(stories: list[tuple[World, BuilderStory, BuilderStory]]) -> None:
     promoted = [[world.quality(story.incumbents[-1].parameters) for story in pair] for world, *pair in stories]
     assert interval(np.array([mine - chance for mine, chance in promoted]))[0] > 0.0
 
 
-def test_the_best_it_finds_is_no_worse_than_by_chance(stories: list[tuple[World, Story, Story]]) -> None:
+def test_the_best_it_finds_is_no_worse_than_by_chance(stories: list[tuple[World, BuilderStory, BuilderStory]]) -> None:
     best = [mine.qualities(world).max() - chance.qualities(world).max() for world, mine, chance in stories]
     assert interval(np.array(best))[0] > -0.05  # a margin: on a mild surface, 32 uniform samples are a strong rival
 
 
-def test_its_forecasts_are_roughly_calibrated(stories: list[tuple[World, Story, Story]]) -> None:
+def test_its_forecasts_are_roughly_calibrated(stories: list[tuple[World, BuilderStory, BuilderStory]]) -> None:
     rng = np.random.default_rng(0)
     said, came = [], []
     for world, story, _ in stories:

@@ -111,7 +111,7 @@ def test_honest_fine_tuning_on_tiles_passes(tmp_path: Path) -> None:
     from instar.labs.tiles import learn, model
 
     generator = torch.Generator().manual_seed(1)
-    policy = model.Policy(PolicyConfig(width=64), generator)
+    policy = model.PolicyNetwork(PolicyConfig(width=64), generator)
     learn.train(policy, learn.Walks(3, 20), learn.TrainConfig(steps=30, batch=256))
     parent = {name: tensor.numpy().copy() for name, tensor in policy.state_dict().items()}
     learn.train(policy, learn.Walks(3, 20), learn.TrainConfig(steps=256, batch=256, learning_rate=5e-4))

@@ -91,12 +91,12 @@ def test_limits_that_are_hit_are_incidents(executor: local.LocalExecutor, code: 
 def test_a_job_finds_nothing_of_others_in_the_memory_that_it_inherits(tmp_path: Path) -> None:
     code = """
 import gc, sys
-from instar.executors.protocol import Task
+from instar.executors.protocol import Assignment
 frame, found = sys._getframe(), []
 while frame:
     found += [value for value in frame.f_locals.values()]
     frame = frame.f_back
-tasks = {one.key for one in [*gc.get_objects(), *found] if isinstance(one, Task)}
+tasks = {one.key for one in [*gc.get_objects(), *found] if isinstance(one, Assignment)}
 queues = [len(one.queue) for one in found if hasattr(one, 'queue')]
 print(sorted(tasks), set(queues))
 """
@@ -120,7 +120,7 @@ frame, found = sys._getframe(), gc.get_objects()
 while frame:
     found += list(frame.f_locals.values())
     frame = frame.f_back
-print(sorted({one.key for one in found if type(one).__name__ == 'Task'}))
+print(sorted({one.key for one in found if type(one).__name__ == 'Assignment'}))
 """
     with local.create(2, tmp_path, LIGHT) as executor:
         executor.submit(job("first", suite.nothing, {"secret": 1}))

@@ -9,7 +9,7 @@ import pytest
 from instar.contracts.errors import BadInput
 from instar.horizons import forecasting, trending
 from instar.horizons.forecasts import LEVELS, pinball, score
-from instar.horizons.tables import Entry, Table, read_table, write_table
+from instar.horizons.tables import HorizonTable, ModelEntry, read_table, write_table
 
 NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 HEAD = "model_key,release_date,p50_min,p50_ci_low,p50_ci_high,is_sota"
@@ -63,7 +63,7 @@ def test_one_model_is_no_trend(tmp_path):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    entries = [Entry("a", date(2024, 1, 1), 5.0, 3.0, None, 1.0, None, 2.0)]
+    entries = [ModelEntry("a", date(2024, 1, 1), 5.0, 3.0, None, 1.0, None, 2.0)]
     write_table(tmp_path / "out.csv", entries)
     assert read_table(tmp_path / "out.csv").entries == tuple(entries)
 
@@ -114,9 +114,9 @@ def growing(months, scatter=0.2, seed=0):
     rng = np.random.default_rng(seed)
     days = [date.fromordinal(737_700 + 45 * n) for n in range(months)]
     values = [float(2.0 ** (n * 0.4 + abs(rng.normal(0, scatter)))) for n in range(months)]
-    entries = tuple(Entry(f"m{n}", day, value, None, None, None, None, None)
+    entries = tuple(ModelEntry(f"m{n}", day, value, None, None, None, None, None)
                     for n, (day, value) in enumerate(zip(days, values, strict=True)))  # fmt: skip
-    return Table(entries, "", "made up", "0" * 64)
+    return HorizonTable(entries, "", "made up", "0" * 64)
 
 
 def test_a_forecast_is_bound_by_its_digest_and_not_overwritten(tmp_path):
@@ -153,7 +153,7 @@ def test_only_what_came_later_counts():
 def test_a_forecast_registered_after_the_fact_is_scored_on_nothing():
     # Registered on 2026-11-23 from old data: what came out before that day is not foreseen.
     table = growing(24)
-    known = Table(table.entries[:12], "", "made up", "0" * 64)
+    known = HorizonTable(table.entries[:12], "", "made up", "0" * 64)
     cheat = forecasting.register(known, "p50", None, None, NOW)
     assert forecasting.scored(cheat, table, "f.json")["outcomes"] == 0
 

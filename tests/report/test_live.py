@@ -29,7 +29,7 @@ from instar.contracts.records import (
     TrialState,
 )
 from instar.loop import run_loop
-from instar.report.live import INTERVAL_SECONDS, Durations, LiveView, Picture, frame, kind_of
+from instar.report.live import INTERVAL_SECONDS, Durations, LivePicture, LiveView, frame, kind_of
 from instar.report.narration import PlainLog, Story, fate_of, trial_line, verdict_line
 from instar.run.examination import Examine
 from instar.run.resume import resume
@@ -62,10 +62,10 @@ def training(number: int, rung: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Picture, str]]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, LivePicture, str]]:
     """A run after its end, what the view made of it, and what the plain log said."""
     rig = Rig(tmp_path_factory.mktemp("live"), TeachingToyLab(("none", "crash")), {"generations": 2, "budget": "3m"})
-    run, picture, stream = rig.open(), Picture(), io.StringIO()
+    run, picture, stream = rig.open(), LivePicture(), io.StringIO()
     log = PlainLog(stream)
 
     def watch(run: Run, facts: Sequence[Fact]) -> None:
@@ -80,21 +80,21 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Pict
     close(run)
 
 
-def text_of(run: Run, picture: Picture, width: int, height: int) -> str:
+def text_of(run: Run, picture: LivePicture, width: int, height: int) -> str:
     console = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
     console.print(Group(*frame(run, picture, width, height)))
     return console.export_text()
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 23), (120, 39), (40, 10), (200, 60)])
-def test_a_frame_fits_the_screen(played: tuple[Run, Picture, str], width: int, height: int) -> None:
+def test_a_frame_fits_the_screen(played: tuple[Run, LivePicture, str], width: int, height: int) -> None:
     run, picture, _ = played
     lines = text_of(run, picture, width, height).splitlines()
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
 
 
-def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) -> None:
+def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, LivePicture, str]) -> None:
     run, picture, _ = played
     job = Job("t", SandboxKind.TRAINING, "a:b", {}, {}, Limits(1, 1, 1))
     run.queue.tasks = {"t": Task(job, step("trial 99, rung 2 of 2"), run.clock() - 3.0)}
@@ -114,13 +114,13 @@ def test_a_frame_shows_what_a_person_asks_for(played: tuple[Run, Picture, str]) 
 
 def test_a_frame_before_anything_is_there(tmp_path: Path) -> None:
     run = Rig(tmp_path, TeachingToyLab()).open()
-    shown = text_of(run, Picture(), 80, 23)
+    shown = text_of(run, LivePicture(), 80, 23)
     close(run)
     assert "the founder is being made" in shown
     assert "none yet" in shown
 
 
-def test_the_view_draws_seldom_and_cheaply(played: tuple[Run, Picture, str]) -> None:
+def test_the_view_draws_seldom_and_cheaply(played: tuple[Run, LivePicture, str]) -> None:
     run, picture, _ = played
     now, stream = 0.0, io.StringIO()
     view = LiveView(Console(file=stream, width=120, height=40, force_terminal=True), clock=lambda: now)
@@ -139,7 +139,7 @@ def test_the_view_draws_seldom_and_cheaply(played: tuple[Run, Picture, str]) -> 
     assert (time.process_time() - began) / frames < 0.02 * INTERVAL_SECONDS  # 0.4 % here; slack for busy machines
 
 
-def test_the_plain_log_has_one_line_for_each_trial(played: tuple[Run, Picture, str]) -> None:
+def test_the_plain_log_has_one_line_for_each_trial(played: tuple[Run, LivePicture, str]) -> None:
     run, _, said = played
     lines = said.splitlines()
     ended = [trial for trial in run.parts.archive.history(Trial) if trial.state is not TrialState.RUNNING]
@@ -180,7 +180,7 @@ def test_durations_are_learnt_by_kind_of_task() -> None:
     assert kind_of(exams[0]) == kind_of(exams[1]) != kind_of(training(3, rung=0))
 
 
-def test_a_story_forgets_old_proposals(played: tuple[Run, Picture, str]) -> None:
+def test_a_story_forgets_old_proposals(played: tuple[Run, LivePicture, str]) -> None:
     run, story = played[0], Story()
     story.take(run, [replace(PROPOSAL, number=number) for number in range(5000)])
     assert len(story._proposals) <= 4097

@@ -14,20 +14,20 @@ from instar.builders import incumbent, uniform
 from instar.contracts.errors import BadInput
 from instar.run.parts import make_lab
 from instar.studies import recorded
-from instar.studies.recorded import Table
+from instar.studies.recorded import RecordedTrials
 from instar.studies.replay import REIGN, Played, oracle, play, teach, worth
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> RecordedTrials:
     return recorded.read(recorded.shipped("tiles"), make_lab("tiles", {}))
 
 
-def builder(table: Table, seed: int = 0) -> incumbent.IncumbentBuilder:
+def builder(table: RecordedTrials, seed: int = 0) -> incumbent.IncumbentBuilder:
     return incumbent.create(table.lab, table.space, np.random.default_rng(seed))
 
 
-def test_what_ships_is_large_enough_and_small_enough(table: Table) -> None:
+def test_what_ships_is_large_enough_and_small_enough(table: RecordedTrials) -> None:
     assert table.trials >= 1000
     assert recorded.shipped("tiles").stat().st_size < 500_000
     teaching, held_out = table.halves()
@@ -36,7 +36,7 @@ def test_what_ships_is_large_enough_and_small_enough(table: Table) -> None:
     assert len(teaching) + len(held_out) + 1 == len(table.designs)
 
 
-def test_look_ups_are_like_what_they_stand_for(table: Table) -> None:
+def test_look_ups_are_like_what_they_stand_for(table: RecordedTrials) -> None:
     assert table.likeness() > 0.7
     for design in (0, 7, 99):
         assert table.nearest(table.designs[design], np.arange(len(table.designs))) == (design, 0.0)
@@ -78,7 +78,7 @@ def test_a_lab_without_a_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         recorded.shipped("tiles")
 
 
-def test_the_builder_is_told_the_truth_about_the_design_that_stood_in(table: Table) -> None:
+def test_the_builder_is_told_the_truth_about_the_design_that_stood_in(table: RecordedTrials) -> None:
     _, held_out = table.halves()
     played = play(builder(table), table, held_out, 20, seed=1)
     for design, observation in zip(played.designs, played.observations, strict=True):
@@ -90,13 +90,13 @@ def test_the_builder_is_told_the_truth_about_the_design_that_stood_in(table: Tab
     assert set(again) <= {table.incumbent, *played.bests}  # only an incumbent's own recipe is tried twice
 
 
-def test_the_same_seeds_play_the_same_game(table: Table) -> None:
+def test_the_same_seeds_play_the_same_game(table: RecordedTrials) -> None:
     _, held_out = table.halves()
     first, again = (play(builder(table, 3), table, held_out, 12, seed=0) for _ in range(2))
     assert first.designs == again.designs
 
 
-def test_a_taught_builder_is_the_one_that_played(table: Table) -> None:
+def test_a_taught_builder_is_the_one_that_played(table: RecordedTrials) -> None:
     """Restored from its state and told what was observed, it forecasts as the one that went on."""
     teaching, held_out = table.halves()
     line = play(builder(table), table, teaching, 2 * REIGN, seed=0)
@@ -110,7 +110,7 @@ def test_a_taught_builder_is_the_one_that_played(table: Table) -> None:
         teach(builder(table), line, 9)
 
 
-def test_frozen_builders_are_told_nothing_and_still_look_around(table: Table) -> None:
+def test_frozen_builders_are_told_nothing_and_still_look_around(table: RecordedTrials) -> None:
     _, held_out = table.halves()
     frozen = builder(table)
     frozen.succeed(_design(table))
@@ -119,14 +119,14 @@ def test_frozen_builders_are_told_nothing_and_still_look_around(table: Table) ->
     assert {proposal.forecast.p_better for proposal in played.proposals} == {0.5}
 
 
-def _design(table: Table) -> Any:
+def _design(table: RecordedTrials) -> Any:
     from instar.contracts.records import Design
 
     own = {"designer.family": "gp", "designer.features": "context", "designer.exploration": 0.3}
     return Design(table.lab, {**table.designs[table.incumbent], **own})
 
 
-def test_what_was_lucky_is_worth_no_more_than_it_is(table: Table) -> None:
+def test_what_was_lucky_is_worth_no_more_than_it_is(table: RecordedTrials) -> None:
     """The worth of the best-looking design is below what it looked like, on average over both seeds."""
     _, held_out = table.halves()
     seen = [table.metrics[held_out, seed].max() for seed in range(table.seeds)]
@@ -134,7 +134,7 @@ def test_what_was_lucky_is_worth_no_more_than_it_is(table: Table) -> None:
     assert worth(table, [5], 0) == table.metrics[5, 1]
 
 
-def test_random_plays_too(table: Table) -> None:
+def test_random_plays_too(table: RecordedTrials) -> None:
     _, held_out = table.halves()
     control = uniform.create(table.lab, table.space, np.random.default_rng(0))
     assert len(play(control, table, held_out, 10, seed=0).designs) == 10

@@ -15,11 +15,11 @@ from instar.report import closeness
 from instar.run.parts import make_lab
 from instar.session import live_recursion
 from instar.studies import recorded, recursion
-from instar.studies.recorded import Table
+from instar.studies.recorded import RecordedTrials
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> RecordedTrials:
     return recorded.read(recorded.shipped("tiles"), make_lab("tiles", {}))
 
 
@@ -44,7 +44,7 @@ def test_equal_builders_are_not_told_apart() -> None:
     assert wrong / 300 <= 0.09
 
 
-def test_every_baseline_plays_every_game(table: Table) -> None:
+def test_every_baseline_plays_every_game(table: RecordedTrials) -> None:
     found = recursion.measure(table, recursion.Contest((0, 2), trials=8, games=4))
     assert {"generation 0", "generation 2", "frozen at 0", "best-of-n", "random"} <= set(found["baselines"])
     for ratio in (found["r"], found["r_to_frozen"]):
@@ -73,7 +73,7 @@ def test_every_baseline_plays_every_game(table: Table) -> None:
         recursion.Contest(games=2),
     ],
 )  # fmt: skip
-def test_what_cannot_be_measured_is_refused(plan: recursion.Contest, table: Table) -> None:
+def test_what_cannot_be_measured_is_refused(plan: recursion.Contest, table: RecordedTrials) -> None:
     with pytest.raises(BadInput):
         recursion.measure(table, plan)
 

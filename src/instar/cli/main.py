@@ -12,14 +12,14 @@ import typer
 
 from instar import __version__
 from instar.cli import curve, deciding, labs, looking, measuring, running, trusting
-from instar.cli.screen import Screen
+from instar.cli.screen import CommandGroup
 from instar.contracts.errors import InstarError
 from instar.contracts.text import printable
 
 app = typer.Typer(
     name="instar",
     help="Closed-loop model building: a model designs, trains, examines and promotes its own successor.",
-    cls=Screen,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

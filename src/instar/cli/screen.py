@@ -17,7 +17,7 @@ _HEAD = "Usage: instar COMMAND ...   (-h: help, --version, --install-completion)
 _FOOT = "`instar COMMAND -h` has options and an example. Exit: 0 done, 1 no, 2 bad input."
 
 
-class Screen(TyperGroup):
+class CommandGroup(TyperGroup):
     """The group of all commands, which shows them in panels rather than one below the other."""
 
     def get_help(self, ctx: Any) -> str:

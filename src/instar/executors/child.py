@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from instar.executors import job_directory, kernel
-from instar.executors.protocol import Task
+from instar.executors.protocol import Assignment
 from instar.sandbox import calls
 from instar.sandbox.limits import lower
 from instar.sandbox.output import redirect_streams
@@ -25,7 +25,7 @@ STACK_BYTES = 32 * 2**20  # what a thread's stack and arena take in RLIMIT_DATA 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def run_unsandboxed(task: Task, supervisor: int) -> NoReturn:
+def run_unsandboxed(task: Assignment, supervisor: int) -> NoReturn:
     """Run the task in this process, without a sandbox, and exit as `work` does."""
     try:
         os.setsid()
@@ -41,7 +41,7 @@ def run_unsandboxed(task: Task, supervisor: int) -> NoReturn:
     work(task, Path(task.job_dir))
 
 
-def work(task: Task, job_dir: Path) -> NoReturn:
+def work(task: Assignment, job_dir: Path) -> NoReturn:
     """Call the task's entry and exit: 0 for done, its own status after `sys.exit`, 1 after an exception."""
     status = 1
     try:
@@ -59,7 +59,7 @@ def work(task: Task, job_dir: Path) -> NoReturn:
         _leave(status)
 
 
-def open_log(task: Task) -> None:
+def open_log(task: Assignment) -> None:
     """Read nothing, write to the log, line by line so that a killed job's last words are there."""
     log = os.path.join(task.job_dir, job_directory.LOG)
     redirect_streams(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
@@ -77,7 +77,7 @@ def _set_threads(count: int) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-def limit(task: Task) -> None:
+def limit(task: Assignment) -> None:
     """Set hard limits that hold between two looks of the supervisor, which does the exact accounting.
 
     RLIMIT_DATA also counts memory that is reserved and never touched, and what the job inherited.

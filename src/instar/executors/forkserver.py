@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from instar.contracts.records import OutcomeState
 from instar.executors import kernel
-from instar.executors.protocol import JobEnding, Message, Task, Wire
+from instar.executors.protocol import Assignment, JobEnding, Message, Wire
 from instar.executors.supervisor import supervise
 from instar.sandbox import Policy, cgroups, visible_here
 
@@ -39,7 +39,7 @@ GRACE_SECONDS = 10.0  # past a job's wall limit, after which a supervisor that d
 class Slot:
     """A slot that is taken: the task, its supervisor, and what the supervisor has reported so far."""
 
-    task: Task
+    task: Assignment
     supervisor: int
     channel: socket.socket
     began: float
@@ -56,7 +56,7 @@ class Server:
         self.slots = slots
         self.view = view
         self.groups = None if view is None else cgroups.find()
-        self.queue: deque[Task] = deque()
+        self.queue: deque[Assignment] = deque()
         self.taken: dict[str, Slot] = {}
         self.selector = selectors.DefaultSelector()
         self.selector.register(wire.socket, selectors.EVENT_READ)
@@ -94,7 +94,7 @@ class Server:
         messages, is_open = self.wire.receive()
         for message in messages:
             if "run" in message:
-                self.queue.append(Task(**message["run"]))
+                self.queue.append(Assignment(**message["run"]))
             elif "ping" in message:
                 self.wire.send({"pong": message["ping"]})
             else:
@@ -116,7 +116,7 @@ class Server:
         while self.queue and len(self.taken) < self.slots:
             self._start(self.queue.popleft())
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Assignment) -> None:
         """Fork the task's supervisor. The conductor is told first: if this kills the server, it knows by which job."""
         self.wire.send({"began": task.key})
         began = time.monotonic()

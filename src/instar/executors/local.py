@@ -22,7 +22,7 @@ from instar.contracts.errors import BadInput, InstarError, MissingPart
 from instar.contracts.records import Job, Outcome, OutcomeState, Usage
 from instar.executors import job_directory
 from instar.executors.child import THREAD_VARIABLES
-from instar.executors.protocol import JobEnding, Message, Task, Wire
+from instar.executors.protocol import Assignment, JobEnding, Message, Wire
 from instar.sandbox.probe import require
 
 STARTS = 3  # a server that ends this often without beginning a job is given up
@@ -36,7 +36,7 @@ SERVER_LOG = "~forkserver.log"  # no job directory is called so: see `job_direct
 class _Entrusted:
     """A job that the server has, and when it began there (monotonic seconds; None while queued)."""
 
-    task: Task
+    task: Assignment
     began: float | None = None
     cancelled: bool = False
 
@@ -112,7 +112,7 @@ class LocalExecutor:
         job_dir = job_directory.create(self._root, job, linked=not self._sandboxed)
         inputs = {name: str(path.absolute()) for name, path in job.inputs.items()}
         limits = job.limits
-        task = Task(
+        task = Assignment(
             job.key, job.entry, str(job_dir), payload, limits.wall_seconds, limits.cpu_seconds, limits.memory_bytes,
             limits.output_bytes, job.threads, inputs,
         )  # fmt: skip

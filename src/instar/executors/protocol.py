@@ -1,6 +1,6 @@
 """What conductor and fork server say to one another: one JSON object a line over a Unix socket.
 
-The conductor says {"run": Task}, {"cancel": key} and {"ping": number}; its end of file means "end everything".
+The conductor says {"run": Assignment}, {"cancel": key} and {"ping": number}; its end of file means "end everything".
 The server says {"ready": monotonic seconds}, {"began": key}, {"ended": key, "ending": JobEnding, "held_seconds": s},
 {"pong": number}, and {"missing": module, "why": text} for a preload that can't be imported.
 """
@@ -19,7 +19,7 @@ Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Task:
+class Assignment:
     """A job as the server sees it: paths are strings, and its directory is there."""
 
     key: str

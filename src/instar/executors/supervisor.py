@@ -25,7 +25,7 @@ from instar import sandbox
 from instar.contracts.errors import MissingPart
 from instar.contracts.records import Incident, OutcomeState
 from instar.executors import child, job_directory, kernel
-from instar.executors.protocol import JobEnding, Task
+from instar.executors.protocol import Assignment, JobEnding
 from instar.executors.tally import Tally
 from instar.sandbox import Policy, SandboxedProcess, calls, leftovers, seccomp
 from instar.sandbox.cgroups import Group
@@ -49,7 +49,7 @@ class JobVerdict:
     limit: str = ""
 
 
-def supervise(task: Task, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
+def supervise(task: Assignment, channel: socket.socket, view: Policy | None, group: Group | None = None) -> NoReturn:
     """Run the task to its end in a process that was just forked, write its ending to `channel`, and exit.
 
     Args:
@@ -76,7 +76,7 @@ def supervise(task: Task, channel: socket.socket, view: Policy | None, group: Gr
 class JobWatch:
     """One job from its fork to the death of its last process, by the supervisor's monotonic clock."""
 
-    def __init__(self, task: Task, channel: socket.socket, view: Policy | None, group: Group | None) -> None:
+    def __init__(self, task: Assignment, channel: socket.socket, view: Policy | None, group: Group | None) -> None:
         self.task = task
         self.job_dir = Path(task.job_dir)
         self.log = self.job_dir / job_directory.LOG

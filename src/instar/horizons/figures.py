@@ -26,7 +26,7 @@ from instar.horizons import chart
 from instar.horizons.lab import CLOCKS, plain
 from instar.horizons.runs import Runs
 from instar.horizons.suites import days
-from instar.horizons.tables import Table
+from instar.horizons.tables import HorizonTable
 from instar.horizons.trend import Series, line
 from instar.stats.logistic import logistic
 
@@ -61,7 +61,7 @@ def suite(found: Mapping[str, Any], runs: Runs, path: Path) -> None:
         _bars(right, found["models"])
 
 
-def trend(found: Mapping[str, Any], table: Table, path: Path) -> None:
+def trend(found: Mapping[str, Any], table: HorizonTable, path: Path) -> None:
     """Draw horizons over release dates with intervals, the trend and its prediction interval."""
     since = date.fromisoformat(found["since"]) if found["since"] else None
     every = table.series(found["metric"], since, sota=False)

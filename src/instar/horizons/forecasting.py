@@ -21,7 +21,7 @@ from instar.contracts.records import Floats
 from instar.horizons.chart import length
 from instar.horizons.forecasts import LEVELS, pinball, score
 from instar.horizons.reading import iso_date
-from instar.horizons.tables import Table
+from instar.horizons.tables import HorizonTable
 from instar.horizons.trend import line
 
 KIND = "instar forecast 1"
@@ -30,7 +30,7 @@ MONTHS = 36
 LEAST = 4
 
 
-def register(table: Table, metric: str, since: date | None, as_of: date | None, now: datetime) -> dict[str, Any]:
+def register(table: HorizonTable, metric: str, since: date | None, as_of: date | None, now: datetime) -> dict[str, Any]:
     """Return a forecast from a table's trend.
 
     Args:
@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def scored(forecast: Mapping[str, Any], table: Table, where: str) -> dict[str, Any]:
+def scored(forecast: Mapping[str, Any], table: HorizonTable, where: str) -> dict[str, Any]:
     """Score a forecast against the models of a table that came after it and were state of the art.
 
     What came out before the forecast was registered doesn't count, except for a backtest, which says so.

@@ -25,7 +25,7 @@ CLOCKS = {"compute": "CPU seconds", "wall": "wall seconds", "generation": "gener
 
 
 @dataclass(frozen=True)
-class Step:
+class GenerationPoint:
     """One generation: its horizons as estimates in JSON (None without task lengths), and when it was promoted.
 
     Attributes:
@@ -52,7 +52,7 @@ class Step:
         return found is not None and all((found.get(end) or 0.0) > 0.0 for end in ("value", "low", "high"))
 
 
-def steps_of(place: Path | Archive) -> tuple[Step, ...]:
+def steps_of(place: Path | Archive) -> tuple[GenerationPoint, ...]:
     """Read the generations' horizons of a run directory or of an open archive, from the founder on.
 
     Raises:
@@ -63,14 +63,14 @@ def steps_of(place: Path | Archive) -> tuple[Step, ...]:
             return steps_of(archive)
     found = sorted(place.history(Generation), key=lambda generation: generation.number)
     return tuple(
-        Step(
+        GenerationPoint(
             g.number, g.estimates.get("horizon_50"), g.estimates.get("horizon_80"), g.run_cpu_seconds, g.run_seconds
         )
         for g in found
     )  # fmt: skip
 
 
-def series_of(steps: Sequence[Step], clock: str = "compute", share: float = 0.5) -> Series:
+def series_of(steps: Sequence[GenerationPoint], clock: str = "compute", share: float = 0.5) -> Series:
     """Return the bounded horizons of a line of generations over a clock; may be empty."""
     kept = [step for step in steps if step.bounded(share)]
     figures = [step.horizon(share) or {} for step in kept]
@@ -79,7 +79,9 @@ def series_of(steps: Sequence[Step], clock: str = "compute", share: float = 0.5)
     return Series(tuple(f"generation {step.generation}" for step in kept), at, *columns)
 
 
-def lab_doubling(steps: Sequence[Step], clock: str, rng: np.random.Generator, share: float = 0.5) -> Estimate:
+def lab_doubling(
+    steps: Sequence[GenerationPoint], clock: str, rng: np.random.Generator, share: float = 0.5
+) -> Estimate:
     """Estimate how much of a clock the loop's horizon takes to double; value None with the reason in the note.
 
     Args:

@@ -59,7 +59,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ShapeComparison:
     """All shapes, and what may be said: a shape's name, or "can't tell"."""
 
     shapes: tuple[Shape, ...]
@@ -67,13 +67,13 @@ class Comparison:
     by_fit: str
 
 
-def compare(series: Series) -> Comparison:
+def compare(series: Series) -> ShapeComparison:
     """Compare the shapes on a trend of models in any order."""
     series = series.in_order()
     at, y = _scaled(series.at), np.log(series.value)
     errors = {name: _ahead(fit, at, y) for name, (fit, _) in SHAPES.items()}
     shapes = tuple(_shape(name, at, y, errors[name]) for name in SHAPES)
-    return Comparison(shapes, _best_ahead(errors), _best_fit(shapes))
+    return ShapeComparison(shapes, _best_ahead(errors), _best_fit(shapes))
 
 
 def fitted(name: str, series: Series) -> Predict:

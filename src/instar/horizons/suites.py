@@ -16,7 +16,7 @@ from instar.horizons.curves import Crossing, Method, Reading, doubling_draws, re
 from instar.horizons.flags import Variant, flags, sensitivity, spread
 from instar.horizons.profile import Interval
 from instar.horizons.runs import Runs
-from instar.horizons.tables import Entry
+from instar.horizons.tables import ModelEntry
 from instar.horizons.trend import Series, doubling, doubling_of_draws, state_of_the_art
 
 NAMES = {0.5: "p50", 0.8: "p80"}
@@ -24,7 +24,7 @@ NAMES = {0.5: "p50", 0.8: "p80"}
 
 def measure(
     runs: Runs, method: Method, rng: np.random.Generator, source: str, notes: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[Entry]]:
+) -> tuple[dict[str, Any], list[ModelEntry]]:
     """Fit every model; return the `--json` object, and the models as rows of a table of horizons.
 
     Only models with a release date and a bounded 50 % horizon are in the table.
@@ -71,11 +71,11 @@ def _variant(variant: Variant) -> dict[str, Any]:
     return {"choice": variant.choice, **{name: variant.horizons[share] for share, name in NAMES.items()}}
 
 
-def _entry(reading: Reading) -> Entry | None:
+def _entry(reading: Reading) -> ModelEntry | None:
     half, most = (reading.crossings[share] for share in NAMES)
     if half.value is None or not reading.released:
         return None
-    return Entry(reading.model, date.fromisoformat(reading.released), half.value, *half.bootstrap, most.value,
+    return ModelEntry(reading.model, date.fromisoformat(reading.released), half.value, *half.bootstrap, most.value,
                  *(most.bootstrap if most.value else (None, None)))  # fmt: skip
 
 

@@ -29,7 +29,7 @@ METRICS = ("p50", "p80")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """One model of a table; lengths in minutes, None where they aren't known."""
 
     model: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Table:
+class HorizonTable:
     """The models of one vintage, by release date.
 
     Attributes:
@@ -52,7 +52,7 @@ class Table:
         notes: what a reader should know.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ModelEntry, ...]
     vintage: str
     source: str
     digest: str
@@ -96,7 +96,7 @@ def shipped(name: str = "published_horizons.csv") -> Path:
     return Path(str(resources.files("instar.horizons") / "data" / name))
 
 
-def read_table(path: Path | None, vintage: str | None = None) -> Table:
+def read_table(path: Path | None, vintage: str | None = None) -> HorizonTable:
     """Read a table; None is the shipped one.
 
     Args:
@@ -124,11 +124,11 @@ def read_table(path: Path | None, vintage: str | None = None) -> Table:
     order = sorted(range(len(mine)), key=lambda i: entries[i].released)
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
     source = f"METR, published horizons, {chosen}" if path is None else f"{place.name}{f', {chosen}' if chosen else ''}"
-    table = Table(tuple(entries[i] for i in order), chosen, source, digest)
-    return Table(table.entries, chosen, source, digest, tuple(_disagreement(table, [mine[i] for i in order])))
+    table = HorizonTable(tuple(entries[i] for i in order), chosen, source, digest)
+    return HorizonTable(table.entries, chosen, source, digest, tuple(_disagreement(table, [mine[i] for i in order])))
 
 
-def write_table(path: Path, entries: Sequence[Entry]) -> None:
+def write_table(path: Path, entries: Sequence[ModelEntry]) -> None:
     """Write a table that `read_table` reads; unknown figures are left empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -140,7 +140,7 @@ def write_table(path: Path, entries: Sequence[Entry]) -> None:
             rows.writerow([e.model, e.released.isoformat(), *shown])
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row) -> ModelEntry:
     model = str(row.cells.get("model_key") or "").strip()
     if not model:
         raise BadInput(f"{row.where}: column 'model_key' is empty", "Name the model.")
@@ -153,7 +153,7 @@ def _entry(row: Row) -> Entry:
                 f"{row.where}: column '{metric}_min': {value:g} is outside its interval, {low} to {high}", "Mend it."
             )
         cells += [value, low, high]
-    return Entry(model, released, *cells)
+    return ModelEntry(model, released, *cells)
 
 
 def _length(row: Row, column: str) -> float | None:
@@ -176,7 +176,7 @@ def _no_duplicates(rows: Sequence[Row]) -> None:
         seen[name] = row.where
 
 
-def _disagreement(table: Table, rows: Sequence[Row]) -> list[str]:
+def _disagreement(table: HorizonTable, rows: Sequence[Row]) -> list[str]:
     """Say where a column `is_sota` differs from what the horizons say."""
     if "is_sota" not in rows[0].cells:
         return []

@@ -17,7 +17,7 @@ from instar.horizons.elbow import elbow
 from instar.horizons.forecasting import MONTH
 from instar.horizons.shapes import compare, fitted
 from instar.horizons.suites import days
-from instar.horizons.tables import Table, shipped
+from instar.horizons.tables import HorizonTable, shipped
 from instar.horizons.trend import Series, doubling, line
 
 AHEAD = (6, 12, 24)
@@ -27,7 +27,7 @@ _LEVELS = (0.025, 0.5, 0.975)
 
 
 def measure(
-    table: Table, metric: str, since: date | None, rng: np.random.Generator, *, every: bool = False
+    table: HorizonTable, metric: str, since: date | None, rng: np.random.Generator, *, every: bool = False
 ) -> dict[str, Any]:
     """Return the `--json` object.
 
@@ -66,7 +66,7 @@ def measure(
     }  # fmt: skip
 
 
-def _published(table: Table, metric: str, since: date | None, every: bool) -> float | None:
+def _published(table: HorizonTable, metric: str, since: date | None, every: bool) -> float | None:
     """Return METR's own figure for this window of the shipped table, where there is one."""
     if every or since is None or not table.source.startswith("METR, "):
         return None
@@ -78,7 +78,7 @@ def _published(table: Table, metric: str, since: date | None, every: bool) -> fl
 
 
 def _sensitivity(
-    table: Table, metric: str, since: date | None, series: Series, rng: np.random.Generator
+    table: HorizonTable, metric: str, since: date | None, series: Series, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Return the doubling time under other choices of models."""
     last = series.at.max()
@@ -160,7 +160,7 @@ def _caveats(series: Series, found: Estimate, by_fit: str) -> list[str]:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def words(found: Mapping[str, Any], table: Table) -> str:
+def words(found: Mapping[str, Any], table: HorizonTable) -> str:
     """Return the object of `measure` in words, with a small plot."""
     since = f" since {found['since']}" if found["since"] else ""
     published = found["published_doubling_days"]
@@ -183,7 +183,7 @@ def words(found: Mapping[str, Any], table: Table) -> str:
                       *(f"Note: {note}." for note in found["notes"])])  # fmt: skip
 
 
-def _plot(found: Mapping[str, Any], table: Table) -> list[str]:
+def _plot(found: Mapping[str, Any], table: HorizonTable) -> list[str]:
     since = date.fromisoformat(found["since"]) if found["since"] else None
     every = table.series(found["metric"], since, sota=False)
     inside = [name in found["models"] for name in every.names]

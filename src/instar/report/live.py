@@ -56,7 +56,7 @@ def kind_of(step: Step) -> tuple[str, int]:
 
 
 @dataclass
-class Picture:
+class LivePicture:
     """All that a frame is drawn from, beside the run itself."""
 
     story: Story = field(default_factory=Story)
@@ -74,7 +74,7 @@ class LiveView:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._picture = Picture()
+        self._picture = LivePicture()
         self._live: Live | None = None
         self._drawn = float("-inf")
 
@@ -110,7 +110,7 @@ class LiveView:
 # --- one frame ------------------------------------------------------------------------------------------------------
 
 
-def frame(run: Run, picture: Picture, width: int, height: int) -> list[Text]:
+def frame(run: Run, picture: LivePicture, width: int, height: int) -> list[Text]:
     """Draw the run as at most `height` lines of at most `width` columns."""
     spare = max(0, height - 16 - min(4, len(run.queue.tasks)))
     generations = _generations(run, rows=3 + min(5, spare // 3))
@@ -190,7 +190,7 @@ def _generation(run: Run, generation: Generation) -> Text:
     )
 
 
-def _tasks(run: Run, picture: Picture, width: int) -> list[Text]:
+def _tasks(run: Run, picture: LivePicture, width: int) -> list[Text]:
     """What every slot does, with its progress against what such a task usually takes."""
     if not run.queue.tasks:
         return [Text("no task is running", "dim")]
@@ -209,7 +209,7 @@ def _tasks(run: Run, picture: Picture, width: int) -> list[Text]:
     return lines
 
 
-def _facts(run: Run, picture: Picture, width: int) -> list[Text]:
+def _facts(run: Run, picture: LivePicture, width: int) -> list[Text]:
     """Trials by state, experience, and why the last candidate was or was not promoted."""
     counts = [f"{picture.counts[state]} {state.replace('_', ' ')}" for state in _ORDER if picture.counts.get(state)]
     lines = [Text.assemble(("trials      ", "dim"), ", ".join(counts) or "none yet")]
@@ -224,7 +224,7 @@ def _facts(run: Run, picture: Picture, width: int) -> list[Text]:
     return lines + [Text.assemble((label, "dim"), text) for label, text in zip(labels, verdict, strict=True)]
 
 
-def _trials(picture: Picture, width: int, rows: int) -> list[Text]:
+def _trials(picture: LivePicture, width: int, rows: int) -> list[Text]:
     """The newest trials, newest first."""
     if rows < 2 or not picture.story.trials:
         return []

@@ -32,7 +32,7 @@ _SEED = 0xC11B
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Showing:
     """One thing that must be shown, whether it is, and what was seen."""
 
     name: str
@@ -40,15 +40,15 @@ class Evidence:
     said: str
 
 
-def evidence(archive: Archive, lab: Lab, wanted: Climb) -> list[Evidence]:
+def evidence(archive: Archive, lab: Lab, wanted: Climb) -> list[Showing]:
     """Return all that the settings name, each with what is known of it."""
-    checks: Mapping[str, tuple[bool, Callable[[], Evidence]]] = {
+    checks: Mapping[str, tuple[bool, Callable[[], Showing]]] = {
         "judgement": (wanted.judgement, lambda: _judgement(archive, wanted.margin)),
         "selftest": (wanted.selftest, lambda: _selftest(lab)),
         "conduct": (wanted.conduct, lambda: _conduct(archive)),
     }
     found = [check() for named, check in checks.values() if named]
-    return found or [Evidence("evidence", False, "the settings name none: set one of [climb] to true")]
+    return found or [Showing("evidence", False, "the settings name none: set one of [climb] to true")]
 
 
 def admit(run: Run) -> None:
@@ -79,20 +79,20 @@ def admit(run: Run) -> None:
 # --- the exam and conduct -------------------------------------------------------------------------------------------
 
 
-def _selftest(lab: Lab) -> Evidence:
+def _selftest(lab: Lab) -> Showing:
     findings = selftest.examine(lab)
     failed = [f"{finding.name}: {finding.said}" for finding in findings if not finding.passed]
     said = "; ".join(failed) or f"the exam passes its test of itself ({len(findings)} checks)"
-    return Evidence("selftest", not failed, said)
+    return Showing("selftest", not failed, said)
 
 
-def _conduct(archive: Archive) -> Evidence:
+def _conduct(archive: Archive) -> Showing:
     watch = Watch.of(archive)
     if not watch.jobs.total():
-        return Evidence("conduct", False, "no job has ended, so conduct was not seen")
+        return Showing("conduct", False, "no job has ended, so conduct was not seen")
     if watch.paused:
-        return Evidence("conduct", False, f"the tripwire has gone off: {watch.paused}")
-    return Evidence("conduct", True, f"the tripwire is quiet after {watch.jobs.total()} jobs")
+        return Showing("conduct", False, f"the tripwire has gone off: {watch.paused}")
+    return Showing("conduct", True, f"the tripwire is quiet after {watch.jobs.total()} jobs")
 
 
 # --- judgement ------------------------------------------------------------------------------------------------------
@@ -170,16 +170,16 @@ def compare(sides: Mapping[bool, Forecasts]) -> tuple[Estimate, Estimate, Estima
     return machine, person, lead
 
 
-def _judgement(archive: Archive, margin: float) -> Evidence:
+def _judgement(archive: Archive, margin: float) -> Showing:
     machine, person, lead = compare(forecasts(archive))
     for who, found in (("the person", person), ("the machine", machine)):
         if found.n < LEAST_PAIRS:
             fix = "; `instar propose --forecast` gives some" if who == "the person" else ""
             said = f"{who}'s forecasts tell {found.n} pairs of designs apart, {LEAST_PAIRS} are needed{fix}"
-            return Evidence("judgement", False, said)
+            return Showing("judgement", False, said)
     held = lead.low is not None and lead.low > -margin
     shown = f"pairwise accuracy {_words(machine)} by the machine, {_words(person)} by the person"
-    return Evidence("judgement", held, f"{shown}; lead {_words(lead)}, a loss of {margin:g} is allowed")
+    return Showing("judgement", held, f"{shown}; lead {_words(lead)}, a loss of {margin:g} is allowed")
 
 
 def _words(found: Estimate) -> str:
@@ -189,7 +189,7 @@ def _words(found: Estimate) -> str:
 # --- the next rung --------------------------------------------------------------------------------------------------
 
 
-def next_rung(rights: autonomy.Rights) -> autonomy.Rung | None:
+def next_rung(rights: autonomy.Rights) -> autonomy.AutonomyRung | None:
     """Return the lowest rung on which the machine holds more than now and no less; None on top."""
     for rung in autonomy.LADDER:
         if autonomy.gained(rights, rung.rights) and not autonomy.gained(rung.rights, rights):
@@ -202,7 +202,7 @@ def missing(archive: Archive, lab: Lab, wanted: Climb, rights: autonomy.Rights) 
     rung = next_rung(rights)
     if rung is None:
         return None
-    found: Sequence[Evidence] = evidence(archive, lab, wanted)
+    found: Sequence[Showing] = evidence(archive, lab, wanted)
     return {
         "rung": rung.number,
         "name": rung.name,

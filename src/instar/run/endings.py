@@ -30,7 +30,7 @@ class EndReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnd:
     """Why a run ends, or has ended; `said` in more words than the reason's own."""
 
     reason: EndReason

@@ -27,7 +27,7 @@ Rights = Mapping[Right, Holder]
 
 
 @dataclass(frozen=True)
-class Rung:
+class AutonomyRung:
     """A rung of the ladder.
 
     Attributes:
@@ -47,21 +47,23 @@ class Rung:
 
 _ALL = frozenset(Right)
 LADDER = (
-    Rung(0, "by hand", "a person designs, starts, judges and promotes; the machine trains and examines", _ALL),
-    Rung(1, "chatbot", "the machine suggests, a person puts each suggestion in and judges it", _ALL - {Right.PROPOSE}),
-    Rung(
+    AutonomyRung(0, "by hand", "a person designs, starts, judges and promotes; the machine trains and examines", _ALL),
+    AutonomyRung(
+        1, "chatbot", "the machine suggests, a person puts each suggestion in and judges it", _ALL - {Right.PROPOSE}
+    ),
+    AutonomyRung(
         2,
         "coding agent",
         "the machine designs and judges, a person starts each trial and releases what passed",
         _ALL - {Right.PROPOSE, Right.JUDGE},
     ),
-    Rung(
+    AutonomyRung(
         3,
         "autonomous agents",
         "the machine runs and delegates, a person sets goals and promotes",
         frozenset({Right.GOAL, Right.PROMOTE}),
     ),
-    Rung(4, "closed loop", "no person in the inner cycle", frozenset()),
+    AutonomyRung(4, "closed loop", "no person in the inner cycle", frozenset()),
 )
 
 
@@ -70,7 +72,7 @@ def rights_of(rung: int) -> Rights:
     return LADDER[rung].rights
 
 
-def rung_of(rights: Rights) -> Rung | None:
+def rung_of(rights: Rights) -> AutonomyRung | None:
     """Return the rung with exactly these rights, None between two."""
     return next((rung for rung in LADDER if rung.rights == rights), None)
 

@@ -40,10 +40,10 @@ from instar.run.budget import Budget
 from instar.run.candidates import Candidate, Candidates, Numbers, ScreenExam
 from instar.run.collecting import Collecting
 from instar.run.conduct.causes import BAD_ANSWERS
-from instar.run.conduct.observer import Conduct
+from instar.run.conduct.observer import Observer
 from instar.run.conduct.watch import Watch
 from instar.run.door import Door
-from instar.run.endings import Ended, EndReason
+from instar.run.endings import EndReason, RunEnd
 from instar.run.intake import answers, priced
 from instar.run.novelty import Tried
 from instar.run.steps import Queue
@@ -129,7 +129,7 @@ class Run:
         self.budget = Budget(settings, clock, archive.account(), parts.home, parts.scratch)
         self.slots = SlotTimes(archive, parts.executor.slots, clock, self.budget)
         self.transaction = Transaction(archive, parts.ledger, self.budget, self.slots, watch)
-        self.conduct = Conduct(watch, self.transaction, self.budget, lambda: self.incumbent.number, parts.home)
+        self.conduct = Observer(watch, self.transaction, self.budget, lambda: self.incumbent.number, parts.home)
         self.approvals = rights.ApprovalQueue.of(archive, rights.check(settings, rights.newest(archive)))
         self.numbers = Numbers()
         self.candidates = Candidates(settings.rungs)
@@ -143,7 +143,7 @@ class Run:
         self.door = Door()
         self.meter = parts.lab.meter()
         self.held: Right | None = None
-        self.stopping: Ended | None = None
+        self.stopping: RunEnd | None = None
         self._deliberating = parts.builder if isinstance(parts.builder, Deliberating) else None
 
     # --- who and where ----------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Run:
 
     def stop(self, reason: EndReason, said: str = "") -> None:
         """Let the run come to its end; the first reason stands."""
-        self.stopping = self.stopping or Ended(reason, said)
+        self.stopping = self.stopping or RunEnd(reason, said)
 
     def hold(self, right: Right | None) -> None:
         """Say whose word a free slot waits for, or that it waits for nobody's."""

@@ -5,35 +5,35 @@ from __future__ import annotations
 import shutil
 
 from instar.contracts.errors import ArchiveError
-from instar.run.endings import Ended, EndReason
+from instar.run.endings import EndReason, RunEnd
 from instar.run.state import Run
 
 _LEAST_BYTES = 2**20  # of scratch
 
 
-def reason_to_stop(run: Run) -> Ended | None:
+def reason_to_stop(run: Run) -> RunEnd | None:
     """Return why no new work should begin, or None."""
     settings = run.settings
     if run.conduct.paused:
-        return Ended(EndReason.PAUSED, f"{EndReason.PAUSED}: {run.conduct.paused}")
+        return RunEnd(EndReason.PAUSED, f"{EndReason.PAUSED}: {run.conduct.paused}")
     if run.budget.time_left <= run.budget.closing_seconds:
-        return Ended(EndReason.BUDGET)
+        return RunEnd(EndReason.BUDGET)
     if run.budget.cpu_left <= 0:
-        return Ended(EndReason.CPU_BUDGET)
+        return RunEnd(EndReason.CPU_BUDGET)
     if run.meter is not None and (used := run.meter()):
-        return Ended(EndReason.METER, used)
+        return RunEnd(EndReason.METER, used)
     if settings.generations is not None and len(run.generations) > settings.generations:
-        return Ended(EndReason.GENERATIONS)
+        return RunEnd(EndReason.GENERATIONS)
     if run.budget.disk_full:
-        return Ended(EndReason.DISK_BUDGET)
+        return RunEnd(EndReason.DISK_BUDGET)
     if run.candidates.failures >= settings.patience and run.saturated:
-        return Ended(EndReason.EXHAUSTED)
+        return RunEnd(EndReason.EXHAUSTED)
     return None
 
 
 def stop_now(run: Run) -> None:
     """End everything that is under way: a budget is a hard stop, and so is a pause."""
-    why = run.stopping or reason_to_stop(run) or Ended(EndReason.BUDGET)
+    why = run.stopping or reason_to_stop(run) or RunEnd(EndReason.BUDGET)
     run.stop(why.reason, why.said)
     run.queue.drop(str(why))
     for key in run.queue.tasks:

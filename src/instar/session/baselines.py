@@ -15,7 +15,7 @@ from instar.contracts.records import Author, Design, Generation, Job, Limits, Ou
 from instar.contracts.units import seconds, size
 from instar.loop import Watcher, fill, finish, tell
 from instar.run import intake
-from instar.run.endings import Ended, EndReason
+from instar.run.endings import EndReason, RunEnd
 from instar.run.promotion import install
 from instar.run.state import Run, with_founding_settings
 from instar.run.steps import Task
@@ -32,18 +32,18 @@ def design_of(lab: Lab, baseline: str) -> Design:
     return offered[baseline]
 
 
-def run_baseline(run: Run, watch: Watcher) -> Ended:
+def run_baseline(run: Run, watch: Watcher) -> RunEnd:
     """Train the founder and then the baseline; return why it ended."""
     while not run.generations:
         fill(run)
         if not _turn(run, watch):
-            return run.stopping or Ended(EndReason.NO_FOUNDER)
+            return run.stopping or RunEnd(EndReason.NO_FOUNDER)
     if len(run.generations) == 1 and not run.stopping:
         _start(run)
         while _turn(run, watch):
             pass
     tell(run, watch)
-    return run.stopping or Ended(EndReason.BASELINE)
+    return run.stopping or RunEnd(EndReason.BASELINE)
 
 
 def _turn(run: Run, watch: Watcher) -> bool:

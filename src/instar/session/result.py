@@ -30,7 +30,7 @@ _NAME = Path("report") / "result.json"
 
 
 @dataclass(frozen=True)
-class Ending:
+class LifeEnd:
     """What only this life of the run knows, at its end.
 
     Attributes:
@@ -63,7 +63,7 @@ def limits(settings: Settings) -> dict[str, Any]:
     }
 
 
-def write(home: Path, ending: Ending) -> dict[str, Any]:
+def write(home: Path, ending: LifeEnd) -> dict[str, Any]:
     """Combine the ending with the archive, keep it as `report/result.json`, and return it."""
     with read_archive(home / "archive.db") as archive:
         result = _from_archive(archive, home) | asdict(ending)
@@ -83,8 +83,8 @@ def read(home: Path) -> dict[str, Any]:
     running = lock.holder(home / "archive.db") is not None
     kept = None if running else _kept(home)
     if kept is not None:
-        return now | {key: kept.get(key, usual) for key, usual in asdict(Ending("", "")).items()}
-    return now | asdict(Ending(RUNNING, "") if running else Ending(CUT_OFF, "its process ended without a result"))
+        return now | {key: kept.get(key, usual) for key, usual in asdict(LifeEnd("", "")).items()}
+    return now | asdict(LifeEnd(RUNNING, "") if running else LifeEnd(CUT_OFF, "its process ended without a result"))
 
 
 def finished(home: Path, identity: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any] | None:

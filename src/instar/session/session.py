@@ -112,14 +112,14 @@ def disk_faults(home: Path) -> Iterator[None]:
             raise
 
 
-def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
+def _live(plan: Plan, view: View, meter: Meter) -> result.LifeEnd:
     """Live one life of the run."""
     with Brake() as brake, assembly.opened(plan) as run:
         brake.run = run
         try:
             ending = _through(plan, run, view, meter)
         except KeyboardInterrupt:
-            return result.Ending(result.INTERRUPTED, EndReason.INTERRUPTED.value)
+            return result.LifeEnd(result.INTERRUPTED, EndReason.INTERRUPTED.value)
         finally:
             view.close()
     if ending.status == result.DONE:
@@ -127,7 +127,7 @@ def _live(plan: Plan, view: View, meter: Meter) -> result.Ending:
     return ending
 
 
-def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
+def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.LifeEnd:
     """Resume, run and examine; take the measures before the executor is closed."""
     selftest.demand(run.parts.lab)  # while the executor is still starting
     used_before = run.budget.usage.cpu_seconds
@@ -160,7 +160,7 @@ def _through(plan: Plan, run: Run, view: View, meter: Meter) -> result.Ending:
             table.mend(run)
         own = meter.own_cpu_seconds - here
         overhead = meter.loop_overhead_share(run.parts.executor.slots, here)
-    return result.Ending(
+    return result.LifeEnd(
         status=_STATUS.get(ended.reason, result.DONE),
         reason=str(ended),
         slots_busy_share=busy,

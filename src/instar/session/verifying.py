@@ -31,7 +31,7 @@ _OF_FACTS = ("proposal", "trial", "experience", "verdict", "promotion", "inciden
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One entry of the ledger."""
 
     index: int
@@ -77,17 +77,17 @@ def _described(home: Path, chain: Verification, problems: Sequence[str], facts: 
     }
 
 
-def _entries(path: Path, count: int) -> Iterator[Entry]:
+def _entries(path: Path, count: int) -> Iterator[LedgerEntry]:
     """Yield the first `count` entries, which `verify` has found to hold."""
     if not count:
         return
     with path.open("rb") as file:
         for line in islice(file, count):
             content = json.loads(line)
-            yield Entry(content["index"], content["key"], content["statement"])
+            yield LedgerEntry(content["index"], content["key"], content["statement"])
 
 
-def _identity(archive: Archive, entries: Mapping[str, Entry]) -> Iterator[str]:
+def _identity(archive: Archive, entries: Mapping[str, LedgerEntry]) -> Iterator[str]:
     """Yield what differs in the first entry, which says what the run is."""
     first = entries.get("run")
     if first is None:
@@ -96,7 +96,9 @@ def _identity(archive: Archive, entries: Mapping[str, Entry]) -> Iterator[str]:
         yield "the archive's identity is not the one in the ledger's first entry"
 
 
-def _facts(said: Sequence[tuple[Any, tuple[str, Mapping[str, Any]]]], entries: Mapping[str, Entry]) -> Iterator[str]:
+def _facts(
+    said: Sequence[tuple[Any, tuple[str, Mapping[str, Any]]]], entries: Mapping[str, LedgerEntry]
+) -> Iterator[str]:
     """Yield the facts of which the ledger says something else, and those that it alone has."""
     for fact, (key, content) in said:
         entry = entries.get(key)

@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class RecordedTrials:
     """Recorded trials of D designs with S training seeds at the upper rung, and of some at the lower one.
 
     Attributes:
@@ -114,7 +114,7 @@ def shipped(lab: str) -> Path:
     return path
 
 
-def read(path: Path, lab: Lab) -> Table:
+def read(path: Path, lab: Lab) -> RecordedTrials:
     """Read a table of this lab.
 
     Raises:
@@ -138,7 +138,7 @@ def read(path: Path, lab: Lab) -> Table:
         raise BadInput(f"{path}: {error.what}", error.fix) from None
 
 
-def _table(given: Mapping[str, Any], lab: Lab) -> Table:
+def _table(given: Mapping[str, Any], lab: Lab) -> RecordedTrials:
     names, whole = given["parameters"], lab.space
     space = Space({name: _range(whole.ranges[name], name, given["ranges"]) for name in names})
     designs = [dict(zip(names, row, strict=True)) for row in given["designs"]]
@@ -157,7 +157,7 @@ def _table(given: Mapping[str, Any], lab: Lab) -> Table:
     if not (np.isfinite(metrics).all() and np.isfinite(noises).all() and len(designs) >= 4 and len(seeds) >= 2):
         raise ValueError("every design needs every seed, two seeds and four designs at least")
     fixed: dict[str, Value] = dict(given["fixed"])
-    return Table(
+    return RecordedTrials(
         lab.name, lab.profile.version, space, fixed, designs, int(given["incumbent"]), metrics, noises, cheap,
         len(given["trials"]),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from instar.contracts.records import Author, Brief, Design, Floats, Forecast, Go
 from instar.contracts.space import Space
 from instar.stats.bootstrap import ratio_of_sums
 from instar.stats.intervals import paired_difference
-from instar.studies.recorded import Table
+from instar.studies.recorded import RecordedTrials
 from instar.studies.replay import REIGN, Played, oracle, play, teach, worth
 
 MARGIN = 0.1
@@ -49,7 +49,7 @@ class Contest:
     seed: int = 0
     margin: float = MARGIN
 
-    def check(self, table: Table) -> None:
+    def check(self, table: RecordedTrials) -> None:
         """Raise `BadInput` where the table is too small, or where there is nothing to compare."""
         teaching, held_out = table.halves()
         if len(set(self.generations)) < 2 or list(self.generations) != sorted(set(self.generations)):
@@ -110,7 +110,7 @@ class Neighbours:
 Factory = Callable[[str, Space, np.random.Generator], Builder]
 
 
-def measure(table: Table, plan: Contest, say: Callable[[str], object] = str) -> dict[str, Any]:
+def measure(table: RecordedTrials, plan: Contest, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Let every builder play on the table, and return the object of `instar recursion --json`.
 
     Raises:
@@ -157,7 +157,7 @@ def _controls() -> tuple[dict[str, Factory], dict[str, str]]:
     return baselines, {}
 
 
-def _made(factory: Factory, table: Table, rng: np.random.Generator) -> Builder:
+def _made(factory: Factory, table: RecordedTrials, rng: np.random.Generator) -> Builder:
     """Make a builder as a run does: with a context where its factory knows of one."""
     if "context" not in inspect.signature(factory).parameters:
         return factory(table.lab, table.space, rng)
@@ -167,7 +167,7 @@ def _made(factory: Factory, table: Table, rng: np.random.Generator) -> Builder:
 
 
 def _result(
-    table: Table, plan: Contest, found: Mapping[str, Reached], best: Floats, missing: Mapping[str, str]
+    table: RecordedTrials, plan: Contest, found: Mapping[str, Reached], best: Floats, missing: Mapping[str, str]
 ) -> dict[str, Any]:
     rng = np.random.default_rng([plan.seed, 1])
     names = list(found)

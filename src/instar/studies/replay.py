@@ -1,8 +1,8 @@
 """Lets any builder play on a recorded table: what it proposes is looked up, and nothing is computed.
 
-A proposal stands for the nearest recorded design that was not tried yet, by `Table.nearest`; the builder is told the
-result of *that* design, so that it never learns anything untrue. What this costs is freedom: it cannot go where
-nothing was recorded, and `Played.distances` says how far off it was taken at its word. The incumbent's own design
+A proposal stands for the nearest recorded design that was not tried yet, by `RecordedTrials.nearest`; the builder is
+told the result of *that* design, so that it never learns anything untrue. What this costs is freedom: it cannot go
+where nothing was recorded, and `Played.distances` says how far off it was taken at its word. The incumbent's own design
 stands for itself: to try it once more costs a trial and tells nothing new.
 
 One training seed is what the builder sees; what its choice is worth is told by the others. So a design that was
@@ -31,7 +31,7 @@ from instar.contracts.records import (
     TrialState,
 )
 from instar.contracts.space import Value
-from instar.studies.recorded import Ints, Table
+from instar.studies.recorded import Ints, RecordedTrials
 
 REIGN = 8
 """Trials until the best design so far becomes the incumbent, and the builder succeeds to itself."""
@@ -64,19 +64,19 @@ class Played:
     states: list[Mapping[str, Any]] = field(default_factory=list)
 
 
-def worth(table: Table, designs: Sequence[int] | Ints, seed: int) -> Floats:
+def worth(table: RecordedTrials, designs: Sequence[int] | Ints, seed: int) -> Floats:
     """Return what designs are worth to one who has seen `seed`: their mean metric under the other seeds, (N,)."""
     return np.asarray(np.delete(table.metrics[np.asarray(designs, dtype=np.int64)], seed, axis=1).mean(axis=1))
 
 
-def oracle(table: Table, among: Ints, seed: int) -> float:
+def oracle(table: RecordedTrials, among: Ints, seed: int) -> float:
     """Return what one gets who has run all of `among` with the seen seed, and takes the best."""
     return float(worth(table, [int(among[table.metrics[among, seed].argmax()])], seed)[0])
 
 
 def play(
     builder: Builder,
-    table: Table,
+    table: RecordedTrials,
     among: Ints,
     trials: int,
     seed: int,
@@ -123,7 +123,9 @@ def teach(builder: Builder, played: Played, generation: int) -> Played:
 class _Game:
     """One builder at one table; the incumbent, and what was played."""
 
-    def __init__(self, builder: Builder, table: Table, seed: int, learning: bool, taught: Played | None) -> None:
+    def __init__(
+        self, builder: Builder, table: RecordedTrials, seed: int, learning: bool, taught: Played | None
+    ) -> None:
         self.builder, self.table, self.learning = builder, table, learning
         self.played = Played(seed)
         self._first = 1 + (len(taught.designs) if taught else 0)

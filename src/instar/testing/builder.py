@@ -116,7 +116,7 @@ def first_design(builder: Builder) -> Design:
 
 
 @dataclass
-class Story:
+class BuilderStory:
     """What happened when a builder was played: designs, forecasts and outcomes, in order."""
 
     proposals: list[Proposal] = field(default_factory=list)
@@ -129,12 +129,14 @@ class Story:
         return np.array([-1.0 if world.breaks(design) else world.quality(design) for design in designs])
 
 
-def play(builder: Builder, world: World, rng: np.random.Generator, generations: int = 4, trials: int = 8) -> Story:
+def play(
+    builder: Builder, world: World, rng: np.random.Generator, generations: int = 4, trials: int = 8
+) -> BuilderStory:
     """Run a loop in miniature: `trials` proposals a generation, the best measured one is promoted if it gained.
 
     Each proposal is asked for alone, while the two before it are still pending.
     """
-    incumbent, incumbent_score, story = generation(0, first_design(builder)), 0.3, Story()
+    incumbent, incumbent_score, story = generation(0, first_design(builder)), 0.3, BuilderStory()
     if isinstance(builder, Heritable):
         builder.succeed(incumbent.design)
     number = 0

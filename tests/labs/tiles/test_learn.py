@@ -14,8 +14,8 @@ from instar.labs.tiles import learn, model, partition, rules
 torch.set_num_threads(1)
 
 
-def trained(config: learn.TrainConfig, value_head: bool = False) -> tuple[model.Policy, np.ndarray]:
-    policy = model.Policy(model.PolicyConfig(3, 32, 1, value_head), torch.Generator().manual_seed(1))
+def trained(config: learn.TrainConfig, value_head: bool = False) -> tuple[model.PolicyNetwork, np.ndarray]:
+    policy = model.PolicyNetwork(model.PolicyConfig(3, 32, 1, value_head), torch.Generator().manual_seed(1))
     return policy, learn.train(policy, learn.Walks(3, 15), config)
 
 
@@ -56,7 +56,8 @@ def test_training_does_not_import_the_compiler() -> None:
     """It would be imported anew by every forked trial, and cost more than the training of a low rung."""
     script = (
         "import sys; from instar.labs.tiles import learn, model; "
-        "learn.train(model.Policy(model.PolicyConfig(3, 32, 1)), learn.Walks(3, 8), learn.TrainConfig(steps=2)); "
+        "policy = model.PolicyNetwork(model.PolicyConfig(3, 32, 1)); "
+        "learn.train(policy, learn.Walks(3, 8), learn.TrainConfig(steps=2)); "
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=120).returncode == 0

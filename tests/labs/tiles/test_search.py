@@ -74,8 +74,8 @@ def test_greedy_never_undoes_its_last_move() -> None:
 
 
 @pytest.fixture(scope="module")
-def policy() -> model.Policy:
-    policy = model.Policy(model.PolicyConfig(3, 64, 1), torch.Generator().manual_seed(0))
+def policy() -> model.PolicyNetwork:
+    policy = model.PolicyNetwork(model.PolicyConfig(3, 64, 1), torch.Generator().manual_seed(0))
     learn.train(policy, learn.Walks(3, 20), learn.TrainConfig(steps=150, batch=512))
     return policy
 
@@ -94,7 +94,7 @@ def test_one_who_knows_nothing_does_not_profit_from_the_order_of_the_moves() -> 
     assert 0.2 < solved[1000:].mean() < 0.3
 
 
-def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.Policy) -> None:
+def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.PolicyNetwork) -> None:
     boards = rules.scramble(3, np.full(300, 30), np.random.default_rng(1))
     evaluate = model.Inference(policy)
     greedy, _ = playing.replay(boards, search.greedy(evaluate, boards, 40))
@@ -106,7 +106,9 @@ def test_the_beam_finds_more_and_shorter_solutions_than_greedy(policy: model.Pol
     assert short[both].mean() < long[both].mean()
 
 
-def test_chunks_and_neighbours_do_not_change_an_answer(policy: model.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_and_neighbours_do_not_change_an_answer(
+    policy: model.PolicyNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boards = rules.scramble(3, np.full(50, 30), np.random.default_rng(2))
     evaluate = model.Inference(policy, bfloat16=False)
     together = playing.replay(boards, search.beam(evaluate, boards, 16, 40))
@@ -129,7 +131,7 @@ def test_states_of_a_layer_are_held_once() -> None:
     assert seen.first(keys).mean() < 0.3  # newer keys displaced some
 
 
-def test_the_fast_path_answers_as_the_module(policy: model.Policy) -> None:
+def test_the_fast_path_answers_as_the_module(policy: model.PolicyNetwork) -> None:
     boards = rules.uniform(3, 1_500, np.random.default_rng(0))
     with torch.no_grad():
         exact = policy(learn._onehot(boards, 3, False)).numpy()
@@ -137,7 +139,7 @@ def test_the_fast_path_answers_as_the_module(policy: model.Policy) -> None:
     assert np.allclose(model.Inference(policy, bfloat16=True)(boards), exact, atol=0.3)
 
 
-def test_a_saved_policy_reads_back(policy: model.Policy, tmp_path: Path) -> None:
+def test_a_saved_policy_reads_back(policy: model.PolicyNetwork, tmp_path: Path) -> None:
     model.save(policy, tmp_path)
     again = model.load(tmp_path)
     assert again.config == policy.config
@@ -156,15 +158,15 @@ def test_a_saved_policy_reads_back(policy: model.Policy, tmp_path: Path) -> None
         ("[" * 100_000, "config.json"),
     ],
 )
-def test_a_wrong_configuration_is_refused(policy: model.Policy, tmp_path: Path, config: str, why: str) -> None:
+def test_a_wrong_configuration_is_refused(policy: model.PolicyNetwork, tmp_path: Path, config: str, why: str) -> None:
     model.save(policy, tmp_path)
     (tmp_path / model.CONFIG).write_text(config)
     with pytest.raises(ValueError, match=why):
         model.load(tmp_path)
 
 
-def test_weights_that_are_not_finite_or_not_tensors_are_refused(policy: model.Policy, tmp_path: Path) -> None:
-    broken = model.Policy(policy.config)
+def test_weights_that_are_not_finite_or_not_tensors_are_refused(policy: model.PolicyNetwork, tmp_path: Path) -> None:
+    broken = model.PolicyNetwork(policy.config)
     with torch.no_grad():
         broken.head.bias[0] = float("nan")
     model.save(broken, tmp_path)

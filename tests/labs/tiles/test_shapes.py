@@ -73,7 +73,7 @@ def test_the_shapes_are_those_that_torch_makes(
 ) -> None:
     model = pytest.importorskip("instar.labs.tiles.model")
     config = PolicyConfig(size, width, blocks, value_head)
-    policy = model.Policy(config)
+    policy = model.PolicyNetwork(config)
     made = {name: Tensor("F32", tuple(tensor.shape)) for name, tensor in policy.state_dict().items()}
     assert made == config.tensors
     model.save(policy, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import partition, playing, rules, work
-from instar.labs.tiles.model import Policy, PolicyConfig
+from instar.labs.tiles.model import PolicyConfig, PolicyNetwork
 
 
 def job_dir(path: Path) -> Path:
@@ -55,7 +55,7 @@ def test_walks_alone_teach_a_fresh_network_and_both_a_parents(tmp_path: Path) ->
 
 
 def test_a_network_that_goes_on_is_tuned_at_its_own_rate() -> None:
-    policy = Policy(PolicyConfig(4, 16, 0, True))
+    policy = PolicyNetwork(PolicyConfig(4, 16, 0, True))
     assert policy.untrained
     shape = {"width": 16, "compute": 1.0, "batch": 64, "weight_decay": 0.1, "ema": 0.0, "symmetry": True}
     rates = payload(learning_rate=4e-3, tuning_rate=5e-4, **shape) | {"size": 4}

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 (PyTorch's own name for it)
 from torch.optim.adamw import adamw
 
 from instar.labs.tiles import partition, rules
-from instar.labs.tiles.model import Policy
+from instar.labs.tiles.model import PolicyNetwork
 from instar.labs.tiles.rules import Boards, Moves
 
 VALUE_UNIT = 10.0
@@ -161,7 +161,7 @@ class AdamW:
 
 
 def train(
-    policy: Policy, source: Source, config: TrainConfig, used: Callable[[], float] | None = None
+    policy: PolicyNetwork, source: Source, config: TrainConfig, used: Callable[[], float] | None = None
 ) -> npt.NDArray[np.float32]:
     """Train the policy in place with AdamW; the same seed and thread count give the same weights.
 
@@ -205,7 +205,7 @@ def _rate(step: int, share: float, config: TrainConfig) -> float:
     return min(1.0, rise, fall)
 
 
-def _loss(policy: Policy, batch: Batch, config: TrainConfig, turned: bool) -> Tensor:
+def _loss(policy: PolicyNetwork, batch: Batch, config: TrainConfig, turned: bool) -> Tensor:
     """Return the mean loss of a batch; `turned` trains on its reflection instead."""
     boards, moves = batch.boards, batch.moves
     if turned:

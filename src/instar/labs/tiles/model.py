@@ -1,6 +1,6 @@
 """The policy network of the lab `tiles`: a residual MLP over one-hot boards, and its fast reading path.
 
-`Policy` is trained; `Inference` is a frozen copy that answers batches of uint8 boards as fast as one thread
+`PolicyNetwork` is trained; `Inference` is a frozen copy that answers batches of uint8 boards as fast as one thread
 can. An artefact is `model.safetensors` and `config.json`: nothing in it executes on load.
 """
 
@@ -36,7 +36,7 @@ def native_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block of two layers behind a norm: h + W2 relu(W1 LN(h)); it begins as the identity."""
 
     def __init__(self, width: int) -> None:
@@ -50,14 +50,14 @@ class Block(nn.Module):
         return h + update
 
 
-class Policy(nn.Module):
+class PolicyNetwork(nn.Module):
     """Scores the four moves of a board, and with `value_head` estimates the moves left to the goal."""
 
     def __init__(self, config: PolicyConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Linear(config.cells**2, config.width)
-        self.blocks = nn.ModuleList(Block(config.width) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(config.width) for _ in range(config.blocks))
         self.head = nn.Linear(config.width, config.outputs)
         self.reset(generator)
 
@@ -94,7 +94,7 @@ class Inference:
     In bfloat16 the rest takes half of the time of float32 on CPUs that multiply it natively.
     """
 
-    def __init__(self, policy: Policy, bfloat16: bool = True) -> None:
+    def __init__(self, policy: PolicyNetwork, bfloat16: bool = True) -> None:
         self.config = policy.config
         kind = torch.bfloat16 if bfloat16 else torch.float32
 
@@ -110,7 +110,7 @@ class Inference:
                 (frozen(b.second.weight), frozen(b.second.bias)),
             )
             for b in policy.blocks
-            if isinstance(b, Block)
+            if isinstance(b, ResidualBlock)
         ]
         # The head stays in float32: scores of nearly equal moves must not be rounded together.
         self._head = policy.head.weight.detach().clone(), policy.head.bias.detach().clone()
@@ -134,14 +134,14 @@ class Inference:
         return F.linear(h.relu().float(), *self._head)
 
 
-def save(policy: Policy, directory: Path) -> None:
+def save(policy: PolicyNetwork, directory: Path) -> None:
     """Write `model.safetensors` (float32) and `config.json` into an existing directory."""
     tensors = {name: p.detach().float().contiguous() for name, p in policy.state_dict().items()}
     (directory / WEIGHTS).write_bytes(save_tensors(tensors))
     (directory / CONFIG).write_text(json.dumps(asdict(policy.config), indent=2) + "\n")
 
 
-def load(directory: Path) -> Policy:
+def load(directory: Path) -> PolicyNetwork:
     """Read what `save` wrote, believing nothing.
 
     Raises:
@@ -152,7 +152,7 @@ def load(directory: Path) -> Policy:
         config = read_config((directory / CONFIG).read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{directory / CONFIG}: {error}") from error
-    policy = Policy(config)
+    policy = PolicyNetwork(config)
     expected = policy.state_dict()
     path = directory / WEIGHTS
     size = sum(tensor.numel() * 4 for tensor in expected.values())

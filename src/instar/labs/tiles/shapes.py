@@ -1,6 +1,6 @@
 """The shape of a policy: what `config.json` may say, and the tensors that follow from it. No torch in here.
 
-The conductor holds an artefact's header against this before it loads a tensor; `model.Policy` has the same shapes, and
+The conductor holds an artefact's header against this before it loads a tensor; `model.PolicyNetwork` has the same shapes, and
 a test holds the two together.
 """
 

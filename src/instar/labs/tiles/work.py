@@ -19,7 +19,7 @@ from instar.executors.artefacts import read_arrays, write_arrays
 from instar.labs.tiles import rules
 from instar.labs.tiles.learn import Batch, Mixture, Pairs, Source, TrainConfig, Walks, join
 from instar.labs.tiles.learn import train as fit
-from instar.labs.tiles.model import Inference, Policy, load, native_bfloat16, save
+from instar.labs.tiles.model import Inference, PolicyNetwork, load, native_bfloat16, save
 from instar.labs.tiles.search import beam, greedy
 from instar.labs.tiles.shapes import PolicyConfig
 
@@ -55,7 +55,7 @@ def merge(job_dir: Path, payload: Mapping[str, Any]) -> None:
     save(replicas[0], job_dir / "out")
 
 
-def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
+def _start(parent: Path, payload: Mapping[str, Any]) -> PolicyNetwork:
     """Return the parent's network where the design reuses it and the shape is the same, else a fresh one."""
     design = payload["design"]
     config = PolicyConfig(payload["size"], design["width"], design["blocks"], design["value_head"])
@@ -63,10 +63,10 @@ def _start(parent: Path, payload: Mapping[str, Any]) -> Policy:
         policy = load(parent)
         if policy.config == config:
             return policy
-    return Policy(config, torch.Generator().manual_seed(payload["seed"]))
+    return PolicyNetwork(config, torch.Generator().manual_seed(payload["seed"]))
 
 
-def _config(policy: Policy, payload: Mapping[str, Any], fresh: bool) -> TrainConfig:
+def _config(policy: PolicyNetwork, payload: Mapping[str, Any], fresh: bool) -> TrainConfig:
     """Return how to train: as many steps as the rung's compute pays for, so that designs compete at equal cost.
 
     A fresh network learns at `learning_rate` with `first_compute`, one that goes on from its parent at `tuning_rate`

@@ -16,7 +16,7 @@ from instar.run.conduct.watch import Watch
 from instar.run.transaction import Transaction
 
 
-class Conduct:
+class Observer:
     """A run's conduct: what is on record, and what comes to it.
 
     Args:
