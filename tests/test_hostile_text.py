@@ -51,6 +51,7 @@ from instar.contracts.records import (
 from instar.report import live, tsv
 from instar.report.journal import Journal
 from instar.report.narration import PlainLog
+from instar.run.endings import EndReason, RunEnd
 from instar.run.promotion import card
 from instar.run.state import Run
 from instar.testing.builder import WORLD_SPACE, first_design, generation, make_brief
@@ -183,9 +184,9 @@ def test_the_runs_own_screen_and_log(run: Run) -> None:
     log.say(HOSTILE)
     assert len(stream.getvalue().splitlines()) >= 8
     is_calm(stream.getvalue())
-    picture = live.Picture()
+    picture = live.LivePicture()
     picture.story.take(run, facts())
-    run.stopping = HOSTILE
+    run.stopping = RunEnd(EndReason.METER, HOSTILE)
     for width in (60, 120, 200):
         lines = live.frame(run, picture, width, 50)
         assert not [line for line in lines if not line.plain.isprintable()]

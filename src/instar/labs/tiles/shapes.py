@@ -1,7 +1,7 @@
 """The shape of a policy: what `config.json` may say, and the tensors that follow from it. No torch in here.
 
-The conductor holds an artefact's header against this before it loads a tensor; `model.PolicyNetwork` has the same shapes, and
-a test holds the two together.
+The conductor holds an artefact's header against this before it loads a tensor; `model.PolicyNetwork` has the same
+shapes, and a test holds the two together.
 """
 
 from __future__ import annotations
