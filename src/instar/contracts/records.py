@@ -338,7 +338,7 @@ class Incident:
 
     Attributes:
         kind: "denied call", "canary", "impossible task", "protected path", "limit", "bad artefact", "bad answers",
-            "builder's breach".
+            "bad design", "builder's breach".
         detail: which call, path, limit or task; printable and short.
         count: how often in the job.
         cause: what explains it (a known habit of a library, say); "" while it is unexplained.

@@ -89,7 +89,7 @@ def test_no_byte_that_is_marked_stands_in_the_questions(corpus: str, stage: Stag
     part = "screen" if stage is Stage.SCREEN else "heldout"
     lengths = np.asarray(question_set.questions["lengths"])
     rng = np.random.default_rng(11)
-    rng.integers(1, 9, exams.PLACES)
+    rng.integers(1, 17, exams.PLACES)
     starts = exams._starts(len(text.sealed(corpus, part)), lengths + 1, rng)
     asked = np.concatenate([start + np.arange(length) for start, length in zip(starts, lengths, strict=True)])
     hidden = starts + lengths
@@ -99,10 +99,10 @@ def test_no_byte_that_is_marked_stands_in_the_questions(corpus: str, stage: Stag
 
 
 def test_every_place_is_asked_as_often_as_any_other() -> None:
-    lengths = np.concatenate([EXAM.set(seed, Stage.SCREEN).questions["lengths"] for seed in range(200)])
+    lengths = np.concatenate([EXAM.set(seed, Stage.SCREEN).questions["lengths"] for seed in range(800)])
     counts = np.bincount(lengths, minlength=129)[1:]
-    assert counts.sum() == 200 * 16 * EXAM.sizes["screen"]
-    assert counts.min() > 0.3 * counts.mean()  # 25 of 200 sets ask of a place, give or take 4.7
+    assert counts.sum() == 800 * exams.PLACES * EXAM.sizes["screen"]
+    assert counts.min() > 0.3 * counts.mean()  # 50 of 800 sets ask of a place, give or take 6.8
     assert counts.max() < 1.8 * counts.mean()
 
 

@@ -39,8 +39,8 @@ LOSS = "held-out loss"
 CONTEXT, BYTES = 128, 256
 LEAST, MOST = -4.0, 9.0  # doublings of speed that a score can tell apart
 _SLOW = -1.0  # doublings, below which the mean is squeezed
-PLACES = 16  # beginnings of different lengths, whose mean is one value of the score
-_SPREAD = 4.0  # bits per byte that the safeguard's range spans
+PLACES = 8  # beginnings of different lengths, whose mean is one value of the score
+_SPREAD = 3.0  # bits per byte that the safeguard's range spans
 
 
 class SpeedrunExam:
