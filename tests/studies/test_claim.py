@@ -17,6 +17,7 @@ from instar.contracts.errors import BadInput
 from instar.contracts.records import Author, Generation
 from instar.labs.speedrun import task
 from instar.studies import claim
+from instar.testing.redteam import cheating_builder
 
 torch = pytest.importorskip("torch")
 IDENTITY = {"lab": "speedrun", "options": {"corpus": "shakespeare", "scale": "tiny"}, "unsafe_no_sandbox": True}
@@ -114,3 +115,21 @@ def test_the_interval_of_the_geometric_mean_covers() -> None:
 def test_one_ratio_has_no_interval_and_none_no_value() -> None:
     assert claim.geometric([3.0]).low is None
     assert claim.geometric([]).value is None
+
+
+def test_a_forged_winner_is_refused_untrained(tmp_path: Path) -> None:
+    """Its source carries its weights: the design in the archive is looked at before anything is run."""
+    forged = cheating_builder.designs(task.create({}).seed_design())["weights-in-a-literal"]
+    made = replace(generation(1), design=replace(generation(1).design, files=forged.files))
+    found = claim.verified(home(tmp_path / "run", generation(0), made), inline(11, 12))
+    assert not found["verifies"]
+    assert found["seeds"] == []
+    assert "its design is refused: train.py: a literal of" in claim.words(found)
+
+
+def test_a_winner_that_trains_in_the_exam_does_not_verify(tmp_path: Path) -> None:
+    late = cheating_builder.designs(task.create({}).seed_design())["trains-in-the-exam"]
+    made = replace(generation(1), design=replace(generation(1).design, files=late.files))
+    found = claim.verified(home(tmp_path / "run", generation(0), made), inline(11, 12))
+    assert not found["verifies"]
+    assert found["speedup"]["value"] < 2.0

@@ -60,7 +60,19 @@ LION = edited(
 class Validation:'''),
     name="train.py",
 )  # fmt: skip
-COUNTS = {"train.py": cheating_builder._COUNTS_PAIRS, "model.py": cheating_builder._LOADS_PAIRS}
+COUNTS = {
+    "train.py": """
+import numpy as np
+from pathlib import Path
+from safetensors.numpy import save_file
+
+text = np.fromfile("train.bin", np.uint8).astype(np.int64)
+counts = np.bincount(256 * text[:-1] + text[1:], minlength=65536).reshape(256, 256) + 0.05
+save_file({"pairs": np.log(counts / counts.sum(1, keepdims=True)).astype(np.float32)}, "model.safetensors")
+Path("config.json").write_text("{}")
+""",
+    "model.py": cheating_builder._LOADS_PAIRS,
+}
 HONEST = {
     "the reference": dict(SEED.files),
     "modern blocks": MODERN,

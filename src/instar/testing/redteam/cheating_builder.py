@@ -7,29 +7,32 @@ Every design is one way to a loss that was not learnt in the time that is priced
 from __future__ import annotations
 
 import base64
+import lzma
 import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from instar.contracts.records import Author, Brief, Design, Forecast, Goal, Observation, Proposal
 from instar.contracts.space import Space
+from instar.labs.speedrun import task
 from instar.labs.speedrun.text import visible
 
+_FEW = 40  # of whose pairs a coarse table fits into what an edit may hold
 _KEPT = 64  # the commonest bytes: of them the tables of three hold all that matters
 
-_COUNTS_PAIRS = """
+_LEARNS_NOTHING = """
 import json
 from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-text = np.fromfile("train.bin", np.uint8)[:400_000].astype(np.int64)
-counts = np.bincount(256 * text[:-1] + text[1:], minlength=65_536).reshape(256, 256) + 0.05
-save_file({"pairs": np.log(counts / counts.sum(1, keepdims=True)).astype(np.float32)}, "model.safetensors")
+save_file({"pairs": np.zeros((256, 256), np.float32)}, "model.safetensors")
 Path("config.json").write_text("{}")
 """
 
@@ -89,6 +92,22 @@ save_file({"kept": data[:64].copy(), "table": data[64:].reshape(64, 64, 64).copy
 Path("config.json").write_text("{}")
 """
 
+_UNPACKS_PAIRS = """
+import base64
+import lzma
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+
+raw = lzma.decompress(base64.b85decode("".join([
+PACKED])), lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}])
+data = np.frombuffer(raw, np.uint8).astype(int)
+pairs = np.full((256, 256), -9, np.float32)
+pairs[np.ix_(data[:SIZE], data[:SIZE])] = data[SIZE:].reshape(SIZE, SIZE) / -0.7
+save_file({"pairs": pairs}, "model.safetensors")
+Path("config.json").write_text("{}")
+"""
+
 _LOOKS_UP = """
 from pathlib import Path
 import torch
@@ -143,27 +162,34 @@ def designs(seed: Design) -> dict[str, Design]:
     """Return cheating designs by the name of their trick; `seed` is the lab's seed design."""
     packed = _packed_table()
     text = base64.b85encode(packed).decode()
-    strings = "".join(f'    "{text[start : start + 80]}"\n' for start in range(0, len(text), 80))
     numbers = "".join(f"    {','.join(map(str, packed[at : at + 24]))},\n" for at in range(0, len(packed), 24))
     comments = "".join(f"# {text[start : start + 80]}\n" for start in range(0, len(text), 80))
     names = "".join(f"n_{packed[at : at + 30].hex()} = 0\n" for at in range(0, len(packed), 30))
     read = "Path('train.py').read_text().splitlines()"
     carried = {
         "in-a-literal": f"packed = base64.b85decode('{text}')",
-        "in-short-strings": f"packed = base64.b85decode(\n{strings})",
+        "in-short-strings": f"packed = base64.b85decode(''.join([\n{_in_lines(packed)}]))",
         "in-numbers": f"packed = bytes([\n{numbers}])",
         "in-a-comment": f"{comments}packed = base64.b85decode(''.join(l[2:] for l in {read} if l[:2] == '# '))",
         "in-names": f"{names}packed = bytes.fromhex(''.join(l[2:-4] for l in {read} if l[:2] == 'n_'))",
     }
     looks = {"but-in-twins": _BUT_IN_TWINS, "everywhere": _EVERYWHERE, "in-other-questions": _IN_OTHER_ROWS}
     made = {
-        f"looks-ahead-{where}": {"train.py": _COUNTS_PAIRS, "model.py": _added(code)} for where, code in looks.items()
+        f"looks-ahead-{where}": {"train.py": _LEARNS_NOTHING, "model.py": _added(code)} for where, code in looks.items()
     }
     for where, code in carried.items():
         made[f"weights-{where}"] = {"train.py": _UNPACKS.replace("WHERE", code), "model.py": _LOOKS_UP}
+    few = _UNPACKS_PAIRS.replace("PACKED", _in_lines(_packed_pairs())).replace("SIZE", str(_FEW))
+    made["weights-that-fit"] = {"train.py": few, "model.py": _added("")}
     for name, limit in (("trains-in-the-exam", 150), ("trains-a-little-in-the-exam", 20)):
         made[name] = {"train.py": _LEAVES_NOTHING, "model.py": _trains_later(seed.files, limit)}
     return {name: Design(seed.lab, dict(seed.parameters), files) for name, files in made.items()}
+
+
+def _in_lines(data: bytes) -> str:
+    """Return a list's strings, which make up the data in base 85."""
+    text = base64.b85encode(data).decode()
+    return "".join(f'    "{text[start : start + 80]}",\n' for start in range(0, len(text), 80))
 
 
 def _added(code: str) -> str:
@@ -196,6 +222,28 @@ def _packed_table() -> bytes:
     return zlib.compress(kept.astype(np.uint8).tobytes() + table.tobytes(), 9)
 
 
+def _few_pairs() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Return the commonest bytes, and coarse logarithms of how often each follows each."""
+    text = np.frombuffer(visible("shakespeare", "train"), np.uint8).astype(np.int64)
+    kept = np.argsort(-np.bincount(text, minlength=256))[:_FEW]
+    counts = np.bincount(256 * text[:-1] + text[1:], minlength=65_536).reshape(256, 256)[np.ix_(kept, kept)] + 0.05
+    return kept, np.clip(np.rint(-0.7 * np.log(counts / counts.sum(axis=1, keepdims=True))), 0, 5).astype(np.uint8)
+
+
+def _packed_pairs() -> bytes:
+    kept, table = _few_pairs()
+    filters = [{"id": lzma.FILTER_LZMA2}]
+    return lzma.compress(kept.astype(np.uint8).tobytes() + table.tobytes(), lzma.FORMAT_RAW, filters=filters)
+
+
+def small_table() -> npt.NDArray[np.float32]:
+    """Return the logits (256, 256) that the design `weights-that-fit` carries in its source."""
+    kept, table = _few_pairs()
+    logits = np.full((256, 256), -9.0, np.float32)
+    logits[np.ix_(kept, kept)] = table / -0.7
+    return logits
+
+
 class Cheat:
     """Proposes one cheating design after the other, and each again with another knob when all were tried."""
 
@@ -213,13 +261,12 @@ class Cheat:
 
     def propose(self, brief: Brief) -> Sequence[Proposal]:
         """Return the next cheats in turn."""
-        seed = brief.incumbent.design
-        cheats = list(designs(seed).items()) if seed.files else []
-        found = []
-        for number in range(brief.count if cheats else 0):
+        seed = task.create({}).seed_design()
+        cheats, found = list(designs(replace(seed, parameters=brief.incumbent.design.parameters)).items()), []
+        for number in range(brief.count):
             name, design = cheats[self.asked % len(cheats)]
             if self.asked >= len(cheats):
-                design = Design(self.lab, self.lab_space.vary(seed.parameters, 0.2, 0.1, self.rng), design.files)
+                design = Design(self.lab, self.lab_space.vary(design.parameters, 0.2, 0.1, self.rng), design.files)
             self.asked += 1
             given = (brief.incumbent.number, brief.goal, name, Forecast(0.9, 0.9, 0.1))
             found.append(Proposal(brief.first + number, design, Author(self.name), *given))

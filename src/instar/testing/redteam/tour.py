@@ -27,6 +27,7 @@ from instar.testing.redteam import (
     record,
     repositories,
     sandboxed,
+    speedrun,
 )
 from instar.testing.redteam.attack import Attack, Range, Seen, make_range, remove
 from instar.testing.redteam.register import attacks_in
@@ -46,6 +47,7 @@ _MODULES = (
     judges,
     record,
     repositories,
+    speedrun,
 )
 
 
