@@ -87,7 +87,7 @@ def test_a_trial_that_fails_costs_itself_alone(tmp_path: Path, fault: str) -> No
 
 def test_what_is_too_large_for_the_gates_is_refused_after_one_short_training(tmp_path: Path) -> None:
     rig = Rig(tmp_path, ToyLab(faults=("none", "bulk")), {"builder": "random"})
-    run, _ = rig.play(until=lambda run: run.numbers.trial > 30)
+    run, _ = rig.play(until=lambda run: run.numbers.trial > 30 and len(run.generations) > 1)
     bulky = {p.number for p in rig.facts if isinstance(p, Proposal) and p.design.parameters["fault"] == "bulk"}
     ended = [t for t in rig.facts if isinstance(t, Trial) and t.proposal in bulky and t.state is not TrialState.RUNNING]
     refused = [trial for trial in ended if trial.state is TrialState.REFUSED]

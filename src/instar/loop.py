@@ -8,7 +8,7 @@ something to do queues a **step**: a record with `job()`, what is to run, and `f
     stage                 what it queues or decides                           step             then
     found                 generation 0 is trained from the lab's seed design  Found            ScreenIncumbent
     screen_incumbent      the incumbent answers this generation's screen      ScreenIncumbent  a score to beat
-    hold_after_promotion  a person's word to go on, where that is wanted
+    hold_after_promotion  waits for a person's word to go on, if one is to give it
     examine               a finalist whose replicas are all in                Merge, Examine   the gates: promote or not
     replicate             a finalist is trained again under further seeds     Train            Screen
     collect               the incumbent makes data for its successor          Collect          verified outside, kept
@@ -16,8 +16,8 @@ something to do queues a **step**: a record with `job()`, what is to run, and `f
     propose               the builder is asked; its forecast is on record     Train            Screen, a place
 
 So a design is proposed, trained in a sandbox and screened against the incumbent on the same questions. The best of many
-climb to the full training budget. Who is better there is a finalist: trained again under other seeds, so that luck is
-seen, and examined on fresh sealed questions. The gates judge; what passes is promoted and builds the next generation.
+climb to the full training budget. One that is still better there is a finalist. It is trained again under other seeds,
+which shows the seed noise, and examined on fresh sealed questions. What passes the gates is the next generation.
 
 `run_loop` is the turn that repeats: fill the free slots, write everything down in one transaction, start only what was
 written down, take in what has finished. A kill at any moment loses no fact: `run.resume` rebuilds the run from its
