@@ -2,7 +2,7 @@
 
 As a program it holds what jobs are charged against what their processes say of themselves:
 
-    python bench/process_tree.py [--trees 1000]
+    python bench/process_tree.py [--trees 1000] [--first 0]
 
 It prints one JSON object for random process trees in the sandbox (see `instar.testing.process_trees`), counted by
 control groups and by tracing: how far the charge is off, in milliseconds, and how many are off by more than 2 % and
@@ -118,15 +118,15 @@ def off_seconds(executor: LocalExecutor, seed: int) -> tuple[float, float]:
     return outcome.usage.cpu_seconds - used, used
 
 
-def measure(place: Path, patch: str, trees: int) -> dict[str, float]:
+def measure(place: Path, patch: str, seeds: range) -> dict[str, float]:
     """Run the trees and return the figures."""
     (place / "patched.py").write_text(patch)
     began = time.monotonic()
     with LocalExecutor(1, place / "jobs", [_ENTRY, "patched"], {"PYTHONPATH": str(place)}) as executor:
-        pairs = [off_seconds(executor, seed) for seed in range(trees)]
+        pairs = [off_seconds(executor, seed) for seed in seeds]
     off = sorted(1e3 * off for off, _ in pairs)
     return {
-        "trees": trees,
+        "trees": len(seeds),
         "CPU seconds, by the processes' own clocks": round(sum(used for _, used in pairs), 2),
         "off by, median ms": round(statistics.median(off), 2),
         "off by, least ms": round(off[0], 2),
@@ -141,12 +141,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trees", type=int, default=1000)
-    trees = parser.parse_args().trees
+    parser.add_argument("--first", type=int, default=0, help="seed of the first tree")
+    chosen = parser.parse_args()
+    seeds = range(chosen.first, chosen.first + chosen.trees)
     figures: dict[str, object] = {"load_average": round(os.getloadavg()[0], 1)}
     for name, patch in (("control group", ""), ("tracing", WITHOUT_GROUPS)):
         with tempfile.TemporaryDirectory() as place:
             os.chmod(place, 0o755)
-            figures[name] = measure(Path(place), patch, trees)
+            figures[name] = measure(Path(place), patch, seeds)
     print(json.dumps(figures, indent=2))
 
 

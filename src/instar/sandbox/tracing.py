@@ -20,6 +20,7 @@ _CONTINUE, _SEIZE, _LISTEN = 7, 0x4206, 0x4208  # <linux/ptrace.h>
 _OPTIONS = 0x100000 | 0x2 | 0x4 | 0x8  # PTRACE_O_EXITKILL, _TRACEFORK, _TRACEVFORK, _TRACECLONE
 _STOPPED = 128  # PTRACE_EVENT_STOP: a new process, or a stop of a whole process
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_ENDS = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 _TURN = 64  # stops that are answered before it is looked for what ended
 _ALL = 0x40000000  # __WALL: threads, and children that announce their end by another signal
 
@@ -51,7 +52,11 @@ def next_ended(*, wait: bool = False) -> int | None:
             break
         _go_on(stopped.si_pid, stopped.si_status & 0x7F, stopped.si_status >> 8)
     ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _ALL)
-    return none if ended is None else ended.si_pid
+    if ended is None:
+        return none
+    return (
+        ended.si_pid if ended.si_code in _ENDS else 0
+    )  # a stop shows whatever is asked for, and is answered next time
 
 
 def _next_stopped() -> os.waitid_result | None:
