@@ -12,6 +12,7 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.exam import Stage
 from instar.contracts.records import Outcome, OutcomeState, Usage
 from instar.executors.artefacts import digest_files, read_json, write_arrays, write_json
+from instar.executors.rewriting import Rewriter
 from instar.labs.speedrun import task as speedrun
 from instar.labs.tiles import task as tiles
 from instar.run import intake
@@ -114,3 +115,13 @@ def test_what_is_made_of_others_costs_what_they_cost_too(tmp_path: Path) -> None
     write_json(outcome.output / intake.COST, {"cpu_seconds": 1e-9})
     intake.take_over(PricedToyLab(), outcome, tmp_path / "kept", made_of=replicas)
     assert intake.cost_of(tmp_path / "kept") == pytest.approx(4.0 + 5.0 + 2.0)
+
+
+def test_what_it_takes_to_read_a_large_artefact_is_told(tmp_path: Path) -> None:
+    outcome, rewriter = left_by_a_job(tmp_path / "out"), Rewriter()
+    intake.take_over(ToyLab(), outcome, tmp_path / "kept", rewriter=rewriter)
+    assert rewriter.usage.cpu_seconds == 0.0, "a small one costs no process"
+    write_arrays(outcome.output / "model.safetensors", {"skill": np.zeros(2**18)})
+    with pytest.raises(ArtefactError):
+        intake.take_over(ToyLab(), outcome, tmp_path / "kept", rewriter=rewriter)
+    assert rewriter.usage.cpu_seconds > 0.0

@@ -23,6 +23,7 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.evidence import Footprint
 from instar.contracts.records import Generation, Job, Outcome, OutcomeState, Trial, Usage
 from instar.executors.artefacts import digest_files, read_json, take
+from instar.executors.rewriting import Rewriter
 from instar.run import intake
 from instar.run.candidates import Candidate, Merged, ScreenExam
 from instar.run.conduct.causes import BAD_ARTEFACT
@@ -133,13 +134,15 @@ class Merge:
         if outcome.state is not OutcomeState.DONE or screen is None:
             candidate.merge(Merged(done=True))
             return
-        directory = run.merged_directory(candidate.proposal)
+        directory, rewriter = run.merged_directory(candidate.proposal), Rewriter()
         try:
-            digest = intake.take_over(run.parts.lab, outcome, directory, made_of=self.replicas)
+            digest = intake.take_over(run.parts.lab, outcome, directory, made_of=self.replicas, rewriter=rewriter)
         except ArtefactError as error:
             run.conduct.note(outcome.key, BAD_ARTEFACT, str(error))
             candidate.merge(Merged(done=True))
             return
+        finally:
+            run.budget.charge(rewriter.usage)
         candidate.merge(Merged(digest))
         step = ScreenMerged(run, candidate, f"screen:{self.key}", screen)
         run.transaction.reserve(step.key, "improve", 1.0)

@@ -21,6 +21,7 @@ from instar.contracts.lab import Lab
 from instar.contracts.records import Job, Outcome, Usage
 from instar.executors import job_directory
 from instar.executors.artefacts import write_arrays
+from instar.executors.rewriting import Rewriter
 from instar.run import intake
 from instar.run.parts import make_executor, sealed
 from instar.sandbox import probe
@@ -118,7 +119,11 @@ class Bench:
     def artefact(self, outcome: Outcome) -> Path:
         """Take over what a training has left. Raises `ArtefactError` where that is no artefact of the lab."""
         target = self.place / "artefacts" / job_directory.safe_name(outcome.key)
-        intake.take_over(self.lab, outcome, target)
+        rewriter = Rewriter()
+        try:
+            intake.take_over(self.lab, outcome, target, rewriter=rewriter)
+        finally:
+            self.usage += rewriter.usage
         return target
 
     def questions(self, question_set: QuestionSet, name: str = "questions") -> Path:
