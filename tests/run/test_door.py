@@ -179,7 +179,7 @@ def test_what_passes_is_a_copy_of_plain_values() -> None:
         1, Design(lab.name, held, {}), Author("b\x1bc"), 0, rig_brief.goal, "w\u202ehy\n" * 2000,
         Forecast(0.5, np.float64(0.5), 1.0),
     )  # fmt: skip
-    [passed] = door.checked([given], rig_brief, lab, Space({}))
+    [passed] = door.checked([given], rig_brief, door.Allowed(lab.space, Space({}), {}))
     held[NAME] = math.nan
     assert passed.design.parameters == seed.parameters
     assert {type(value) for value in passed.design.parameters.values()} <= {float, int, str, bool}

@@ -11,12 +11,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instar.contracts.builder import Heritable
 from instar.contracts.errors import BadInput, InstarError
-from instar.contracts.lab import Lab
 from instar.contracts.records import (
     Author,
     Brief,
@@ -121,7 +120,8 @@ def ask(run: Run, brief: Brief) -> list[Proposal]:
     builder, lab = run.parts.builder, run.parts.lab
 
     def proposed() -> list[Proposal]:  # the checks read the builder's own objects, so they run at the edge as well
-        return checked(builder.propose(brief), brief, lab, builder.space)
+        allowed = Allowed(lab.space, builder.space, lab.seed_design().files)
+        return checked(builder.propose(brief), brief, allowed)
 
     try:
         found: list[Proposal] = run.door.call("propose", proposed, lambda: bool(run.stopping))
@@ -190,14 +190,28 @@ def stand_in(run: Run, brief: Brief, breach: Breach) -> Proposal:
 # --- what is sound --------------------------------------------------------------------------------------------------
 
 
-def checked(proposals: object, brief: Brief, lab: Lab, own: Space) -> list[Proposal]:
+@dataclass(frozen=True)
+class Allowed:
+    """What a design may hold.
+
+    Attributes:
+        space: the lab's parameters.
+        own: the builder's own settings, which are part of every design.
+        files: those of the seed design: no others may be edited.
+    """
+
+    space: Space
+    own: Space
+    files: Mapping[str, str]
+
+
+def checked(proposals: object, brief: Brief, allowed: Allowed) -> list[Proposal]:
     """Return proposals as they may enter the run: copies of plain values, nothing in them that the builder still holds.
 
     Args:
         proposals: what a builder returned.
         brief: what it was asked for.
-        lab: whose designs they are.
-        own: the builder's own settings, which are part of every design.
+        allowed: what their designs may hold.
 
     Raises:
         Breach: more than were asked for, or one that is not sound; then none is taken.
@@ -206,10 +220,10 @@ def checked(proposals: object, brief: Brief, lab: Lab, own: Space) -> list[Propo
         raise Breach(f"propose returned {type(proposals).__name__}, no list of proposals")
     if len(proposals) > brief.count:
         raise Breach(f"propose returned {len(proposals)} proposals where {brief.count} was asked for")
-    return [_proposal(one, brief.first + place, brief, lab, own) for place, one in enumerate(proposals)]
+    return [_proposal(one, brief.first + place, brief, allowed) for place, one in enumerate(proposals)]
 
 
-def _proposal(given: object, number: int, brief: Brief, lab: Lab, own: Space) -> Proposal:
+def _proposal(given: object, number: int, brief: Brief, allowed: Allowed) -> Proposal:
     if not isinstance(given, Proposal):
         raise Breach(f"propose returned {type(given).__name__}, no Proposal")
     if type(given.number) is not int or given.number != number:
@@ -220,7 +234,7 @@ def _proposal(given: object, number: int, brief: Brief, lab: Lab, own: Space) ->
         raise Breach("why: text is needed")
     return replace(
         given,
-        design=_design(given.design, brief, lab, own),
+        design=_design(given.design, brief, allowed),
         author=_author(given.author),
         goal=_goal(given.goal),
         why=printable(given.why, MOST_WHY),
@@ -229,15 +243,15 @@ def _proposal(given: object, number: int, brief: Brief, lab: Lab, own: Space) ->
     )
 
 
-def _design(given: object, brief: Brief, lab: Lab, own: Space) -> Design:
-    old = brief.incumbent.design
+def _design(given: object, brief: Brief, allowed: Allowed) -> Design:
+    old, space, own = brief.incumbent.design, allowed.space, allowed.own
     if not isinstance(given, Design) or given.lab != old.lab:
         raise Breach(f"design: one of lab '{old.lab}' is needed")
     parameters = _values(given.parameters, "design")
     try:
-        lab.space.check({name: value for name, value in parameters.items() if name in lab.space.ranges}, "design")
+        space.check({name: value for name, value in parameters.items() if name in space.ranges}, "design")
         for name, value in parameters.items():
-            if name in lab.space.ranges:
+            if name in space.ranges:
                 continue
             if name in own.ranges:
                 Space({name: own.ranges[name]}).check({name: value}, "design")
@@ -245,7 +259,7 @@ def _design(given: object, brief: Brief, lab: Lab, own: Space) -> Design:
                 raise Breach(f"design: unknown parameter '{printable(name, 60)}'")
     except BadInput as error:
         raise Breach(error.what) from None
-    return Design(old.lab, parameters, _files(given.files, old.files, lab.seed_design().files))
+    return Design(old.lab, parameters, _files(given.files, old.files, allowed.files))
 
 
 def _values(given: object, where: str) -> Parameters:

@@ -56,11 +56,17 @@ class Seen:
         through: whether the attacker got what it wanted.
         outcome: in words.
         incidents: what was counted against it, by kind and detail.
+        decided: False where time ran out before it could be told: neither blocked nor a hole.
     """
 
     through: bool
     outcome: str
     incidents: tuple[str, ...] = ()
+    decided: bool = True
+
+
+class Late(InstarError):
+    """Time ran out on this machine before it could be told what came of something."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ class Range:
     defended: bool = True
     ample: bool = False
     token: str = field(default_factory=lambda: f"secret-{secrets.token_hex(12)}")
-    _shots: int = 0
+    shots: int = 0  # hostile jobs so far
     _arrived: dict[str, Outcome] = field(default_factory=dict)
     _things: ExitStack = field(default_factory=ExitStack)
 
@@ -180,8 +186,8 @@ class Range:
         inputs: Mapping[str, Path] | None = None, threads: int = 1,
     ) -> str:  # fmt: skip
         """Submit the job and return its key."""
-        self._shots += 1
-        key = f"{function}-{self._shots}"
+        self.shots += 1
+        key = f"{function}-{self.shots}"
         limits = AMPLE if self.ample else limits
         entry = function if ":" in function else f"{INSIDE}:{function}"
         self.executor.submit(
@@ -190,11 +196,11 @@ class Range:
         return key
 
     def await_shot(self, key: str) -> Shot:
-        """Wait for the job of that key. Raises `InstarError` if it does not end."""
+        """Wait for the job of that key. Raises `Late` if it does not end."""
         deadline = time.monotonic() + _DEADLINE_SECONDS
         while key not in self._arrived:
             if time.monotonic() > deadline:
-                raise InstarError(f"the job {key} does not end", "This is a bug in the executor.")
+                raise Late(f"the job {key} has not ended after {_DEADLINE_SECONDS:.0f} s")
             self._arrived |= {outcome.key: outcome for outcome in self.executor.wait(1.0)}
         outcome = self._arrived.pop(key)
         return Shot(outcome, _left(outcome.output.parent))

@@ -18,8 +18,8 @@ from instar.contracts.exam import Stage
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 from instar.executors.artefacts import read_arrays, take, write_arrays
-from instar.testing.redteam import artefacts, judges, readers
-from instar.testing.redteam.attack import INSIDE, Range
+from instar.testing.redteam import artefacts, doors, judges, readers
+from instar.testing.redteam.attack import INSIDE, Late, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
 HOUSES = 5  # of many processes each
@@ -36,6 +36,7 @@ class Control:
     name: str
     passed: bool
     said: str = ""
+    decided: bool = True  # False where this machine was too slow to tell
 
 
 def preload() -> tuple[str, ...]:
@@ -49,6 +50,7 @@ def controls(range_: Range) -> Iterator[Control]:
     stopped = artefacts.honest(range_.fresh("honest"))
     yield Control("files of every format", not stopped, str(stopped))
     yield Control("evidence", judges.honest(), "a gate refused it")
+    yield Control("proposal", doors.honest(), "it was refused at the door")
     yield from _jobs(range_)
     for name in LABS:
         try:
@@ -69,7 +71,7 @@ def _jobs(range_: Range) -> Iterator[Control]:
         range_.executor.submit(job)
     for outcome in _outcomes(range_, len(jobs)):
         said = _fault(range_, outcome, ("result",))
-        yield Control(f"job {outcome.key}", not said, said)
+        yield Control(f"job {outcome.key}", not said, said, decided=outcome.state is not OutcomeState.TIMED_OUT)
 
 
 def _job(number: int, torch: bool) -> Job:
@@ -93,7 +95,7 @@ def _outcomes(range_: Range, count: int) -> Iterator[Outcome]:
     while count:
         found = range_.executor.wait(max(0.0, deadline - time.monotonic()))
         if not found:
-            raise InstarError(f"{count} honest jobs do not end", "This is a bug in the executor.")
+            raise Late(f"{count} honest jobs have not ended after {_DEADLINE_SECONDS:.0f} s")
         count -= len(found)
         yield from found
 
@@ -112,7 +114,7 @@ def _fault(range_: Range, outcome: Outcome, files: tuple[str, ...]) -> str:
 
 def _lab(range_: Range, lab: Lab) -> Iterator[Control]:
     """Let an installed lab found, collect, train a little, and be examined, as a run does."""
-    place, said = range_.fresh(f"lab-{lab.name}"), ""
+    place, said, decided = range_.fresh(f"lab-{lab.name}"), "", True
     try:
         founder = _trained(range_, lab, TrainRequest("honest-found", lab.seed_design(), 1, 0.0, None, _LIMITS), place)
         files = _collected(range_, lab, founder, place)
@@ -125,8 +127,8 @@ def _lab(range_: Range, lab: Lab) -> Iterator[Control]:
             job = lab.exam.evaluate(f"honest-exam-{artefact.name}", artefact, questions, _LIMITS)
             lab.exam.mark(question_set, read_arrays(_output(range_, job) / "answers.safetensors"))
     except InstarError as error:
-        said = str(error)
-    yield Control(f"lab {lab.name}", not said, said)
+        said, decided = str(error), not isinstance(error, Late)
+    yield Control(f"lab {lab.name}", not said, said, decided)
 
 
 def _trained(range_: Range, lab: Lab, request: TrainRequest, place: Path) -> Path:
@@ -154,6 +156,8 @@ def _output(range_: Range, job: Job) -> Path:
     """Run one honest job. Raises `InstarError` where anything stops it, an incident too."""
     range_.executor.submit(job)
     (outcome,) = _outcomes(range_, 1)
+    if outcome.state is OutcomeState.TIMED_OUT:
+        raise Late(f"{job.key}: {outcome.reason}")
     if outcome.state is not OutcomeState.DONE or outcome.incidents:
         raise InstarError(f"{job.key}: {outcome.reason or outcome.state.value} {outcome.incidents or ''}", "Honest.")
     return outcome.output

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from instar.stats.intervals import clopper_pearson
 from instar.testing.redteam import (
     accounts,
     artefacts,
+    doors,
     exams,
     honest,
     judges,
     letterboxes,
     limits,
     network,
+    opened,
     outputs,
     readers,
     record,
@@ -29,7 +33,7 @@ from instar.testing.redteam import (
     sandboxed,
     speedrun,
 )
-from instar.testing.redteam.attack import Attack, Range, Seen, make_range, remove
+from instar.testing.redteam.attack import Attack, Late, Range, Seen, make_range, remove
 from instar.testing.redteam.register import attacks_in
 
 Tell = Callable[[str], object]
@@ -48,6 +52,7 @@ _MODULES = (
     record,
     repositories,
     speedrun,
+    doors,
 )
 
 
@@ -61,7 +66,9 @@ def chosen(names: Sequence[str]) -> tuple[Attack, ...]:
     known = {attack.name: attack for attack in attacks()}
     for name in names:
         if name not in known:
-            raise BadInput(f"unknown attack '{name}'", f"Known: {', '.join(known)}.")
+            close = ", ".join(get_close_matches(name, known, n=3, cutoff=0.5))
+            hint = f"Did you mean {close}?" if close else "`instar redteam --json` lists them."
+            raise BadInput(f"unknown attack '{printable(name, 60)}'", hint)
     return tuple(known[name] for name in dict.fromkeys(names)) or attacks()
 
 
@@ -77,20 +84,32 @@ def tour(only: Sequence[str] = (), tell: Tell = str) -> dict[str, Any]:
     place = Path(tempfile.mkdtemp(prefix="instar-redteam-"))
     try:
         with make_range(place / "range") as range_:
-            found = [_entry(attack, attempted(attack, range_), tell) for attack in wanted]
+            found = [_tried(attack, range_, tell) for attack in wanted]
+        shown = opened.tried(wanted)
+        for one in found:
+            one["without_defence"] = shown[one["name"]]
         controls = None if only else _controls(place / "honest", tell)
     finally:
         remove(place)
     must = [one for one in found if one["detectable"]]
-    held = all(one["blocked"] for one in must) and (controls is None or controls["passed"] == controls["n"])
+    through = sum(one["decided"] and not one["blocked"] for one in must)
+    undecided = sum(not one["decided"] for one in found) + (controls["undecided"] if controls else 0)
+    held = not through and (controls is None or not controls["stopped"])
     return {
-        "holds": held,
+        "holds": held and not undecided,
+        "verdict": "holds" if held and not undecided else "not decided" if held else "does not hold",
         "user": "root" if os.geteuid() == 0 else "ordinary",
         "executor": "local",
         "attacks": found,
         "tried": len(found),
         "blocked": sum(one["blocked"] for one in found),
-        "through": sum(not one["blocked"] for one in must),
+        "through": through,
+        "undecided": undecided,
+        "hostile_jobs": sum(one["jobs"] for one in found),
+        "by_jobs": sum(one["jobs"] > 0 for one in found),
+        "by_calls": sum(one["jobs"] == 0 for one in found),
+        "shown_to_work": sum(one["without_defence"] == "got through" for one in found),
+        "tried_without_defence": sum(not one["without_defence"].startswith("not tried") for one in found),
         "undetectable": len(found) - len(must),
         "controls": controls,
         "wall_seconds": time.monotonic() - began,
@@ -98,16 +117,20 @@ def tour(only: Sequence[str] = (), tell: Tell = str) -> dict[str, Any]:
 
 
 def attempted(attack: Attack, range_: Range) -> Seen:
-    """Try one attack; one that breaks has not been shown to be stopped."""
+    """Try one attack; one that breaks has not been shown to be stopped, and one that ran out of time shows nothing."""
     try:
         return attack.attempt(range_)
+    except (Late, TimeoutError, subprocess.TimeoutExpired) as error:
+        return Seen(False, f"not decided: {error}", decided=False)
     except (InstarError, OSError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         return Seen(True, f"the attempt broke: {type(error).__name__}: {error}")
 
 
-def _entry(attack: Attack, seen: Seen, tell: Tell) -> dict[str, Any]:
-    blocked = attack.detectable and not seen.through
-    tell(f"{_verdict(attack.detectable, blocked):<13}{attack.name}: {printable(seen.outcome, 300)}")
+def _tried(attack: Attack, range_: Range, tell: Tell) -> dict[str, Any]:
+    before = range_.shots
+    seen = attempted(attack, range_)
+    blocked = attack.detectable and seen.decided and not seen.through
+    tell(f"{_verdict(attack.detectable, blocked, seen.decided):<13}{attack.name}: {printable(seen.outcome, 300)}")
     return {
         "name": attack.name,
         "layer": attack.layer,
@@ -115,12 +138,16 @@ def _entry(attack: Attack, seen: Seen, tell: Tell) -> dict[str, Any]:
         "expected": attack.expected,
         "outcome": printable(seen.outcome, 300),
         "blocked": blocked,
+        "decided": seen.decided,
+        "jobs": range_.shots - before,
         "detectable": attack.detectable,
         "incidents": [printable(incident, 300) for incident in seen.incidents],
     }
 
 
-def _verdict(detectable: bool, blocked: bool) -> str:
+def _verdict(detectable: bool, blocked: bool, decided: bool) -> str:
+    if not decided:
+        return "not decided"
     if not detectable:
         return "undetectable"
     return "blocked" if blocked else "GOT THROUGH"
@@ -129,26 +156,40 @@ def _verdict(detectable: bool, blocked: bool) -> str:
 def _controls(place: Path, tell: Tell) -> dict[str, Any]:
     with make_range(place, preload=honest.preload()) as range_:
         found = list(honest.controls(range_))
-    failed = [control for control in found if not control.passed]
+    late = [control for control in found if not control.decided]
+    failed = [control for control in found if control.decided and not control.passed]
     for control in failed:
         tell(f"STOPPED      honest {control.name}: {printable(control.said, 300)}")
     return {
-        "n": len(found),
-        "passed": len(found) - len(failed),
-        "false_positives": clopper_pearson(len(failed), len(found)).to_json(),
+        "n": len(found) - len(late),
+        "passed": len(found) - len(late) - len(failed),
+        "undecided": len(late),
+        "false_positives": clopper_pearson(len(failed), len(found) - len(late)).to_json(),
         "stopped": [{"name": control.name, "said": printable(control.said, 300)} for control in failed],
     }
 
 
 def words(found: dict[str, Any]) -> str:
     """Return the figures in words, after what got through and what cannot be seen."""
-    lines = [f"GOT THROUGH: {one['name']} ({one['what']}): {one['outcome']}"
-             for one in found["attacks"] if one["detectable"] and not one["blocked"]]  # fmt: skip
+    lines = [
+        f"GOT THROUGH: {one['name']} ({one['what']}): {one['outcome']}"
+        for one in found["attacks"]
+        if one["detectable"] and one["decided"] and not one["blocked"]
+    ]
+    lines += [f"Not decided: {one['name']}: {one['outcome']}" for one in found["attacks"] if not one["decided"]]
     blind = [one["name"] for one in found["attacks"] if not one["detectable"]]
     if blind:
         lines.append(f"Not reliably detectable, so not counted as blocked: {', '.join(blind)}.")
-    lines.append(f"{found['blocked']} of {found['tried'] - found['undetectable']} attacks were blocked, as "
-                 f"{found['user']} user, in {found['wall_seconds']:.0f} s.")  # fmt: skip
+    lines += [
+        f"{found['tried']} attacks: {found['by_jobs']} by hostile jobs ({found['hostile_jobs']} ran in the sandbox), "
+        f"{found['by_calls']} by hostile calls of the conductor's own code.",
+        f"{found['blocked']} of {found['tried'] - found['undetectable']} were blocked, {found['through']} got through, "
+        f"{found['undecided']} were not decided, as {found['user']} user, in {found['wall_seconds']:.0f} s.",
+        f"{found['shown_to_work']} of {found['tried_without_defence']} got through with their defence off; "
+        f"{found['tried'] - found['tried_without_defence']} were not tried so.",
+    ]
+    lines += [f"Shows nothing, for it does not get through with its defence off either: {one['name']}."
+              for one in found["attacks"] if one["without_defence"] == "blocked"]  # fmt: skip
     if found["controls"] is not None:
         rate = found["controls"]["false_positives"]
         lines.append(f"{found['controls']['passed']} of {found['controls']['n']} honest controls passed: at most "
