@@ -59,7 +59,7 @@ def test_attacks_are_blocked_for_an_ordinary_user_too() -> None:
         try:
             done = subprocess.run(
                 command, env=environment, cwd=place, preexec_fn=_become_ordinary, capture_output=True, text=True,
-                check=False, timeout=300,
+                check=False, timeout=900,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             pytest.skip(f"this process cannot become an ordinary user that can run Python: {error}")
