@@ -84,6 +84,7 @@ class JobWatch:
         self.began = time.monotonic()
         self.next_look = self.began + LOOK_SECONDS
         self.next_lock_look = self.began
+        self.living: list[int] = []  # the job's processes at the last look
         self.next_measure = self.began + MEASURE_SECONDS
         self.peak_memory_bytes = 0
         self.cpu_seconds = 0.0
@@ -183,12 +184,14 @@ class JobWatch:
         if name := sandboxed.answer():
             self.denied[name] += 1
             return None
-        return self._strays(sandboxed) if time.monotonic() > self.next_lock_look else None
+        if time.monotonic() <= self.next_lock_look:
+            return None
+        return self._strays(sandboxed, kernel.descendants(os.getpid()))
 
-    def _strays(self, sandboxed: SandboxedProcess) -> JobVerdict | None:
+    def _strays(self, sandboxed: SandboxedProcess, pids: list[int]) -> JobVerdict | None:
         """End a job that got a lock on a file that others see, by exchanging the file after it was judged."""
         self.next_lock_look = time.monotonic() + LOCK_SECONDS
-        if not sandboxed.locks.strays(kernel.descendants(os.getpid())):
+        if not sandboxed.locks.strays(pids):
             return None
         self.denied["lock on a shared file"] += 1
         return JobVerdict(OutcomeState.CRASHED, "it locked a file that is not its own")
@@ -224,7 +227,7 @@ class JobWatch:
             return JobVerdict(OutcomeState.CRASHED, f"over {DENIED_PER_SECOND} denied calls a second", "denied calls")
         if job_directory.length(self.log) > job_directory.LOG_BYTES:
             return self._over_log()
-        if self.sandboxed is not None and (verdict := self._strays(self.sandboxed)):
+        if self.sandboxed is not None and (verdict := self._strays(self.sandboxed, self.living)):
             return verdict
         if self.files != self.job_dir:
             if excess := leftovers.filled(self.files, task.output_bytes):
@@ -265,7 +268,7 @@ class JobWatch:
         Both figures only grow. The init process's memory is the fork server's own and shared with it: it counts for
         nobody.
         """
-        pids = kernel.descendants(os.getpid())
+        pids = self.living = kernel.descendants(os.getpid())
         init = [pid for pid in pids if self.sandboxed is not None and pid == self.sandboxed.init]
         # From the top down: what a process hands on to who waits for it is at worst missed at this look, never doubled.
         ended, idle = kernel.reaped_use(), kernel.sample(init)
