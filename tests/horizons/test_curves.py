@@ -151,7 +151,7 @@ def test_a_plain_suite_has_no_flags():
 def test_a_horizon_beyond_the_tasks_is_extrapolated_and_saturates_them():
     minutes = 2.0 ** np.linspace(-4, 4, 60)
     said = flags_of(one_model(minutes, 1 / (1 + np.exp(0.6 * np.log2(minutes) - 3))))
-    assert said[0] == "extrapolated: beyond the longest task, 16"
+    assert said[0] == "extrapolated: beyond the longest reliable task, 16"
     assert said[1].startswith("saturated: 0 of 60 tasks are longer")
     below = flags_of(one_model(minutes, 1 / (1 + np.exp(0.6 * np.log2(minutes) + 4))))
     assert below[0] == "extrapolated: below the shortest task, 0.0625"
@@ -180,8 +180,8 @@ def test_sensitivity_names_the_choice_and_its_factor():
         "without the shortest quarter of the tasks", "without the longest quarter of the tasks",
     ]  # fmt: skip
     lengths = [variant.horizons[0.5] for variant in variants] + [reading.crossings[0.5].value]
-    assert spread(reading, variants) == pytest.approx(max(lengths) / min(lengths))
-    assert 1.0 < spread(reading, variants) < 4.0
+    assert spread(reading, variants, np.inf) == pytest.approx(max(lengths) / min(lengths))
+    assert 1.0 < spread(reading, variants, np.inf) < 4.0
 
 
 @pytest.mark.parametrize(

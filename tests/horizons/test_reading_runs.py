@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from instar.contracts.errors import BadInput, MissingPart
+from instar.horizons.choices import Choices
 from instar.horizons.curves import point
 from instar.horizons.reading import read_runs, write_runs
 from instar.horizons.synthetic import Suite, Truth, runs_of, write_example
@@ -60,7 +61,7 @@ def test_what_is_left_out_has_defaults(tmp_path):
         ([GOOD[0], "m,f/a,f,120,2,1,2024-01-01"], "(mixed units?)"),
         ([GOOD[0], "m,f/a,g,2,2,1,2024-01-01"], "row 3: column 'task_family': f/a is of 'g' here"),
         ([",f/a,f,2,1,1,"], "row 2: column 'alias' is empty"),
-        (["m,f/a,f,2"], "row 2: 4 cells under 7 columns"),
+        (["m,f/a,f,2"], "row 2: 4 cells under 7 columns (separated by commas)"),
         ([], "there is no run in it"),
         (["human,f/a,f,2,1,1,"], "there is no run in it"),
     ],
@@ -104,14 +105,15 @@ def test_a_column_of_units_must_be_minutes(tmp_path):
     ("name", "text", "said"),
     [
         ("runs.csv", "", "empty"),
-        ("runs.txt", "x", "run files end in .csv"),
+        ("runs.txt", "x", "files end in .csv"),
         ("runs.jsonl", "{}\nno\n", "column 'task_id' is missing"),
         ("bad.jsonl", "no\n", "row 1: not JSON"),
         ("list.jsonl", "[1]\n", "row 1: not a JSON object"),
         ("runs.json", "{}", "'samples' is missing"),
+        ("cut.json", '{"eval": {"model": "m', "it ends in the middle"),
         ("runs.eval", "no zip", "not a readable Inspect log"),
         ("runs.yaml", "a: [", "not YAML"),
-        ("empty.yaml", "", "key 'agents' is missing"),
+        ("empty.yaml", "", "neither key 'agents'"),
         ("agent.yaml", "agents: {m: {}}", "agents.m: key 'tasks' is missing"),
         ("task.yaml", "agents: {m: {tasks: [{task_id: a}]}}", "agents.m, task 1: key 'human_minutes' is missing"),
     ],
@@ -260,8 +262,8 @@ def test_an_inspect_log(tmp_path):
     for name in ("log.json", "log.eval"):
         runs, _ = read_runs([tmp_path / name])
         assert runs.models == ("lab/model-1",)
-        assert runs.tasks == ("f/a", "f/b", "g")
-        assert runs.families == ("f", "g")
+        assert runs.tasks == ("suite/f/a", "suite/f/b", "suite/g")
+        assert runs.families == ("suite/f", "suite/g")
         assert runs.score.tolist() == [1.0, 0.0, 0.25, 0.5]
         assert runs.minutes.tolist() == [12.0, 60.0, 12.0]
 
@@ -270,10 +272,12 @@ def test_an_inspect_log_without_lengths_takes_them_from_a_file(tmp_path):
     bare = sample("f/a", "C")
     del bare["metadata"]
     (tmp_path / "log.json").write_text(json.dumps(inspect_log([bare])))
-    with pytest.raises(BadInput, match=r"column 'human_minutes' is missing.*--lengths FILE"):
+    with pytest.raises(
+        BadInput, match=r"sample 1: no length: 'human_minutes' is missing .* task 'suite/f/a'.*--lengths FILE"
+    ):
         read_runs([tmp_path / "log.json"])
     lengths = file_of(tmp_path, "f/a,45,puzzles", head="task_id,human_minutes,task_family", name="lengths.csv")
-    runs, _ = read_runs([tmp_path / "log.json"], lengths=lengths)
+    runs, _ = read_runs([tmp_path / "log.json"], Choices(lengths=lengths))
     assert (runs.minutes.tolist(), runs.families) == ([45.0], ("puzzles",))
 
 
@@ -284,14 +288,14 @@ def test_an_inspect_log_that_broke_off_or_has_two_scorers(tmp_path):
     both = sample("f/a", "C")
     both["scores"]["judge"] = {"value": 0.5}
     (tmp_path / "log.json").write_text(json.dumps(inspect_log([both])))
-    with pytest.raises(BadInput, match="several scorers: match, judge"):
+    with pytest.raises(BadInput, match=r"several scorers: match \(1 of 1 samples\), judge \(1"):
         read_runs([tmp_path / "log.json"])
-    assert read_runs([tmp_path / "log.json"], score="judge")[0].score.tolist() == [0.5]
+    assert read_runs([tmp_path / "log.json"], Choices(score="judge"))[0].score.tolist() == [0.5]
 
 
 def test_a_grade_that_is_none_is_named(tmp_path):
     (tmp_path / "log.json").write_text(json.dumps(inspect_log([sample("f/a", "X")])))
-    with pytest.raises(BadInput, match="sample 1: column 'score:match': 'X' is no number"):
+    with pytest.raises(BadInput, match=r"sample 1: column 'score': 'X' is no number\. Scores are"):
         read_runs([tmp_path / "log.json"])
 
 

@@ -19,6 +19,12 @@ Since = Annotated[str | None, typer.Option(metavar="DATE", help="First release d
 Vintage = Annotated[str | None, typer.Option(metavar="NAME", help="Which, where a table holds several.")]
 MetricName = Annotated[str, typer.Option(metavar="p50|p80", help="The horizon at 50 % or at 80 %.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figure: .png, .svg or .pdf.")]
+Reliable = Annotated[
+    float | None, typer.Option(metavar="MINUTES", help="Longest length that the suite measures; inf: no limit.")
+]
+Dates = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Release dates by model (.csv, .yaml), where none is said.")
+]
 Seed = Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the intervals.")]
 
 
@@ -36,13 +42,37 @@ def register(app: typer.Typer) -> None:
 def horizon(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUNS...]", help="Run files: .csv, .jsonl, .parquet, METR's .yaml, Inspect logs."),
+        typer.Argument(
+            metavar="[RUNS...]", help="Run files: .csv, .tsv, .jsonl, .parquet, METR's .yaml, Inspect logs."
+        ),
     ] = None,
     lab: Annotated[Path | None, typer.Option(metavar="RUNDIR", help="A loop's own generations instead.")] = None,
-    score: Annotated[str | None, typer.Option(metavar="NAME", help="Column (or Inspect scorer) with scores.")] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column, or Inspect scorer (or SCORER.KEY).")
+    ] = None,
     lengths: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Task lengths: task_id, human_minutes[, task_family].")
     ] = None,
+    release_dates: Dates = None,
+    errored: Annotated[
+        str, typer.Option(metavar="WAY", help="Samples that ended in an error: as-scored, left-out or failure.")
+    ] = "as-scored",
+    unscored: Annotated[
+        str | None, typer.Option(metavar="WAY", help="Runs without a score: left-out (default for logs) or failure.")
+    ] = None,
+    cheated: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column, metadata or scorer that marks cheating [cheated].")
+    ] = None,
+    cheating: Annotated[
+        str, typer.Option(metavar="WAY", help="Marked runs count as: failure, discarded or success.")
+    ] = "failure",
+    pool_solvers: Annotated[
+        bool, typer.Option("--pool-solvers", help="One model with several solvers or settings is one model.")
+    ] = False,
+    leave_out_bad_files: Annotated[
+        bool, typer.Option("--leave-out-bad-files", help="Name unreadable files and go on.")
+    ] = False,
+    reliable: Reliable = None,
     weighting: Annotated[str, typer.Option(metavar="NAME", help="invsqrt, equal or family.")] = "invsqrt",
     penalty: Annotated[
         float, typer.Option(metavar="LAMBDA", help="On the slope; 0.1 was METR's until 2026-03.")
@@ -65,11 +95,21 @@ def horizon(
         return
     if not runs:
         raise BadInput("no run file is given", "Name one, or a loop's run directory: --lab RUNDIR.")
-    _of_files(runs, (score, lengths), _method(weighting, penalty, resamples), rng, (table, save_runs, plot), as_json)
+    from instar.horizons.choices import Cheating, Choices, Unusable
+    from instar.horizons.suites import Terms
+
+    no_score = None if unscored is None else _one_of(Unusable, unscored, "--unscored", (Unusable.AS_SCORED,))
+    choices = Choices(
+        score, lengths, release_dates, _one_of(Unusable, errored, "--errored"), no_score, cheated, pool_solvers,
+        leave_out_bad_files,
+    )  # fmt: skip
+    terms = Terms(_limit(reliable), _one_of(Cheating, cheating, "--cheating"))
+    method = _method(weighting, penalty, resamples)
+    _of_files(runs, choices, (method, terms), rng, (table, save_runs, plot), as_json)
 
 
 def _of_files(
-    files: list[Path], reading: tuple[str | None, Path | None], method: Any, rng: Any,
+    files: list[Path], choices: Any, fit: tuple[Any, Any], rng: Any,
     out: tuple[Path | None, Path | None, Path | None], as_json: bool,
 ) -> None:  # fmt: skip
     from instar.horizons import suites
@@ -78,8 +118,9 @@ def _of_files(
 
     table, save_runs, plot = out
     _drawable(plot)
-    runs, notes = read_runs(files, *reading)
-    found, entries = suites.measure(runs, method, rng, ", ".join(path.name for path in files), notes)
+    method, terms = fit
+    runs, notes = read_runs(files, choices)
+    found, entries = suites.measure(runs, method, rng, ", ".join(path.name for path in files), notes, terms)
     if save_runs:
         _written(save_runs, lambda: write_runs(runs, save_runs))
     if table:
@@ -117,6 +158,8 @@ def trend(
     metric: MetricName = "p50",
     vintage: Vintage = None,
     all_models: Annotated[bool, typer.Option("--all-models", help="Not the state of the art alone.")] = False,
+    release_dates: Dates = None,
+    reliable: Reliable = None,
     seed: Seed = 0,
     plot: Plot = None,
     as_json: Json = False,
@@ -127,7 +170,7 @@ def trend(
     from instar.horizons import trending
 
     _drawable(plot)
-    table = _table(horizons, vintage)
+    table = _table(horizons, vintage, release_dates, _limit(reliable))
     start = _date(since, "--since")
     found = trending.measure(table, _metric(metric), start, np.random.default_rng(seed), every=all_models)
     if plot:
@@ -143,6 +186,8 @@ def forecast_register(
     since: Since = None,
     metric: MetricName = "p50",
     vintage: Vintage = None,
+    release_dates: Dates = None,
+    reliable: Reliable = None,
     as_of: Annotated[str | None, typer.Option(metavar="DATE", help="Backtest: know only what was out then.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -151,7 +196,7 @@ def forecast_register(
 
     from instar.horizons import forecasting
 
-    table = _table(horizons, vintage)
+    table = _table(horizons, vintage, release_dates, _limit(reliable))
     made = forecasting.register(
         table, _metric(metric), _date(since, "--since"), _date(as_of, "--as-of"), datetime.now(UTC)
     )
@@ -163,12 +208,13 @@ def forecast_score(
     forecasts: Annotated[list[Path], typer.Argument(metavar="FORECAST.json...", help="Registered forecasts.")],
     against: Annotated[Path | None, typer.Option(metavar="HORIZONS.csv", help="By default METR's, shipped.")] = None,
     vintage: Vintage = None,
+    reliable: Reliable = None,
     as_json: Json = False,
 ) -> None:
     """Score registered projections against the models that came later."""
     from instar.horizons import forecasting
 
-    table = _table(against, vintage)
+    table = _table(against, vintage, None, _limit(reliable))
     found = [forecasting.scored(forecasting.read(path), table, str(path)) for path in forecasts]
     emit({"forecasts": found}, as_json, "\n\n".join(forecasting.score_words(each) for each in found))
 
@@ -176,10 +222,23 @@ def forecast_score(
 # --- what is given ----------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path | None, vintage: str | None) -> Any:
+def _table(path: Path | None, vintage: str | None, dates: Path | None, reliable: float | None) -> Any:
     from instar.horizons.tables import SHIPPED, read_table
 
-    return read_table(None if path is None or str(path) == SHIPPED else path, vintage)
+    return read_table(None if path is None or str(path) == SHIPPED else path, vintage, dates, reliable)
+
+
+def _limit(minutes: float | None) -> float | None:
+    if minutes is not None and not minutes > 0:
+        raise BadInput(f"--reliable {minutes:g}", "Give minutes above 0, or inf.")
+    return minutes
+
+
+def _one_of(kind: Any, name: str, option: str, without: tuple[Any, ...] = ()) -> Any:
+    valid = [each.value for each in kind if each not in without]
+    if name not in valid:
+        raise BadInput(f"{option} '{name}'", f"Valid: {', '.join(valid)}.")
+    return kind(name)
 
 
 def _metric(name: str) -> str:

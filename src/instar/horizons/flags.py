@@ -27,11 +27,21 @@ class Variant:
     horizons: Mapping[float, float | None]
 
 
-def flags(runs: Runs, answers: Answers, reading: Reading, weighting: str = "invsqrt") -> tuple[str, ...]:
-    """Return what makes a model's 50 % horizon doubtful, in words, worst first; empty where nothing does."""
+def flags(
+    runs: Runs, answers: Answers, reading: Reading, weighting: str = "invsqrt", reliable: float | None = None
+) -> tuple[str, ...]:
+    """Return what makes a model's 50 % horizon doubtful, in words, worst first; empty where nothing does.
+
+    Args:
+        runs: of all models.
+        answers: the model's.
+        reading: its curve.
+        weighting: of the tasks.
+        reliable: the longest length that the suite measures; by default that of the model's longest task.
+    """
     said = [
-        _unbounded(reading), _extrapolated(answers, reading), _saturated(answers, reading),
-        _one_family(runs, answers, reading), _not_monotone(answers, weighting),
+        _unbounded(reading), _extrapolated(answers, reading, reliable or longest(answers)),
+        _saturated(answers, reading), _one_family(runs, answers, reading), _not_monotone(answers, weighting),
     ]  # fmt: skip
     return tuple(flag for flag in said if flag)
 
@@ -44,11 +54,16 @@ def _unbounded(reading: Reading) -> str:
     return ""
 
 
-def _extrapolated(answers: Answers, reading: Reading) -> str:
+def longest(answers: Answers) -> float:
+    """Return the length of the longest task that a model tried."""
+    return float(2.0 ** answers.x.max())
+
+
+def _extrapolated(answers: Answers, reading: Reading, reliable: float) -> str:
     at = reading.crossings[0.5].value
-    shortest, longest = (float(2.0**x) for x in (answers.x.min(), answers.x.max()))
-    if at is not None and at > longest:
-        return f"extrapolated: beyond the longest task, {longest:.4g}"
+    shortest = float(2.0 ** answers.x.min())
+    if at is not None and at > reliable:
+        return f"extrapolated: beyond the longest reliable task, {reliable:.4g}"
     if at is not None and at < shortest:
         return f"extrapolated: below the shortest task, {shortest:.4g}"
     return ""
@@ -144,9 +159,12 @@ def _subsets(runs: Runs, answers: Answers) -> Sequence[tuple[str, Runs]]:
     return found
 
 
-def spread(reading: Reading, variants: Sequence[Variant], share: float = 0.5) -> float | None:
-    """Return the largest over the smallest horizon among the published choice and the variants, or None."""
-    base = reading.crossings[share].value
-    found = [variant.horizons[share] for variant in variants] + [base]
-    known = [length for length in found if length is not None]
+def spread(reading: Reading, variants: Sequence[Variant], reliable: float) -> float | None:
+    """Return the largest over the smallest 50 % horizon among the published choice and the variants, or None.
+
+    A horizon beyond `reliable` counts as that length: the factor is then at least what is returned.
+    """
+    base = reading.crossings[0.5].value
+    found = [variant.horizons[0.5] for variant in variants] + [base]
+    known = [min(length, reliable) for length in found if length is not None]
     return max(known) / min(known) if base is not None and len(known) > 1 else None

@@ -19,8 +19,8 @@ import numpy as np
 from instar.contracts.errors import BadInput
 from instar.contracts.records import Floats
 from instar.horizons.chart import length
+from instar.horizons.dates import iso_date
 from instar.horizons.forecasts import LEVELS, pinball, score
-from instar.horizons.reading import iso_date
 from instar.horizons.tables import HorizonTable
 from instar.horizons.trend import line
 

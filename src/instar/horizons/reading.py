@@ -2,55 +2,61 @@
 
 Columns, as in METR's runs file: `alias` (or `model`), `task_id`, `human_minutes`, a score in 0..1 (`score_binarized`,
 `score_cont` or `score`); `task_family` (default: what stands before the "/" of the task's id), and if wanted
-`run_id`, `release_date` and `task_source`. Other columns are not read. Rows of `human` baselines are left out.
+`run_id`, `release_date`, `task_source` and `cheated`. Other columns are not read. Rows of `human` baselines are left
+out.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from instar.contracts.errors import BadInput
+from instar.horizons.choices import Choices, Unusable
+from instar.horizons.dates import iso_date, release_dates
+from instar.horizons.inspect_logs import SUFFIXES, Sample, samples_of
+from instar.horizons.marks import is_missing, mark_in, number_in, score_in
+from instar.horizons.models import Agents
 from instar.horizons.rows import Row, rows_of
 from instar.horizons.runs import Runs
+from instar.horizons.tally import Tally
 
 SCORES = ("score_binarized", "score_cont", "score")
 LENGTHS = ("human_minutes", "human_seconds", "human_hours", "length")
 MODELS = ("alias", "model")
 HUMAN = "human"
+OF_LOGS = {"model": "alias", "task": "task_id", "length": "human_minutes", "score": "score"}
 
 
 @dataclass
 class _Table:
     """What has been read so far; indices by name."""
 
-    models: dict[str, int] = field(default_factory=dict)
+    choices: Choices
+    agents: Agents = field(default_factory=Agents)
     tasks: dict[str, int] = field(default_factory=dict)
     families: dict[str, int] = field(default_factory=dict)
     minutes: list[float] = field(default_factory=list)
     family: list[int] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
-    released: list[str] = field(default_factory=list)
-    told: dict[str, str] = field(default_factory=dict)  # task or model -> where it was first met
-    runs: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    columns: tuple[list[int], list[int], list[float]] = field(default_factory=lambda: ([], [], []))
-    left_out: int = 0
+    told: dict[str, str] = field(default_factory=dict)  # task -> where it was first met
+    runs: dict[tuple[int, int, str], str] = field(default_factory=dict)
+    columns: tuple[list[int], list[int], list[float], list[bool]] = field(default_factory=lambda: ([], [], [], []))
+    tally: Tally = field(default_factory=Tally)
 
 
-def read_runs(paths: Sequence[Path], score: str | None = None, lengths: Path | None = None) -> tuple[Runs, list[str]]:
+def read_runs(paths: Sequence[Path], choices: Choices | None = None) -> tuple[Runs, list[str]]:
     """Read run files.
 
     Args:
         paths: one or more, see `rows.KINDS`.
-        score: the column (or Inspect's scorer) to use; by default the first of `SCORES` that is there.
-        lengths: a CSV of `task_id`, `human_minutes` and maybe `task_family`, for runs that don't say their lengths.
+        choices: what counts, and what stands in files beside the runs.
 
     Returns:
         The runs, and what a reader should know of them in words.
@@ -58,38 +64,73 @@ def read_runs(paths: Sequence[Path], score: str | None = None, lengths: Path | N
     Raises:
         BadInput: see the module.
     """
-    known = _lengths(lengths) if lengths else {}
-    table = _Table()
+    choices = choices or Choices()
+    known = _lengths(choices.lengths) if choices.lengths else {}
+    table = _Table(choices)
+    if choices.release_dates:
+        table.agents.dates = release_dates(choices.release_dates)
     for path in paths:
-        names: dict[str, str] | None = None
-        for row in rows_of(path):
-            cells = _with_lengths(row.cells, known)
-            names = names or _columns(Row(row.where, cells), path, score)
-            _take(table, Row(row.where, cells), names)
+        try:
+            if choices.leave_out_bad_files:  # the whole file first, apart: half of one would not be left out
+                _take_all(_Table(choices), path, known)
+            _take_all(table, path, known)
+        except BadInput as error:
+            if not choices.leave_out_bad_files:
+                more = " Or leave such files out: --leave-out-bad-files." if len(paths) > 1 else ""
+                raise BadInput(error.what, error.fix + more) from None
+            table.tally.bad_files.append(error.what)
     if not table.columns[0]:
-        raise BadInput(f"{', '.join(map(str, paths))}: there is no run in it", "Give a row per run.")
-    return _runs(table), _notes(table)
+        said = "".join(f"; {note}" for note in table.tally.notes())
+        raise BadInput(f"{', '.join(map(str, paths))}: there is no run in it{said}", "Give a row per run.")
+    return _runs(table)
 
 
 def write_runs(runs: Runs, path: Path) -> None:
     """Write runs as CSV in the columns that `read_runs` reads."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["alias", "release_date", "task_id", "task_family", "human_minutes", "run_id", "score"])
+        marked = ["cheated"] if runs.cheated.size else []
+        rows.writerow(["alias", "release_date", "task_id", "task_family", "human_minutes", "run_id", "score", *marked])
         for number, (m, t, score) in enumerate(zip(runs.model, runs.task, runs.score, strict=True)):
             released = runs.released[m] if runs.released else ""
             family = runs.families[runs.family[t]]
-            rows.writerow(
-                [runs.models[m], released, runs.tasks[t], family, repr(float(runs.minutes[t])), number, f"{score:g}"]
-            )
+            mark = [int(runs.cheated[number])] if marked else []
+            minutes = repr(float(runs.minutes[t]))
+            rows.writerow([runs.models[m], released, runs.tasks[t], family, minutes, number, f"{score:g}", *mark])
 
 
-# --- one row ----------------------------------------------------------------------------------------------------------
+# --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def _columns(row: Row, path: Path, score: str | None) -> dict[str, str]:
+def _take_all(table: _Table, path: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
+    names: dict[str, str] | None = None
+    for row, cells in _rows(table, path, known):
+        if isinstance(row, Sample):
+            names = OF_LOGS
+        names = names or _columns(cells, path, table.choices)
+        _take(table, row, cells, names)
+
+
+def _rows(table: _Table, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    if path.suffix.lower() not in SUFFIXES:
+        for row in rows_of(path):
+            yield row, {**row.cells, **known.get(str(row.cells.get("task_id")), {})} if known else row.cells
+        return
+    for sample in samples_of(path, table.choices.score, table.choices.cheated or "cheated"):
+        task = sample.cells["task_id"]
+        lengths = known.get(task)
+        if lengths is None and known:
+            bare = task.removeprefix(f"{sample.task}/")
+            lengths = known.get(bare)
+            if lengths is not None:
+                table.tally.bare_lengths.setdefault(bare, set()).add(sample.task)
+        yield sample, {**sample.cells, **(lengths or {})}
+
+
+def _columns(there: Mapping[str, Any], path: Path, choices: Choices) -> dict[str, str]:
     """Return which column plays which part: model, task, length, score."""
-    there = row.cells.keys()
+    if "p50_min" in there and "task_id" not in there:
+        raise BadInput(f"{path}: it holds horizons, not runs", "Use `instar trend` on it.")
     lengths = [name for name in LENGTHS if name in there]
     if len(lengths) > 1:
         raise BadInput(
@@ -97,7 +138,8 @@ def _columns(row: Row, path: Path, score: str | None) -> dict[str, str]:
         )
     if lengths and lengths[0] not in ("human_minutes", "length"):
         raise BadInput(f"{path}: column '{lengths[0]}'", "Convert lengths to minutes, in a column 'human_minutes'.")
-    named = {"model": MODELS, "length": LENGTHS[:1] + LENGTHS[-1:], "score": _scores(row, score, path)}
+    scores = SCORES if choices.score is None else (choices.score,)
+    named = {"model": MODELS, "length": LENGTHS[:1] + LENGTHS[-1:], "score": scores}
     found = {"task": "task_id"}
     if "task_id" not in there:
         raise BadInput(f"{path}: column 'task_id' is missing", _has(there))
@@ -107,73 +149,105 @@ def _columns(row: Row, path: Path, score: str | None) -> dict[str, str]:
             hint = " Or give --lengths FILE." if part == "length" else ""
             raise BadInput(f"{path}: column '{names[0]}' is missing", _has(there) + hint)
         found[part] = chosen
+    if choices.cheated is not None and choices.cheated not in there:
+        raise BadInput(f"{path}: column '{choices.cheated}' is missing", _has(there))
     return found
-
-
-def _scores(row: Row, score: str | None, path: Path) -> tuple[str, ...]:
-    scorers = [name for name in row.cells if name.startswith("score:")]
-    if score is not None:
-        return (score, f"score:{score}") if f"score:{score}" not in row.cells else (f"score:{score}",)
-    if len(scorers) > 1:
-        names = ", ".join(name.removeprefix("score:") for name in scorers)
-        raise BadInput(f"{path}: several scorers: {names}", "Say which: --score NAME.")
-    return (*SCORES, *scorers)
 
 
 def _has(there: Iterable[str]) -> str:
     return f"It has: {', '.join(map(str, there)) or 'nothing'}."
 
 
-def _take(table: _Table, row: Row, names: Mapping[str, str]) -> None:
-    """Add one run.
+# --- one row ----------------------------------------------------------------------------------------------------------
+
+
+def _take(table: _Table, row: Row, cells: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Add one run, or count why it is none.
 
     Raises:
         BadInput: something is wrong with the row.
     """
-    model = _text(row, names["model"])
+    model = _text(row.where, cells, names["model"])
     if model == HUMAN:
-        table.left_out += 1
+        table.tally.human += 1
         return
-    task = _text(row, names["task"])
-    minutes = _number(row, names["length"])
-    if minutes <= 0:
-        raise BadInput(f"{row.where}: column '{names['length']}': {minutes:g} is not above 0", "Give minutes.")
-    score = _number(row, names["score"])
-    if not 0.0 <= score <= 1.0:
-        raise BadInput(f"{row.where}: column '{names['score']}': {score:g} is outside 0..1", "Scores are shares.")
-    _not_twice(table, row, model, task)
-    number = _task(table, row, task, minutes, names["length"])
-    table.columns[0].append(_model(table, row, model))
-    table.columns[1].append(number)
-    table.columns[2].append(score)
+    score = _score(table, row, cells.get(names["score"]), names["score"])
+    if score is None:
+        return
+    name = _text(row.where, cells, names["task"])
+    minutes = _minutes(row, cells, names["length"], name)
+    marked = table.choices.cheated or "cheated"
+    cheated = mark_in(cells.get(marked), row.where, marked)
+    task = _task(table, row, cells, name, (minutes, names["length"]))
+    agent = _agent(table, row, cells, model)
+    _not_twice(table, row.where, cells, (agent, task), (model, name))
+    for column, value in zip(table.columns, (agent, task, score, cheated), strict=True):
+        column.append(value)  # type: ignore[attr-defined]
+    table.tally.marked |= marked in cells
 
 
-def _not_twice(table: _Table, row: Row, model: str, task: str) -> None:
-    run = row.cells.get("run_id")
+def _score(table: _Table, row: Row, value: Any, column: str) -> float | None:
+    """Return the score that counts, or None for a run that is left out; both are counted."""
+    choices, tally = table.choices, table.tally
+    if isinstance(row, Sample):
+        if row.invalidated:
+            tally.count("invalidated samples", "left out")
+            return None
+        if row.errored and (is_missing(value) or choices.errored is not Unusable.AS_SCORED):
+            counted = choices.errored is Unusable.FAILURE
+            tally.count("samples that ended in an error", "counted as failures" if counted else "left out")
+            return 0.0 if counted else None
+        if row.errored:
+            tally.count("samples that ended in an error but have a score", "counted by that score")
+        column = "score"
+    if is_missing(value) and (isinstance(row, Sample) or choices.unscored is not None):
+        counted = choices.unscored is Unusable.FAILURE
+        tally.count("runs without a score", "counted as failures" if counted else "left out")
+        return 0.0 if counted else None
+    return score_in(value, row.where, column)
+
+
+def _minutes(row: Row, cells: Mapping[str, Any], column: str, task: str) -> float:
+    if isinstance(row, Sample) and is_missing(cells.get(column)):
+        raise BadInput(f"{row.where}: no length: 'human_minutes' is missing from the metadata of task '{task}'",
+                       "Add it there, or give --lengths FILE.")  # fmt: skip
+    found = number_in(cells.get(column), row.where, column)
+    if found <= 0:
+        raise BadInput(f"{row.where}: column '{column}': {found:g} is not above 0", "Give minutes.")
+    return found
+
+
+def _not_twice(
+    table: _Table, where: str, cells: Mapping[str, Any], key: tuple[int, int], said: tuple[str, str]
+) -> None:
+    run = cells.get("run_id")
     if run in (None, ""):
         return
-    key = model, task, str(run)
-    if key in table.runs:
+    whole = (*key, str(run))
+    if whole in table.runs:
         raise BadInput(
-            f"{row.where}: column 'run_id': run '{run}' of {model} on {task} is already at {table.runs[key]}",
-            "Leave one of them out.",
+            f"{where}: column 'run_id': run '{run}' of {said[0]} on {said[1]} is already at {table.runs[whole]}",
+            "Leave one of them out; the log of a retry holds the earlier samples too.",
         )
-    table.runs[key] = row.where
+    table.runs[whole] = where
 
 
-def _task(table: _Table, row: Row, task: str, minutes: float, column: str) -> int:
-    family = str(row.cells.get("task_family") or task.split("/")[0])
-    unit = str(row.cells.get("unit") or "minutes")
+def _task(table: _Table, row: Row, cells: Mapping[str, Any], task: str, length: tuple[float, str]) -> int:
+    minutes, column = length
+    family = str(cells.get("task_family") or task.split("/")[0])
+    unit = str(cells.get("unit") or "minutes")
     if unit not in ("minutes", "min"):
         raise BadInput(f"{row.where}: column 'unit': '{unit}'", "Convert all lengths to minutes.")
+    if isinstance(row, Sample):
+        table.tally.asked(task, row.asked)
     if task not in table.tasks:
-        table.told[f"task {task}"] = row.where
+        table.told[task] = row.where
         table.minutes.append(minutes)
         table.family.append(table.families.setdefault(family, len(table.families)))
-        table.source.append(str(row.cells.get("task_source") or ""))
+        table.source.append(str(cells.get("task_source") or ""))
         return table.tasks.setdefault(task, len(table.tasks))
     number = table.tasks[task]
-    first = table.told[f"task {task}"]
+    first = table.told[task]
     if not math.isclose(table.minutes[number], minutes, rel_tol=1e-4):
         times = max(table.minutes[number], minutes) / min(table.minutes[number], minutes)
         mixed = " (mixed units?)" if any(math.isclose(times, unit, rel_tol=0.01) for unit in (60, 3600)) else ""
@@ -189,62 +263,19 @@ def _task(table: _Table, row: Row, task: str, minutes: float, column: str) -> in
     return number
 
 
-def _model(table: _Table, row: Row, model: str) -> int:
-    released = _released(row)
-    if model not in table.models:
-        table.told[f"model {model}"] = row.where
-        table.released.append(released)
-        return table.models.setdefault(model, len(table.models))
-    number = table.models[model]
-    if released != table.released[number]:
-        raise BadInput(
-            f"{row.where}: column 'release_date': {model} has '{released}' here and '{table.released[number]}' at "
-            f"{table.told[f'model {model}']}", "Give a model one date.",
-        )  # fmt: skip
-    return number
+def _agent(table: _Table, row: Row, cells: Mapping[str, Any], model: str) -> int:
+    value = cells.get("release_date")
+    released = "" if is_missing(value) else iso_date(value, row.where, "release_date").isoformat()
+    if isinstance(row, Sample):
+        return table.agents.number(row.where, model, released, row.settings or {}, row.task)
+    return table.agents.number(row.where, model, released)
 
 
-def _released(row: Row) -> str:
-    value = row.cells.get("release_date")
-    return "" if value in (None, "") else iso_date(value, row.where, "release_date").isoformat()
-
-
-def iso_date(value: Any, where: str, column: str) -> date:
-    """Read a date such as 2025-04-16, with or without a time behind it."""
-    if isinstance(value, date):  # a datetime is one too
-        return date(value.year, value.month, value.day)
-    try:
-        return date.fromisoformat(str(value).strip()[:10])
-    except ValueError:
-        raise BadInput(f"{where}: column '{column}': '{value}' is no date", "Write it as 2025-04-16.") from None
-
-
-def _text(row: Row, column: str) -> str:
-    value = row.cells.get(column)
+def _text(where: str, cells: Mapping[str, Any], column: str) -> str:
+    value = cells.get(column)
     if value is None or not str(value).strip():
-        raise BadInput(f"{row.where}: column '{column}' is empty", "Fill it, or leave the row out.")
+        raise BadInput(f"{where}: column '{column}' is empty", "Fill it, or leave the row out.")
     return str(value).strip()
-
-
-def _number(row: Row, column: str) -> float:
-    return number_in(row.cells.get(column), row.where, column)
-
-
-def number_in(value: Any, where: str, column: str) -> float:
-    """Read a finite number; text with a unit, such as 2h, is none.
-
-    Raises:
-        BadInput: it is not.
-    """
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        shown = "empty" if value in (None, "") else f"'{value}' is no number"
-        hint = "Give numbers without units; lengths are in minutes." if value else "Fill it, or leave the row out."
-        raise BadInput(f"{where}: column '{column}': {shown}", hint) from None
-    if not math.isfinite(found):
-        raise BadInput(f"{where}: column '{column}': {found} is not finite", "Give a number.")
-    return found
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -253,32 +284,34 @@ def number_in(value: Any, where: str, column: str) -> float:
 def _lengths(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in rows_of(path):
-        task = _text(row, "task_id")
+        task = _text(row.where, row.cells, "task_id")
         if task in found:
             raise BadInput(f"{row.where}: column 'task_id': '{task}' is there twice", "Give a task one length.")
         found[task] = {key: row.cells[key] for key in ("human_minutes", "task_family") if row.cells.get(key)}
     return found
 
 
-def _with_lengths(cells: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    return {**cells, **known.get(str(cells.get("task_id")), {})} if known else cells
-
-
-def _runs(table: _Table) -> Runs:
-    model, task, score = table.columns
-    return Runs(
-        tuple(table.models), tuple(table.tasks), tuple(table.families), np.asarray(table.minutes, dtype=np.float64),
-        np.asarray(table.family, dtype=np.int64), np.asarray(model, dtype=np.int64),
+def _runs(table: _Table) -> tuple[Runs, list[str]]:
+    agent, task, score, cheated = table.columns
+    names, place, said = table.agents.models(pool=table.choices.pool_solvers)
+    model = np.asarray(place, dtype=np.int64)[np.asarray(agent, dtype=np.int64)]
+    released = tuple(table.agents.released(name) for name, _ in names)
+    models = tuple(shown for _, shown in names)
+    runs = Runs(
+        models, tuple(table.tasks), tuple(table.families), np.asarray(table.minutes, dtype=np.float64),
+        np.asarray(table.family, dtype=np.int64), model,
         np.asarray(task, dtype=np.int64), np.asarray(score, dtype=np.float64),
-        tuple(table.released) if any(table.released) else (), tuple(table.source) if any(table.source) else (),
+        released if any(released) else (), tuple(table.source) if any(table.source) else (),
+        np.asarray(cheated if table.tally.marked else (), dtype=np.bool_),
     )  # fmt: skip
+    return runs, [*table.tally.notes(), *said, *_notes(runs)]
 
 
-def _notes(table: _Table) -> list[str]:
-    notes = [f"{table.left_out} rows of human baselines are left out"] if table.left_out else []
-    undated = [name for name, number in table.models.items() if not table.released[number]]
-    if undated and len(undated) < len(table.models):
+def _notes(runs: Runs) -> list[str]:
+    notes = []
+    undated = [name for name, day in zip(runs.models, runs.released, strict=False) if not day]
+    if undated:
         notes.append(f"no release date: {', '.join(undated)}")
-    if len(table.families) == len(table.tasks) > 1:
+    if len(runs.families) == len(runs.tasks) > 1:
         notes.append("every task is a family of its own: if tasks are related, say so in 'task_family'")
     return notes

@@ -8,7 +8,7 @@ weight that it had. Families and tasks are drawn once for all models, so that mo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.records import Floats
+from instar.horizons.choices import Cheating
 
 Ints = npt.NDArray[np.int64]
 WEIGHTINGS = ("invsqrt", "equal", "family")
@@ -34,6 +35,7 @@ class Runs:
         score: (N,) in [0, 1].
         released: ISO date of each model, or "" where it isn't known; empty where none is.
         source: (T,) where each task comes from, or empty.
+        cheated: (N,) whether the model cheated in each run; empty where nothing says so.
     """
 
     models: tuple[str, ...]
@@ -46,6 +48,7 @@ class Runs:
     score: Floats
     released: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
+    cheated: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     def __post_init__(self) -> None:
         if not self.model.shape == self.task.shape == self.score.shape or self.score.ndim != 1:
@@ -54,6 +57,8 @@ class Runs:
             raise ValueError("minutes and family need one entry per task")
         if not (np.isfinite(self.minutes) & (self.minutes > 0)).all():
             raise ValueError("task lengths must be finite and above 0")
+        if self.cheated.size and self.cheated.shape != self.score.shape:
+            raise ValueError("cheated needs one entry per run, or none")
         if not ((self.score >= 0) & (self.score <= 1)).all():
             raise ValueError("scores must be in [0, 1]")
 
@@ -66,8 +71,20 @@ class Runs:
 
     def only(self, keep: npt.NDArray[np.bool_]) -> Runs:
         """Return the runs on the tasks (T,) that are kept; the tasks' numbering stays."""
-        kept = keep[self.task]
-        return replace(self, model=self.model[kept], task=self.task[kept], score=self.score[kept])
+        return self._kept(keep[self.task])
+
+    def treated(self, cheating: Cheating) -> Runs:
+        """Return the runs with those in which the model cheated as failures, discarded, or as successes."""
+        if not self.cheated.any():
+            return self
+        if cheating is Cheating.DISCARDED:
+            return self._kept(~self.cheated)
+        value = 1.0 if cheating is Cheating.SUCCESS else 0.0
+        return replace(self, score=np.where(self.cheated, value, self.score))
+
+    def _kept(self, kept: npt.NDArray[np.bool_]) -> Runs:
+        cheated = self.cheated[kept] if self.cheated.size else self.cheated
+        return replace(self, model=self.model[kept], task=self.task[kept], score=self.score[kept], cheated=cheated)
 
     def _answers(self, rows: Ints) -> Answers:
         task, score = self.task[rows], self.score[rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from instar.contracts.evidence import Estimate
 from instar.contracts.records import Floats
 from instar.horizons import chart
+from instar.horizons.choices import Cheating
 from instar.horizons.curves import Crossing, Method, Reading, doubling_draws, read
-from instar.horizons.flags import Variant, flags, sensitivity, spread
+from instar.horizons.flags import Variant, flags, longest, sensitivity, spread
 from instar.horizons.profile import Interval
 from instar.horizons.runs import Runs
 from instar.horizons.tables import ModelEntry
@@ -22,53 +24,87 @@ from instar.horizons.trend import Series, doubling, doubling_of_draws, state_of_
 NAMES = {0.5: "p50", 0.8: "p80"}
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a horizon may rest on.
+
+    Attributes:
+        reliable: the longest length that the suite measures, in minutes; None is each model's longest task.
+        cheating: what runs count as in which the model cheated.
+    """
+
+    reliable: float | None = None
+    cheating: Cheating = Cheating.FAILURE
+
+
 def measure(
-    runs: Runs, method: Method, rng: np.random.Generator, source: str, notes: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[ModelEntry]]:
+    given: Runs, method: Method, rng: np.random.Generator, source: str, notes: Sequence[str] = (),
+    terms: Terms | None = None,
+) -> tuple[dict[str, Any], list[ModelEntry]]:  # fmt: skip
     """Fit every model; return the `--json` object, and the models as rows of a table of horizons.
 
-    Only models with a release date and a bounded 50 % horizon are in the table.
+    Only models with a release date and a bounded 50 % horizon within reliable lengths are in the table.
     """
-    readings = read(runs, method, rng)
+    terms = terms or Terms()
+    runs = given.treated(terms.cheating)
+    seeds = rng.bit_generator.seed_seq.spawn(1)  # type: ignore[attr-defined]
+    all_readings = read(runs, method, rng)
     number = {name: place for place, name in enumerate(runs.models)}
-    models = [_model(runs, number[reading.model], reading, method) for reading in readings]
+    limits = {r.model: terms.reliable or longest(runs.answers[number[r.model]]) for r in all_readings}
+    models = [_model(runs, number[r.model], r, method, limits[r.model]) for r in all_readings]
+    cheating = treatments(given, method, terms, seeds[0]) if given.cheated.any() else None
+    beyond = [r.model for r in all_readings if (r.crossings[0.5].value or 0.0) > limits[r.model]]
+    readings = [r for r in all_readings if r.model not in beyond]
+    if beyond:
+        notes = [*notes, f"beyond the longest reliable task, so in no table and no doubling time: {', '.join(beyond)}"]
     found = {
         "source": source, "weighting": method.weighting, "penalty": method.ridge, "resamples": method.resamples,
         "tasks": int(np.unique(runs.task).size), "families": int(np.unique(runs.family[runs.task]).size),
-        "runs": int(runs.score.size), "models": models, "separation": _separation(readings),
-        "doubling_days": _doubling(readings, rng), "notes": list(notes),
+        "runs": int(runs.score.size), "models": models, "separation": _separation(all_readings, limits),
+        "doubling_days": _doubling(readings, rng), "cheating": cheating, "notes": list(notes),
     }  # fmt: skip
     return found, [entry for reading in readings if (entry := _entry(reading))]
 
 
-def _model(runs: Runs, number: int, reading: Reading, method: Method) -> dict[str, Any]:
+def _model(runs: Runs, number: int, reading: Reading, method: Method, reliable: float) -> dict[str, Any]:
     variants = sensitivity(runs, number, method)
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"reliable_minutes": reliable if math.isfinite(reliable) else None}
     for share, name in NAMES.items():
         crossing = reading.crossings[share]
-        figures[name] = _estimate(crossing, crossing.bootstrap, reading.families).to_json()
-        figures[f"{name}_profile"] = _estimate(crossing, crossing.profile, reading.families).to_json()
+        figures[name] = estimate(crossing, crossing.bootstrap, reading.families, reliable).to_json()
+        figures[f"{name}_profile"] = estimate(crossing, crossing.profile, reading.families, reliable).to_json()
     return {
         "model": reading.model, "release_date": reading.released or None, "runs": reading.runs,
         "tasks": reading.tasks, "families": reading.families, "average_score": reading.average,
         "intercept": reading.intercept, "slope": reading.slope, **figures,
-        "flags": list(flags(runs, runs.answers[number], reading, method.weighting)),
-        "sensitivity": [_variant(variant) for variant in variants],
-        "sensitivity_factor_p50": spread(reading, variants),
+        "flags": list(flags(runs, runs.answers[number], reading, method.weighting, reliable)),
+        "sensitivity": [_variant(variant, reliable) for variant in variants],
+        "sensitivity_factor_p50": spread(reading, variants, reliable),
     }  # fmt: skip
 
 
-def _estimate(crossing: Crossing, interval: Interval, families: int) -> Estimate:
+def estimate(crossing: Crossing, interval: Interval, families: int, reliable: float) -> Estimate:
+    """Return a horizon with its interval; past the longest reliable length only that it is longer."""
+    low, high = interval
+    if crossing.value is not None and crossing.value > reliable:
+        return Estimate(None, None if low is None else min(low, reliable), None, families, note=above(reliable))
     note = ""
     if crossing.value is None:
-        note = (
-            f"{crossing.side} {crossing.bound:.4g}" if crossing.bound else f"no bound: {crossing.side} is all we know"
-        )
-    return Estimate(crossing.value, *interval, families, note=note)
+        bound = crossing.bound and min(crossing.bound, reliable)
+        note = f"{crossing.side} {bound:.4g}" if bound else f"no bound: {crossing.side} is all we know"
+        low, high = (None if end is None else min(end, reliable) for end in interval)
+    return Estimate(crossing.value, low, high, families, note=note)
 
 
-def _variant(variant: Variant) -> dict[str, Any]:
-    return {"choice": variant.choice, **{name: variant.horizons[share] for share, name in NAMES.items()}}
+def above(reliable: float) -> str:
+    """Return what is said of a horizon past the longest reliable length."""
+    return f"above {chart.length(reliable)}"
+
+
+def _variant(variant: Variant, reliable: float) -> dict[str, Any]:
+    known = {name: variant.horizons[share] for share, name in NAMES.items()}
+    beyond = [name for name, length in known.items() if length is not None and length > reliable]
+    return {"choice": variant.choice, **known, **dict.fromkeys(beyond), "beyond_reliable": beyond}
 
 
 def _entry(reading: Reading) -> ModelEntry | None:
@@ -79,8 +115,38 @@ def _entry(reading: Reading) -> ModelEntry | None:
                  *(most.bootstrap if most.value else (None, None)))  # fmt: skip
 
 
-def _separation(readings: Sequence[Reading]) -> dict[str, Any] | None:
-    """Say whether the suite tells its two best models apart: the ratio of their horizons, draw by draw."""
+# --- cheating ---------------------------------------------------------------------------------------------------------
+
+
+def treatments(given: Runs, method: Method, terms: Terms, seed: np.random.SeedSequence) -> dict[str, Any]:
+    """Return the 50 % horizons of the models that cheated under all three treatments, on the same draws of tasks."""
+    cheated = np.bincount(given.model[given.cheated], minlength=len(given.models))
+    every = np.bincount(given.model, minlength=len(given.models))
+    table: dict[str, dict[str, Any]] = {
+        given.models[m]: {"model": given.models[m], "cheated_runs": int(cheated[m]), "runs": int(every[m])}
+        for m in np.flatnonzero(cheated)
+    }  # fmt: skip
+    for way in Cheating:
+        runs = given.treated(way)
+        readings = {r.model: r for r in read(runs, method, np.random.default_rng(seed))}
+        for name, row in table.items():
+            row[way.value] = _one_treatment(runs, readings.get(name), terms.reliable).to_json()
+    return {"counted_as": terms.cheating.value, "models": list(table.values())}
+
+
+def _one_treatment(runs: Runs, reading: Reading | None, reliable: float | None) -> Estimate:
+    if reading is None:
+        return Estimate(None, None, None, 0, note="no run is left")
+    limit = reliable or longest(runs.answers[runs.models.index(reading.model)])
+    crossing = reading.crossings[0.5]
+    return estimate(crossing, crossing.bootstrap, reading.families, limit)
+
+
+def _separation(readings: Sequence[Reading], limits: Mapping[str, float]) -> dict[str, Any] | None:
+    """Say whether the suite tells its two best models apart: the ratio of their horizons, draw by draw.
+
+    No ratio is given where the best is beyond reliable lengths.
+    """
     known = [reading for reading in readings if reading.crossings[0.5].value is not None and reading.draws[0.5].size]
     if len(known) < 2:
         return None
@@ -92,8 +158,9 @@ def _separation(readings: Sequence[Reading]) -> dict[str, Any] | None:
         return {"best": first.model, "next": second.model, "ratio": None, "separated": False}
     low, high = (float(2.0**end) for end in np.quantile(ratio, [0.025, 0.975]))
     value = (first.crossings[0.5].value or 0.0) / (second.crossings[0.5].value or 1.0)
-    estimate = Estimate(value, low, high, first.families)
-    return {"best": first.model, "next": second.model, "ratio": estimate.to_json(), "separated": low > 1.0}
+    within = (first.crossings[0.5].value or 0.0) <= limits[first.model]
+    ratio_found = Estimate(value, low, high, first.families).to_json() if within else None
+    return {"best": first.model, "next": second.model, "ratio": ratio_found, "separated": low > 1.0}
 
 
 def _doubling(readings: Sequence[Reading], rng: np.random.Generator) -> dict[str, Any] | None:
@@ -135,6 +202,7 @@ def words(found: Mapping[str, Any]) -> str:
     lines += chart.bars([(m["model"], m["p50"]["low"], m["p50"]["value"], m["p50"]["high"]) for m in models])
     flagged = [f"  {m['model']}: {flag}" for m in models for flag in m["flags"]]
     lines += ["", "Flags:", *flagged] if flagged else ["", "No flags."]
+    lines += ["", *_cheating(found["cheating"])] if found["cheating"] else []
     lines += ["", *_sensitivity(models), "", *_verdicts(found)]
     return "\n".join([*lines, *(f"Note: {note}." for note in found["notes"])])
 
@@ -146,8 +214,7 @@ def _table(models: Sequence[Mapping[str, Any]]) -> list[str]:
          *_cells(m["p80"], m["p80_profile"])]
         for m in models
     ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    return _columns([head, *rows])
 
 
 def _cells(figure: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
@@ -166,14 +233,39 @@ def interval(figure: Mapping[str, Any]) -> str:
     return f"{chart.length(low)} to {chart.length(high)}"
 
 
+def _cheating(found: Mapping[str, Any]) -> list[str]:
+    """Return the table of the three treatments, with how far they move each horizon."""
+    ways = [way.value for way in Cheating]
+    rows = [["model", "cheated", *ways, "longest / shortest"]]
+    for m in found["models"]:
+        known = [m[way]["value"] for way in ways]
+        lengths = [m[way]["note"] if m[way]["value"] is None else
+                   f"{chart.length(m[way]['value'])} ({interval(m[way])})" for way in ways]  # fmt: skip
+        factor = f"x {max(known) / min(known):.2f}" if all(known) else "open"
+        rows.append([m["model"], f"{m['cheated_runs']} of {m['runs']}", *lengths, factor])
+    return [
+        "50 % horizons if runs with cheating count as failures, are discarded, or count as successes; all figures "
+        f"above take '{found['counted_as']}':", *_columns(rows),
+    ]  # fmt: skip
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def _sensitivity(models: Sequence[Mapping[str, Any]]) -> list[str]:
     known = [m for m in models if m["sensitivity_factor_p50"] is not None]
     if not known:
         return []
     lines = ["Other reasonable choices (50 % horizon; the last column is the longest over the shortest):"]
     for m in known:
-        moved = ", ".join(f"{_short(v['choice'])} {chart.length(v['p50'])}" for v in m["sensitivity"])
-        lines.append(f"  {m['model']}: {moved}; x {m['sensitivity_factor_p50']:.2f}")
+        limit = above(m["reliable_minutes"] or math.inf)
+        beyond = [v for v in m["sensitivity"] if "p50" in v["beyond_reliable"]]
+        moved = ", ".join(f"{_short(v['choice'])} {limit if v in beyond else chart.length(v['p50'])}"
+                          for v in m["sensitivity"])  # fmt: skip
+        least = "at least " if beyond or m["p50"]["value"] is None else ""
+        lines.append(f"  {m['model']}: {moved}; x {least}{m['sensitivity_factor_p50']:.2f}")
     return lines
 
 

@@ -1,16 +1,17 @@
 """Reads tables of horizons: one row per model with its release date, horizons and intervals.
 
 Columns, as in the shipped table: `model_key`, `release_date`, `p50_min`, `p50_ci_low`, `p50_ci_high` and the same for
-`p80`; `vintage` where one file holds several. What is state of the art is computed, and held against a column
-`is_sota` where there is one.
+`p80`; `vintage` where one file holds several. METR's benchmark results are read too (see `metr.py`). What is state of
+the art is computed, and held against a column `is_sota` where there is one.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from importlib import resources
@@ -20,12 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from instar.contracts.errors import BadInput
-from instar.horizons.reading import iso_date, number_in
+from instar.horizons.dates import iso_date, release_dates
+from instar.horizons.marks import is_missing, number_in
 from instar.horizons.rows import Row, rows_of
 from instar.horizons.trend import Series, state_of_the_art
 
 SHIPPED = "shipped"
 METRICS = ("p50", "p80")
+RELIABLE = 960.0
+"""Minutes: METR calls measurements above 16 hours unreliable on its suite, and leaves them out of its trend."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class HorizonTable:
         source: what a figure says under it.
         digest: SHA-256 of the file, hexadecimal.
         notes: what a reader should know.
+        reliable: the longest 50 % horizon, in minutes, that is part of a trend; infinite where nothing is said.
     """
 
     entries: tuple[ModelEntry, ...]
@@ -57,6 +62,7 @@ class HorizonTable:
     source: str
     digest: str
     notes: tuple[str, ...] = ()
+    reliable: float = math.inf
 
     @cached_property
     def sota(self) -> npt.NDArray[np.bool_]:
@@ -68,6 +74,10 @@ class HorizonTable:
         found[known] = state_of_the_art(days[known], values[known])
         return found
 
+    def beyond(self, entry: ModelEntry) -> bool:
+        """Return whether a model's 50 % horizon is longer than the suite measures."""
+        return entry.p50 is not None and entry.p50 > self.reliable
+
     def series(
         self, metric: str = "p50", since: date | None = None, until: date | None = None, *, sota: bool = True
     ) -> Series:
@@ -78,7 +88,7 @@ class HorizonTable:
         """
         kept = [
             entry for entry, best in zip(self.entries, self.sota, strict=True)
-            if (best or not sota) and getattr(entry, metric) is not None
+            if (best or not sota) and getattr(entry, metric) is not None and not self.beyond(entry)
             and (since is None or entry.released >= since) and (until is None or entry.released <= until)
         ]  # fmt: skip
         if not kept:
@@ -96,12 +106,16 @@ def shipped(name: str = "published_horizons.csv") -> Path:
     return Path(str(resources.files("instar.horizons") / "data" / name))
 
 
-def read_table(path: Path | None, vintage: str | None = None) -> HorizonTable:
+def read_table(
+    path: Path | None, vintage: str | None = None, dates: Path | None = None, reliable: float | None = None
+) -> HorizonTable:
     """Read a table; None is the shipped one.
 
     Args:
         path: of a CSV (or another kind that `rows` reads).
         vintage: which, where the file holds several; by default the last one in the file.
+        dates: a file of release dates, for models that have none in the table.
+        reliable: see `Table`; by default METR's 16 h for the shipped table, and none for others.
 
     Raises:
         BadInput: a column is missing, a cell is wrong (row and column are named), or the vintage isn't there.
@@ -110,6 +124,11 @@ def read_table(path: Path | None, vintage: str | None = None) -> HorizonTable:
     rows = list(rows_of(place))
     if not rows:
         raise BadInput(f"{place}: there is no row in it", "Give a row per model.")
+    if "task_id" in rows[0].cells and "p50_min" not in rows[0].cells:
+        raise BadInput(f"{place}: it holds runs, and no column 'model_key'",
+                       f"Fit their horizons first: instar horizon {place} --table horizons.csv.")  # fmt: skip
+    if dates is not None:
+        rows = _dated(rows, release_dates(dates))
     for column in ("model_key", "release_date", "p50_min"):
         if column not in rows[0].cells:
             has = ", ".join(map(str, rows[0].cells))
@@ -124,8 +143,26 @@ def read_table(path: Path | None, vintage: str | None = None) -> HorizonTable:
     order = sorted(range(len(mine)), key=lambda i: entries[i].released)
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
     source = f"METR, published horizons, {chosen}" if path is None else f"{place.name}{f', {chosen}' if chosen else ''}"
-    table = HorizonTable(tuple(entries[i] for i in order), chosen, source, digest)
-    return HorizonTable(table.entries, chosen, source, digest, tuple(_disagreement(table, [mine[i] for i in order])))
+    if reliable is None:
+        reliable = RELIABLE if path is None else math.inf
+    table = HorizonTable(tuple(entries[i] for i in order), chosen, source, digest, (), reliable)
+    return replace(table, notes=(*_disagreement(table, [mine[i] for i in order]), *_beyond(table)))
+
+
+def _dated(rows: Sequence[Row], dates: Mapping[str, date]) -> list[Row]:
+    """Give models without a release date the one that stands beside the table."""
+    return [
+        Row(row.where, {**row.cells, "release_date": dates.get(str(row.cells.get("model_key") or "").strip(), "")})
+        if is_missing(row.cells.get("release_date")) else row
+        for row in rows
+    ]  # fmt: skip
+
+
+def _beyond(table: HorizonTable) -> list[str]:
+    names = [entry.model for entry in table.entries if table.beyond(entry)]
+    if not names:
+        return []
+    return [f"above {table.reliable / 60:g} h the suite does not measure reliably; left out: {', '.join(names)}"]
 
 
 def write_table(path: Path, entries: Sequence[ModelEntry]) -> None:
@@ -144,7 +181,7 @@ def _entry(row: Row) -> ModelEntry:
     model = str(row.cells.get("model_key") or "").strip()
     if not model:
         raise BadInput(f"{row.where}: column 'model_key' is empty", "Name the model.")
-    released = iso_date(row.cells.get("release_date"), row.where, "release_date")
+    released = iso_date(_date_of(row), row.where, "release_date")
     cells: list[float | None] = []
     for metric in METRICS:
         value, low, high = (_length(row, f"{metric}_{end}") for end in ("min", "ci_low", "ci_high"))
@@ -156,8 +193,15 @@ def _entry(row: Row) -> ModelEntry:
     return ModelEntry(model, released, *cells)
 
 
+def _date_of(row: Row) -> object:
+    value = row.cells.get("release_date")
+    if is_missing(value):
+        raise BadInput(f"{row.where}: column 'release_date': '' is no date", "Fill it, or give --release-dates FILE.")
+    return value
+
+
 def _length(row: Row, column: str) -> float | None:
-    if row.cells.get(column) in (None, ""):
+    if is_missing(row.cells.get(column)) and not isinstance(row.cells.get(column), float):
         return None
     found = number_in(row.cells[column], row.where, column)
     if found <= 0:

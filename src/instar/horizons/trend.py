@@ -2,7 +2,7 @@
 
 As published: ordinary unweighted least squares of ln(horizon) on the release date in days, over the models that were
 state of the art at their release (horizon at least that of every model released on or before that date);
-doubling time = ln 2 / slope. METR's figures come out to 0.01 day (`tests/stats/test_trend.py`).
+doubling time = ln 2 / slope. METR's figures come out to 0.01 day (`tests/horizons/test_trend.py`).
 """
 
 from __future__ import annotations

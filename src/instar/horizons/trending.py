@@ -17,7 +17,7 @@ from instar.horizons.elbow import elbow
 from instar.horizons.forecasting import MONTH
 from instar.horizons.shapes import compare, fitted
 from instar.horizons.suites import days
-from instar.horizons.tables import HorizonTable, shipped
+from instar.horizons.tables import RELIABLE, HorizonTable, shipped
 from instar.horizons.trend import Series, doubling, line
 
 AHEAD = (6, 12, 24)
@@ -62,13 +62,14 @@ def measure(
         "shape_by_prediction": shapes.by_prediction, "shape_by_fit": shapes.by_fit,
         "elbow": _elbow(series, None if every else table.series(metric, since, sota=False)),
         "projection": _projection(series), "reaches": _reaches(series),
-        "caveats": _caveats(series, found, shapes.by_fit), "notes": list(table.notes),
+        "reliable_minutes": None if math.isinf(table.reliable) else table.reliable,
+        "caveats": _caveats(series, found, shapes.by_fit, table.reliable), "notes": list(table.notes),
     }  # fmt: skip
 
 
 def _published(table: HorizonTable, metric: str, since: date | None, every: bool) -> float | None:
     """Return METR's own figure for this window of the shipped table, where there is one."""
-    if every or since is None or not table.source.startswith("METR, "):
+    if every or since is None or not table.source.startswith("METR, ") or table.reliable != RELIABLE:
         return None
     with shipped("published_trends.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -140,11 +141,15 @@ def _reaches(series: Series) -> list[dict[str, Any]]:
     return found
 
 
-def _caveats(series: Series, found: Estimate, by_fit: str) -> list[str]:
+def _caveats(series: Series, found: Estimate, by_fit: str, reliable: float) -> list[str]:
     said = ["a projection holds only if what drove the trend goes on; it is no plan and no promise"]
     said.append(
         "horizons are of the suite's kind of task (software, well specified, automatically scored), not of jobs"
     )
+    if not math.isinf(reliable):
+        said.append(
+            f"the suite measures up to {chart.length(reliable)}: what is projected past that cannot be held against it"
+        )
     wide = series.high[-1] / series.low[-1] if len(series) else np.nan
     if np.isfinite(wide) and wide > 4:
         said.append(f"the newest horizon is known to a factor of {wide:.1f} only: the suite has few tasks that long")

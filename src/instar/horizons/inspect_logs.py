@@ -1,0 +1,256 @@
+"""Reads Inspect logs: `.eval` archives, Zstandard ones too, and `.json`.
+
+A sample becomes a row. Its task is the log's task and the sample's id; `human_minutes`, `task_family`, `task_source`
+and `release_date` come from its metadata. Only what is needed is kept of a sample: transcripts are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from instar.contracts.errors import BadInput, MissingPart
+from instar.horizons.json_stream import JsonStream
+from instar.horizons.marks import is_missing
+from instar.horizons.rows import Row
+
+SUFFIXES = (".eval", ".json")
+_METADATA = ("human_minutes", "task_family", "task_source", "release_date")
+_SAMPLE = frozenset({"id", "epoch", "input", "metadata", "scores", "score", "error", "invalidation"})
+_HEADER = frozenset({"status", "eval", "plan"})
+_ZSTANDARD = 93
+_LONGEST = 40  # characters of a setting that are shown
+
+
+@dataclass(frozen=True)
+class Sample(Row):
+    """One sample of a log.
+
+    Attributes:
+        task: the log's task.
+        settings: what else than the model answered: solvers with their arguments, and how the model generates.
+        asked: digest of the input.
+        errored, invalidated: how it ended, and whether a person marked it as invalid.
+    """
+
+    task: str = ""
+    settings: Mapping[str, str] | None = None
+    asked: str = ""
+    errored: bool = False
+    invalidated: bool = False
+
+
+def samples_of(path: Path, score: str | None = None, mark: str | None = None) -> Iterator[Sample]:
+    """Yield the samples of a log, their score in the cell `score`.
+
+    Args:
+        path: of the log.
+        score: the scorer, or SCORER.KEY where it gives several values; needed where there are several.
+        mark: a key of the metadata, or a scorer, whose value goes into a cell of that name.
+
+    Raises:
+        BadInput: the log cannot be read, did not end well, or holds no score.
+        MissingPart: it is compressed by Zstandard and nothing here reads that.
+    """
+    try:
+        header, found = _archive(path) if path.suffix.lower() == ".eval" else _text(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}", "Check the path.") from None
+    about = header.get("eval")
+    if not isinstance(about, dict) or "model" not in about:
+        raise BadInput(f"{path}: not an Inspect log: 'eval.model' is missing", "Give a log of `inspect eval`.")
+    if header.get("status") != "success":
+        raise BadInput(
+            f"{path}: the log's status is '{header.get('status')}'",
+            "Finish it with `inspect eval-retry`, or leave it out.",
+        )
+    scorer = _scorer(path, found, score)
+    settings = _settings(about, header.get("plan"))
+    for number, sample in enumerate(found, 1):
+        yield _row(f"{path}, sample {number}", about, settings, sample, (scorer, mark))
+
+
+def _row(
+    where: str, about: Mapping[str, Any], settings: Mapping[str, str], sample: Mapping[str, Any],
+    names: tuple[str | None, str | None],
+) -> Sample:  # fmt: skip
+    scorer, mark = names
+    more, scores = sample["metadata"], sample["scores"]
+    task, name = str(about.get("task") or ""), str(sample.get("id", ""))
+    family = str(more.get("task_family") or (name.split("/")[0]))
+    cells = {key: more[key] for key in _METADATA if more.get(key) is not None} | {
+        "alias": about["model"], "task_id": f"{task}/{name}" if task else name,
+        "task_family": f"{task}/{family}" if task else family,
+        "run_id": f"{about.get('task_id') or about.get('run_id') or about.get('created') or ''}:"
+                  f"{sample.get('epoch', 1)}",
+        "score": scores.get(scorer),
+    }  # fmt: skip
+    if mark is not None and (mark in more or mark in scores):
+        cells[mark] = more.get(mark, scores.get(mark))
+    return Sample(where, cells, task, settings, sample["input"], sample["error"], sample["invalidation"])
+
+
+def _asked(given: Any) -> str:
+    """Return a digest of what was asked, without the messages' own random ids."""
+    if isinstance(given, list):
+        given = [[each.get("role"), each.get("content")] if isinstance(each, dict) else each for each in given]
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def _scores(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample's scores by name; a dict of values becomes NAME.KEY."""
+    given = sample.get("scores")
+    if not given and sample.get("score"):  # of logs before scorers had names
+        given = {"score": sample["score"]}
+    found: dict[str, Any] = {}
+    for name, score in (given if isinstance(given, dict) else {}).items():
+        value = score.get("value") if isinstance(score, dict) else score
+        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _scorer(path: Path, samples: Sequence[Mapping[str, Any]], wanted: str | None) -> str | None:
+    """Return the one scorer that is meant."""
+    if not samples:
+        raise BadInput(f"{path}: there is no sample in it", "Give a full log, or leave it out.")
+    counts: Counter[str] = Counter(
+        name for each in samples for name, value in each["scores"].items() if not is_missing(value)
+    )
+    if wanted is not None and wanted in counts:
+        return wanted
+    if not counts:
+        if all(each["error"] or each["invalidation"] for each in samples):
+            return None
+        raise BadInput(f"{path}: no sample has a score", "Score it with `inspect score`, or leave it out.")
+    names = ", ".join(f"{name} ({n} of {len(samples)} samples)" for name, n in counts.items())
+    if wanted is not None:
+        several = any(name.startswith(f"{wanted}.") for name in counts)
+        what = f"scorer '{wanted}' gives several values" if several else f"scorer '{wanted}' is missing"
+        raise BadInput(f"{path}: {what}", f"It has: {names}. Say which: --score NAME.")
+    if len(counts) > 1:
+        raise BadInput(f"{path}: several scorers: {names}", "Say which: --score NAME.")
+    return next(iter(counts))
+
+
+# --- what answered ----------------------------------------------------------------------------------------------------
+
+
+def _settings(about: Mapping[str, Any], plan: Any) -> dict[str, str]:
+    """Return the solvers with their arguments, and how the model generates, by name."""
+    steps = plan.get("steps") if isinstance(plan, dict) else None
+    named = [step for step in steps or () if isinstance(step, dict) and step.get("solver")]
+    if not named and about.get("solver"):
+        named = [{"solver": about["solver"], "params": about.get("solver_args")}]
+    found = {"solver": "+".join(str(step["solver"]) for step in named)} if named else {}
+    parts = [(str(step["solver"]), step.get("params")) for step in named]
+    parts += [("generate", about.get("model_generate_config")), ("model", about.get("model_args"))]
+    for name, arguments in parts:
+        if isinstance(arguments, dict):
+            found |= {f"{name}.{key}": _shown(value) for key, value in arguments.items() if value is not None}
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}... #{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+Read = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+def _text(path: Path) -> Read:
+    with path.open("rb") as file:
+        stream = JsonStream(file, str(path))
+        header: dict[str, Any] = {}
+        samples: list[dict[str, Any]] | None = None
+        for key in stream.members():
+            if key == "samples" and stream.is_next(b"["):
+                samples = [_sample(stream) for _ in stream.items()]
+            elif key in _HEADER:
+                header[key] = stream.value()
+            else:
+                stream.skip()
+    if samples is None:
+        raise BadInput(f"{path}: 'samples' is missing", "Give a full Inspect log, not its header alone.")
+    return header, samples
+
+
+def _archive(path: Path) -> Read:
+    zips = _zips()
+    broken = (zipfile.BadZipFile, zips.BadZipFile, NotImplementedError)
+    try:
+        with zips.ZipFile(path) as parts:
+            names = sorted(
+                {name for name in parts.namelist() if name.startswith("samples/") and name.endswith(".json")}
+            )
+            if "header.json" not in parts.namelist():
+                raise BadInput(f"{path}: 'header.json' is missing: the evaluation did not end",
+                               "Finish it with `inspect eval-retry`, or leave it out.")  # fmt: skip
+            _decompressible(path, parts)
+            header = _picked(parts, "header.json", path, _HEADER)
+            return header, [_small(_picked(parts, name, path, _SAMPLE)) for name in names]
+    except broken as error:
+        raise BadInput(f"{path}: not a readable Inspect log: {error}", "Copy it again, or leave it out.") from None
+
+
+def _zips() -> ModuleType:
+    """Return the module that opens archives: one that knows Zstandard where there is one (Python 3.14 has it)."""
+    try:
+        from backports.zstd import zipfile as found  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return zipfile
+    return found  # type: ignore[no-any-return,unused-ignore]
+
+
+def _decompressible(path: Path, parts: Any) -> None:
+    if getattr(_zips(), "ZIP_ZSTANDARD", None) is None and any(
+        each.compress_type == _ZSTANDARD for each in parts.infolist()
+    ):
+        raise MissingPart(
+            f"{path}: it is compressed by Zstandard, which needs backports.zstd on this Python",
+            "pip install 'instar[logs]', or convert it: inspect log convert --to json --output-dir DIR LOG",
+        )
+
+
+def _picked(parts: Any, name: str, path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    with parts.open(name) as file:
+        return _members(JsonStream(file, f"{path}: {name}"), keys)
+
+
+def _members(stream: JsonStream, keys: frozenset[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in stream.members():
+        if key in keys:
+            found[key] = stream.value()
+        else:
+            stream.skip()
+    return found
+
+
+def _sample(stream: JsonStream) -> dict[str, Any]:
+    return _small(_members(stream, _SAMPLE))
+
+
+def _small(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a sample."""
+    more = sample.get("metadata")
+    return {
+        "id": sample.get("id", ""), "epoch": sample.get("epoch", 1), "input": _asked(sample.get("input")),
+        "metadata": {key: value for key, value in (more if isinstance(more, dict) else {}).items()
+                     if value is None or isinstance(value, str | int | float)},
+        "scores": _scores(sample), "error": bool(sample.get("error")), "invalidation": bool(sample.get("invalidation")),
+    }  # fmt: skip
