@@ -2,26 +2,29 @@
 
     propose -> train -> screen -> climb -> replicate -> examine -> promote, and the next generation builds the next
 
-Whenever a slot is free, `plan` asks the stages below in turn, nearest to a decision first, and the first that has
-something to do queues a **step**: a record with `job()`, what is to run, and `finished(outcome)`, what follows.
+The builder **proposes** a design, with a forecast of its result. The design is **trained** in a sandbox. Then it is
+**screened**: it answers the same visible questions as the incumbent, the newest generation. First trainings are short.
+Budgets of training are called rungs, and the best of a rung **climb** to the next one. One that is still better at the
+top rung is a finalist. It is **replicated**: trained again under other seeds, which shows the noise of a seed. It is
+**examined** on fresh sealed questions. What passes the gates is **promoted** to be the next generation.
 
-    stage                 what it queues or decides                           step             then
-    found                 generation 0 is trained from the lab's seed design  Found            ScreenIncumbent
-    screen_incumbent      the incumbent answers this generation's screen      ScreenIncumbent  a score to beat
-    hold_after_promotion  waits for a person's word to go on, if one is to give it
-    examine               a finalist whose replicas are all in                Merge, Examine   the gates: promote or not
-    replicate             a finalist is trained again under further seeds     Train            Screen
-    collect               the incumbent makes data for its successor          Collect          verified outside, kept
-    climb                 the best of a rung is trained with a larger budget  Train            Screen
-    propose               the builder is asked; its forecast is on record     Train            Screen, a place
+Work is a **step**: a record with `job()`, what to run, and `finished(outcome)`, what follows, often the next step.
+Whenever a slot is free and no step waits in the queue, `plan` asks the stages below from top to bottom. What is nearest
+to a decision comes first, so the order is the reverse of the story. The first stage with work queues a step.
 
-So a design is proposed, trained in a sandbox and screened against the incumbent on the same questions. The best of many
-climb to the full training budget. One that is still better there is a finalist. It is trained again under other seeds,
-which shows the seed noise, and examined on fresh sealed questions. What passes the gates is the next generation.
+    stage                 what it queues or decides                 its step         what follows (module of run/)
+    found                 generation 0 is trained                   Found            ScreenIncumbent (founding)
+    screen_incumbent      the incumbent answers the screen          ScreenIncumbent  a score to beat (founding)
+    hold_after_promotion  waits for a person, if one is to decide                    (decisions)
+    examine               a finalist whose replicas are trained     Merge, Examine   gates, promotion (examination)
+    replicate             a finalist is trained under other seeds   Train            Screen (trials)
+    collect               the incumbent makes training data         Collect          verified, kept (experience)
+    climb                 the best of a rung gets a larger budget   Train            Screen (trials)
+    propose               the builder is asked for one more design  Train            Screen, a rank (trials)
 
-`run_loop` is the turn that repeats: fill the free slots, write everything down in one transaction, start only what was
-written down, take in what has finished. A kill at any moment loses no fact: `run.resume` rebuilds the run from its
-archive. Nothing here knows what a lab is about.
+`run_loop` is the turn that repeats. Before a job starts, its record is committed; after it has ended, what follows is
+committed with the next turn. A kill in between repeats the job under its own number. `run/resume.py` rebuilds the run
+from its archive, and the executor ends the jobs of a conductor that died. Nothing here knows what a lab is about.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def follow(run: Run, question: Approval, answer: Answer) -> None:
 
 
 def _is_whole(run: Run, question: Approval) -> bool:
-    """Whether the files of what waits are those that sat the exam; else nothing can be decided of it any more."""
+    """Whether the files of what waits are those that were examined; else nothing can be decided of it any more."""
     try:
         _kept(run, question.subject)
     except (ArtefactError, KeyError, TypeError, OSError) as error:

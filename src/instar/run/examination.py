@@ -1,4 +1,4 @@
-"""The sealed exam: commit to the candidate, draw fresh questions, let everyone sit them, judge."""
+"""The sealed exam: commit to the candidate, draw fresh questions, evaluate everyone on them, judge."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def searching(run: Run, most: int = 64) -> Search:
 
 
 class Examination:
-    """One candidate's promotion exam. Its replicas, the incumbent and the founder sit the same fresh question set."""
+    """One candidate's promotion exam: its replicas, the incumbent and the founder answer the same fresh questions."""
 
     def __init__(self, run: Run, candidate: Candidate) -> None:
         self.run, self.candidate = run, candidate
@@ -83,7 +83,7 @@ class Examination:
         """Commit to the artefacts first; only then is the seed of the questions known to anyone.
 
         Returns:
-            The paper that all sit under "", and the impossible one where the lab has such.
+            The question set of all under "", and the impossible one where the lab has such.
         """
         run = self.run
         merged = [self.candidate.merged.artefact] if self.successor == _MERGED and self.candidate.merged else []
@@ -100,12 +100,12 @@ class Examination:
         return question_sets
 
     def questions(self, name: str) -> Path:
-        """Return the file that a sitter gets."""
+        """Return the file that an examinee gets."""
         which = f"-{name}" if name == _IMPOSSIBLE else ""
         return self.run.scratch_file(f"exam-{self.test}{which}")
 
     def _fooled(self) -> dict[str, Path]:
-        """Return the successor as the sitter of the impossible question set, where there is one."""
+        """Return the successor as the examinee of the impossible question set, where there is one."""
         return {_IMPOSSIBLE: self._examinees()[self.successor]} if _IMPOSSIBLE in self.question_sets else {}
 
     def _examinees(self) -> dict[str, Path]:
@@ -117,12 +117,12 @@ class Examination:
         if run.incumbent.number > 0:
             examinees["founder"] = run.artefact(run.generations[0])
         for digest, place in (self.incumbent_replicas or {}).items():
-            if digest != run.incumbent.artefact:  # where one of them was promoted, it sits as the incumbent
+            if digest != run.incumbent.artefact:  # where one of them was promoted, it is evaluated as the incumbent
                 examinees[_replica(digest)] = place
         return examinees
 
     def evaluated(self, name: str, outcome: Outcome) -> None:
-        """Mark one sitting; judge when the last one is in."""
+        """Mark one evaluation; judge when the last one is in."""
         run = self.run
         self.usages[name] = outcome.usage
         run.budget.examined(outcome.usage.wall_seconds)
@@ -134,7 +134,7 @@ class Examination:
                 self.scores[name] = score
         except ArtefactError as error:
             self.cut_off |= outcome.state is OutcomeState.CANCELLED
-            self.problems.append(f"{name} did not sit the exam: {error}")
+            self.problems.append(f"{name} was not evaluated: {error}")
         del self.open[name]
         if not self.open:
             self._judge()

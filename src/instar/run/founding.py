@@ -1,4 +1,4 @@
-"""What every generation begins with: the founder is trained once, and each incumbent sits its screening exam.
+"""What every generation begins with: the founder is trained once, and each incumbent takes its screening exam.
 
 Trials are held against the incumbent's score on the same questions, so nothing is marked before it is there.
 """
@@ -29,7 +29,7 @@ def found(run: Run) -> None:
 
 
 def screen_incumbent(run: Run) -> None:
-    """Set this generation's screening exam and let the incumbent sit it."""
+    """Set this generation's screening exam and let the incumbent take it."""
     if run.generations and run.screen is None:
         artefact = run.artefact(run.incumbent)
         exam = _screening_exam(run, artefact)
@@ -86,7 +86,7 @@ class ScreenIncumbent:
     artefact: Path
     attempt: int = 1
 
-    what = "the incumbent sits"
+    what = "the incumbent is evaluated"
 
     @property
     def key(self) -> str:
@@ -114,7 +114,9 @@ class ScreenIncumbent:
 
     def _again(self, error: ArtefactError) -> None:
         if self.attempt >= _PATIENCE:
-            raise LabError(f"the incumbent did not sit the screening exam: {error}", "See the run's logs.") from None
+            raise LabError(
+                f"the incumbent was not evaluated on the screening exam: {error}", "See the run's logs."
+            ) from None
         _queue(self.run, replace(self, attempt=self.attempt + 1), "examine")
 
     def _test_exam(self, outcome: Outcome) -> None:

@@ -160,7 +160,7 @@ class ScreenMerged:
 
     @property
     def what(self) -> str:
-        return "the merged replicas sit the screen"
+        return "the merged replicas are evaluated"
 
     @property
     def directory(self) -> Path:

@@ -257,7 +257,7 @@ def _collected(run: Run) -> int:
 
 
 def _restore_builder(run: Run) -> None:
-    """Let the builder take up the maker's state, then see its history again."""
+    """Give the builder the maker's state, then see its history again."""
     builder = run.parts.builder
     state = run.artefact(run.maker) / "designer.json"
     if isinstance(builder, Heritable) and state.is_file():

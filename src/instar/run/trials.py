@@ -1,4 +1,4 @@
-"""One trial: train in the training sandbox, sit the screening exam in the exam sandbox, be marked in the conductor."""
+"""One trial: train in the training sandbox, take the screening exam in the exam sandbox, be marked in the conductor."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Screen:
 
 
 def see(run: Run) -> None:
-    """Once the incumbent's score is there, let what was trained sit the screening exam, and tell of what had failed."""
+    """Once the incumbent's score is there, evaluate what was trained, and tell of what had failed."""
     if run.screen is None or run.screen.incumbent_score is None:
         return
     for candidate, trial in run.candidates.take_unseen():

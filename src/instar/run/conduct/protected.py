@@ -1,8 +1,8 @@
-"""Whether a job changed what it was only lent: generations, experience and the sealed key, seen from outside.
+"""Whether a job changed what it may only read: generations, experience and the sealed key, seen from outside.
 
 The print of a file is what the kernel keeps of it, its time of change included, which no ordinary user can set. In a
 sandbox these paths are read-only and nothing is ever found; without one this sees what file permissions did not hold.
-What changed while several jobs ran is held against each of them that was lent it.
+What changed while several jobs ran is held against each of them that could read it.
 """
 
 from __future__ import annotations
