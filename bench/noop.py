@@ -46,6 +46,7 @@ from instar.executors.scratch import remove_scratch, scratch_directory
 from instar.gates.compose import AllOf
 from instar.gates.improvement import Improvement
 from instar.ledger import open_ledger
+from instar.ledger.books import Books
 from instar.loop import run_loop
 from instar.run.endings import EndReason
 from instar.run.resume import resume
@@ -93,22 +94,27 @@ def evaluate(job_dir: Path, payload: object) -> None:
     write_arrays(job_dir / "out" / "answers.safetensors", {"given": np.zeros(10)}, sync=False)
 
 
-def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
-    """Return trials/s, CPU ms per trial and the median wall ms between two trials, with `before` in the archive."""
+def measure(home: Path, before: int, trials: int) -> tuple[float, float, float, float]:
+    """Return trials/s, CPU ms per trial, the median wall ms between two trials and the CPU s of resuming.
+
+    `before` trials are in the archive then, and in the ledger.
+    """
     settings = Settings(lab="noop", executor="inline", builder="random", budget="10h", workers=1, rungs=1, home=home)
     home.mkdir()
     archive = open_archive(home / "archive.db", settings.identity)
-    fill(archive, before)
     lab = NoopLab()
     scratch = scratch_directory(home)
     executor = inline.create(1, scratch / "jobs", ())
     builder = uniform.create("noop", lab.space, np.random.default_rng(0))
     ledger = open_ledger(home / "ledger")
+    fill(Books(archive, ledger), before)
+    began = time.process_time()
     run = Run(
         Parts(lab, builder, executor, AllOf([Improvement()]), archive, ledger, open_seal(home / "key"), home, scratch),
         settings,
     )
     resume(run)
+    began = time.process_time() - began
     ended: list[float] = []
 
     def watch(run: Run, facts: Sequence[Fact]) -> None:
@@ -122,10 +128,10 @@ def measure(home: Path, before: int, trials: int) -> tuple[float, float, float]:
     executor.close(), ledger.close(), archive.close()
     remove_scratch(scratch)
     rate = (len(ended) - 1) / (ended[-1] - ended[0])
-    return rate, 1e3 * cpu / len(ended), 1e3 * statistics.median(np.diff(ended))
+    return rate, 1e3 * cpu / len(ended), 1e3 * statistics.median(np.diff(ended)), began
 
 
-def fill(archive: object, count: int) -> None:
+def fill(archive: Books, count: int) -> None:
     """Put trials of an earlier generation into the archive, thousands to a transaction."""
     goal, forecast = Goal("none", {}, 0.0), Forecast(0.5, 0.0, 1.0)
     trial = Trial(1, 1, -1, 0, 0, 0, TrialState.SCORED, 0.0, 0.0, 0.0)
@@ -159,9 +165,12 @@ def main() -> None:
         print(f"fsync of 4 KiB here: {fsync_ms(root):.2f} ms; load {os.getloadavg()[0]:.1f}")
         found = []
         for before in given.before:
-            rate, cpu, wall = measure(root / str(before), before, given.trials)
+            rate, cpu, wall, began = measure(root / str(before), before, given.trials)
             found.append((cpu, wall))
-            print(f"{before:>7} trials before: {rate:6.0f} trials/s, {cpu:.2f} CPU ms, median {wall:.2f} ms per trial")
+            print(
+                f"{before:>7} trials before: {rate:6.0f} trials/s, {cpu:.2f} CPU ms, median {wall:.2f} ms per trial, "
+                f"resumed in {began:.2f} CPU s"
+            )
         print(f"ratio large / small: CPU {found[1][0] / found[0][0]:.2f}, wall {found[1][1] / found[0][1]:.2f}")
     finally:
         shutil.rmtree(root)

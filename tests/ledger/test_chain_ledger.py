@@ -278,7 +278,7 @@ def test_what_was_acknowledged_outlives_the_writer(tmp_path: Path) -> None:
             lines += writer.stdout.readlines()
         index, root = [line for line in lines if line.endswith("\n")][-1].split()
         with open_ledger(tmp_path) as ledger:
-            assert ledger.append(f"k{index}", {}).root == root
+            assert ledger.append(f"k{index}", {"text": "x" * 3_000}).root == root
             assert check_proof(ledger.prove(int(index)), ledger.root)
         found = verify(tmp_path)
         assert found.problem is None

@@ -7,12 +7,19 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from instar.archive import open_archive, read_archive
 from instar.contracts import plugins
-from instar.session import verifying
+from instar.contracts.archive import Verdict
+from instar.contracts.errors import BadInput, LedgerError
+from instar.ledger import open_ledger
+from instar.ledger.books import Books
+from instar.report import morning, page
+from instar.session import overview, result, verifying
 from tests.rig import Rig
 from tests.toy_command import with_toy
 from tests.toys import TeachingToyLab
@@ -93,17 +100,64 @@ def test_what_was_changed_is_found(played: Path, tmp_path: Path, change: Callabl
     assert "does not hold" in verifying.words(found)
 
 
-def test_what_the_ledger_lacks_is_pending_only_while_the_run_is_open(played: Path, tmp_path: Path) -> None:
+def test_what_the_ledger_lacks_is_pending_only_while_the_run_is_open(
+    played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill comes between the archive's transaction and the statement that strangers read."""
     home = shutil.copytree(played, tmp_path / "run")
     (home / "report").mkdir(exist_ok=True)
-    result = home / "report" / "result.json"
-    result.unlink(missing_ok=True)
-    while not lines(home)[-1].startswith('{"index":') or '"key":"promotion:1"' not in lines(home)[-1]:
-        drop_the_last(home)
-    drop_the_last(home)
+    kept_result = home / "report" / "result.json"
+    kept_result.unlink(missing_ok=True)
+    with read_archive(home / "archive.db") as archive:
+        identity, verdict = archive.identity, next(iter(archive.history(Verdict)))
+    monkeypatch.setattr(Books, "declare", lambda *_: None)
+    with open_archive(home / "archive.db", identity) as archive, open_ledger(home / "ledger") as ledger:
+        Books(archive, ledger).record([replace(verdict, number=90)])
     open_ended = verifying.verified(home)
-    assert (open_ended["holds"], open_ended["pending"]) == (True, 1)
+    assert (open_ended["problems"], open_ended["pending"]) == ([], 1)
     kept = {"status": "done", "reason": "", "limits": {}, "settings": {}}
-    result.write_text(json.dumps(kept))
+    kept_result.write_text(json.dumps(kept))
     ended = verifying.verified(home)
-    assert (ended["problems"], ended["pending"]) == (["the archive's promotion:1 is not in the ledger"], 0)
+    assert (ended["problems"], ended["pending"]) == (["the archive's verdict:90 is not in the ledger"], 0)
+
+
+def test_an_older_copy_of_archive_and_ledger_shows_against_a_root_that_was_kept(played: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(played, tmp_path / "old")
+    home = shutil.copytree(played, tmp_path / "run")
+    with read_archive(home / "archive.db") as archive:
+        identity, verdict = archive.identity, next(iter(archive.history(Verdict)))
+    with open_archive(home / "archive.db", identity) as archive, open_ledger(home / "ledger") as ledger:
+        Books(archive, ledger).record([replace(verdict, number=90)])
+    kept = verifying.verified(home)["keep"]
+    assert verifying.verified(home, kept)["holds"]
+    assert verifying.verified(home, verifying.verified(old)["keep"])["holds"]  # it has only grown since then
+    assert verifying.verified(old)["holds"]  # nothing in it says that there was more
+    (problem,) = verifying.verified(old, kept)["problems"]
+    assert "its end is missing" in problem
+    other = "0" * 64 + "@1"
+    assert "not those whose root was kept" in verifying.verified(home, other)["problems"][0]
+    for bad in ("", "abc@1", "0" * 64, "0" * 64 + "@0", "0" * 64 + "@x"):
+        with pytest.raises(BadInput, match="is no root"):
+            verifying.verified(home, bad)
+
+
+def test_what_a_person_accepted_is_told_by_every_view(played: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(played, tmp_path / "run")
+    change_a_trial(home)
+    with pytest.raises(LedgerError, match="trial:1 was changed"):
+        Rig(home, TeachingToyLab(), {"generations": 2}).play()
+    run, _ = Rig(home, TeachingToyLab(), {"generations": 2, "accept_tampered": True}).play()
+    assert len(run.generations) == 3
+    assert "accept-tampered" in (home / "generations" / "0002" / "README.md").read_text()
+    assert "accept-tampered" not in (home / "generations" / "0001" / "README.md").read_text()
+    assert (
+        "trial:1 was changed" in json.loads((home / "generations" / "0002" / "lineage.json").read_text())["tampered"][0]
+    )
+    found = result.read(home)
+    assert "trial:1 was changed" in found["tampered"][0]
+    assert "WARNING" in overview.status(found)
+    assert "accept-tampered" in page.write(home).read_text()
+    assert "accept-tampered" in " ".join(morning.morning(home, found, unit="steps", metric="metric").split())
+    assert not verifying.verified(home)["holds"]
+    again, _ = Rig(home, TeachingToyLab(), {"generations": 2}).play()  # accepted once, marked for ever
+    assert again.books.accepted

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, NullPool, create_engine, event, inspect, select, text
 
+from instar.archive import checks
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.migrations import upgrade
 from instar.archive.schema import REVISION, create, meta
@@ -125,6 +126,11 @@ def _make_or_check(connection: Connection, path: Path, wanted: Mapping[str, Any]
         return
     if revision != REVISION:
         upgrade(connection, path)
+    strange = next(checks.foreign(connection), None)
+    if strange:
+        raise ArchiveError(
+            f"{path}: {strange}", "Put back a copy of archive.db: what others put there can change all that is written."
+        )
     _compare(path, read_identity(connection, path), wanted)
 
 

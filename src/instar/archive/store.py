@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
-from instar.archive import opening, schema
+from instar.archive import checks, opening, schema
 from instar.archive.codec import CODECS, Codec, Columns, decode_usage, encode_design
 from instar.archive.diagnosis import corrupt, diagnosed
 from instar.archive.lock import WriterLock
@@ -136,6 +136,24 @@ class SqlArchive:
             reserved = self._connection.execute(_RESERVED).scalar_one()
             wall_seconds = self._connection.execute(select(schema.meta.c.wall_seconds)).scalar_one()
         return Account(settled, reserved, wall_seconds)
+
+    def figures(self) -> Iterator[tuple[str, Any]]:
+        """Yield what stands beside the facts and must not change unseen, each with a name.
+
+        These are when and by which release the archive was made, the wall seconds, and of every settled reservation
+        purpose, amount and what was used. Open ones mean nothing to the next life.
+        """
+        with diagnosed(self.path), self._connection.begin():
+            meta = self._connection.execute(select(schema.meta)).one()
+            settled = self._connection.execute(_SETTLED).all()
+        yield from {name: getattr(meta, name) for name in ("created_at", "instar_version", "wall_seconds")}.items()
+        for key, *amounts in settled:
+            yield f"settled:{key}", amounts
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield where the archive contradicts itself or its schema, in words."""
+        with diagnosed(self.path), self._connection.begin():
+            return iter(list(checks.contradictions(self._connection)))
 
     def release(self) -> None:
         """Forget every reservation that is not settled: what a former life had under way. They may be made again."""
@@ -264,5 +282,10 @@ _SETTLE = Prepared(
     .values(settled=True)
     .returning(schema.reservations.c.purpose)
 )
+_SETTLED = select(
+    schema.reservations.c.key, schema.reservations.c.purpose, schema.reservations.c.cpu_seconds,
+    schema.reservations.c.used_cpu_seconds, schema.reservations.c.used_wall_seconds,
+    schema.reservations.c.used_peak_memory_bytes,
+).where(text("settled = 1"))  # fmt: skip
 _RELEASE = delete(schema.reservations).where(text("settled = 0"))
 _RESERVED = select(func.coalesce(func.sum(schema.reservations.c.cpu_seconds), 0.0)).where(text("settled = 0"))

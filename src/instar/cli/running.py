@@ -44,6 +44,9 @@ def run(
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run untrusted code without a sandbox; every result is marked.")
     ] = False,
+    accept_tampered: Annotated[
+        bool, typer.Option("--accept-tampered", help="Go on where the ledger contradicts the archive; all is marked.")
+    ] = False,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +56,7 @@ def run(
     given = {
         "lab": lab, "options": options or None, "budget": budget, "builder": builder, "seed": seed, "workers": workers,
         "home": home, "rung": rung, "max_cost": max_cost, "executor": executor,
-        "unsafe_no_sandbox": unsafe_no_sandbox or None,
+        "unsafe_no_sandbox": unsafe_no_sandbox or None, "accept_tampered": accept_tampered or None,
     }  # fmt: skip
     result, said = _carried_out(_plan(given, settings or []), meter)
     emit(result, as_json, said)

@@ -58,11 +58,17 @@ def incidents(
     emit(found, as_json, listing.words(found))
 
 
-def verify(home: Home = None, as_json: Json = False) -> None:
+def verify(
+    home: Home = None,
+    root: Annotated[
+        str | None, typer.Option(metavar="HASH@SIZE", help="A root that was kept elsewhere: the ledger had it then.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check a run's ledger, its archive against the ledger, and the digests of its files; exit 1 where one differs."""
     from instar.session import verifying
 
-    found = verifying.verified(at(home))
+    found = verifying.verified(at(home), root)
     emit(found, as_json, verifying.words(found))
     raise typer.Exit(0 if found["holds"] else 1)
 

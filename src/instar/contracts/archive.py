@@ -101,6 +101,14 @@ class Archive(Protocol):
         """Return the totals, at a cost that does not grow with the archive."""
         ...
 
+    def figures(self) -> Iterator[tuple[str, Any]]:
+        """Yield what stands beside the facts and must not change unseen, each with a name: time, compute, origin."""
+        ...
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield where the archive contradicts itself, in words: totals that are not the sum of what they count."""
+        ...
+
     def release(self) -> None:
         """Forget every reservation that is not settled: what a former life had under way. They may be made again."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,11 +15,27 @@ class Receipt:
     root: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the ledger as it stands there."""
+
+    index: int
+    key: str
+    statement: Mapping[str, Any]
+
+
 class Ledger(Protocol):
     """An append-only log that a stranger can verify."""
 
     def append(self, key: str, statement: Mapping[str, Any], *, sync: bool = True) -> Receipt:
-        """Append a statement and return its receipt; a known key returns its old receipt and appends nothing."""
+        """Append a statement and return its receipt; the same again returns the old receipt and appends nothing.
+
+        Another statement under a known key is a `LedgerError` that names the key.
+        """
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all entries, oldest first."""
         ...
 
     def prove(self, index: int) -> Mapping[str, Any]:

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     unsafe_no_sandbox: Annotated[bool, Field(description="run untrusted code without a sandbox")] = False
     unsafe_self_reported: Annotated[bool, Field(description="promote by what a training says of itself")] = False
 
+    accept_tampered: Annotated[bool, Field(description="go on with a record that the ledger contradicts")] = False
+
     profile: Annotated[
         Literal["default", "nightly"], Field(description="nightly: also what takes long, such as traits")
     ] = "default"

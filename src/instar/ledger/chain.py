@@ -13,13 +13,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import LedgerError
-from instar.contracts.ledger import Receipt
+from instar.contracts.ledger import Entry, Receipt
 from instar.contracts.records import canonical
 
 GENESIS = hashlib.sha256(b"instar ledger chain 1").hexdigest()  # the root of an empty ledger
@@ -37,6 +37,7 @@ class Verification:
     entries: int
     root: str
     problem: str | None = None
+    roots: tuple[str, ...] = field(default=(), repr=False, compare=False)  # after each entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,15 @@ def verify(directory: Path) -> Verification:
         The entries that hold and their root, with the first problem in words. Compare the root with one that
         was published: without that, an end that was cut off or rewritten in full stays unseen.
     """
-    count, root = 0, GENESIS
+    roots: list[str] = []
+    problem = None
     try:
-        for entry in _entries(directory / NAME):
-            count, root = entry.index + 1, entry.hash
+        roots.extend(entry.hash for entry in _entries(directory / NAME))
     except _Broken as broken:
-        return Verification(count, root, f"{directory / NAME}, {broken}")
+        problem = f"{directory / NAME}, {broken}"
     except OSError as error:
-        return Verification(count, root, f"{directory / NAME}: {error.strerror}")
-    return Verification(count, root)
+        problem = f"{directory / NAME}: {error.strerror}"
+    return Verification(len(roots), roots[-1] if roots else GENESIS, problem, tuple(roots))
 
 
 def check_proof(proof: Mapping[str, Any], root: str) -> bool:
@@ -114,13 +115,15 @@ def open_ledger(directory: Path) -> ChainLedger:
 class ChainLedger:
     """An append-only log in a hash chain (see `instar.contracts.ledger.Ledger`); made by `open_ledger`.
 
-    Every key's receipt is kept in memory (some 300 bytes each), which makes `append` idempotent.
+    Every key's receipt is kept in memory (some 300 bytes each). A receipt's root is the hash of the whole entry, so a
+    known key's statement can be held against what was said before without reading it again.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor: int | None = descriptor
         self._receipts: dict[str, Receipt] = {}
+        self._roots: list[str] = []  # by index
         self._root = GENESIS
         self._bytes = 0  # of the entries that hold; whatever lies beyond is not part of the ledger
         self._durable = False  # whether all of them are known to be on the disk
@@ -133,7 +136,7 @@ class ChainLedger:
         return self._root
 
     def append(self, key: str, statement: Mapping[str, Any], *, sync: bool = True) -> Receipt:
-        """Append a statement and return its receipt; a known key returns its old receipt and appends nothing.
+        """Append a statement and return its receipt; the same again returns the old receipt and appends nothing.
 
         Args:
             key: idempotency key, of at most 1,024 bytes as JSON.
@@ -142,19 +145,30 @@ class ChainLedger:
                 the end of the process but not a power cut.
 
         Raises:
-            LedgerError: the statement is refused, or the disk is; the ledger is as before and stays usable.
+            LedgerError: the key stands there with another statement, the statement is refused, or the disk is; the
+                ledger is as before and stays usable.
         """
         descriptor = self._open_descriptor()
         receipt = self._receipts.get(key)
-        if receipt is None:
-            line = _line(len(self._receipts), key, self._root, statement)
-            self._write(descriptor, line, sync)
-            receipt = Receipt(len(self._receipts), hashlib.sha256(line[:-1]).hexdigest())
-            self._receipts[key] = receipt
-            self._root = receipt.root
-        elif sync and not self._durable:
-            self._sync(descriptor)
-        return receipt
+        if receipt is not None:
+            self._demand_same(receipt, key, statement)
+            if sync and not self._durable:
+                self._sync(descriptor)
+            return receipt
+        line = _line(len(self._roots), key, self._root, statement)
+        self._write(descriptor, line, sync)
+        return self._enter(key, hashlib.sha256(line[:-1]).hexdigest())
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all entries, oldest first, as they stand in the file.
+
+        Raises:
+            LedgerError: the file is no longer what this ledger has read and written.
+        """
+        try:
+            yield from read_entries(self.path.parent, self._roots)
+        except OSError as error:
+            raise _failed(self.path, error) from error
 
     def prove(self, index: int) -> Mapping[str, Any]:
         """Return what a stranger needs to check (with `check_proof`) that entry `index` is under the present root.
@@ -165,9 +179,9 @@ class ChainLedger:
         Raises:
             LedgerError: there is no such entry, or the file no longer holds.
         """
-        if not 0 <= index < len(self._receipts):
-            raise LedgerError(f"{self.path} has no entry {index}", f"Its entries are 0 to {len(self._receipts) - 1}.")
-        count = len(self._receipts)
+        count = len(self._roots)
+        if not 0 <= index < count:
+            raise LedgerError(f"{self.path} has no entry {index}", f"Its entries are 0 to {count - 1}.")
         try:
             wanted = [entry.content for entry in _entries(self.path, count) if entry.index >= index]
         except _Broken as broken:
@@ -205,8 +219,7 @@ class ChainLedger:
         descriptor = self._open_descriptor()
         try:
             for entry in _entries(self.path):
-                self._receipts[entry.key] = Receipt(entry.index, entry.hash)
-                self._root = entry.hash
+                self._enter(entry.key, entry.hash)
                 self._bytes += entry.line_bytes
         except _Broken as broken:
             if not broken.torn:
@@ -216,6 +229,22 @@ class ChainLedger:
             raise _failed(self.path, error) from error
         self._sync(descriptor)
         _sync_directory(self.path)
+
+    def _enter(self, key: str, root: str) -> Receipt:
+        receipt = self._receipts[key] = Receipt(len(self._roots), root)
+        self._roots.append(root)
+        self._root = root
+        return receipt
+
+    def _demand_same(self, receipt: Receipt, key: str, statement: Mapping[str, Any]) -> None:
+        """Raise unless this is what was said under the key."""
+        previous = self._roots[receipt.index - 1] if receipt.index else GENESIS
+        line = _line(receipt.index, key, previous, statement)
+        if hashlib.sha256(line[:-1]).hexdigest() != receipt.root:
+            raise LedgerError(
+                f"{self.path}: entry {receipt.index} says something else under the key {key[:80]!r}",
+                "Compare ledger and archive with `instar verify`; what is said once is never changed.",
+            )
 
     def _write(self, descriptor: int, line: bytes, sync: bool) -> None:
         """Write a line whole, or leave the file as it was."""
@@ -255,6 +284,24 @@ class ChainLedger:
         except OSError as error:
             raise _failed(self.path, error) from error
         self._durable = True
+
+
+def read_entries(directory: Path, roots: Sequence[str]) -> Iterator[Entry]:
+    """Yield the entries under `roots`, which were verified before; only their hashes are checked again.
+
+    Raises:
+        LedgerError: a line has another hash than then.
+    """
+    path = directory / NAME
+    if not roots:
+        return
+    with path.open("rb") as file:
+        for index, root in enumerate(roots):
+            text = file.readline(MAX_LINE_BYTES)[:-1]
+            if hashlib.sha256(text).hexdigest() != root:
+                raise _distrusted(path, _Broken(index + 1, "it has changed since it was verified"))
+            content = json.loads(text)
+            yield Entry(index, content["key"], content["statement"])
 
 
 def _line(index: int, key: str, previous: str, statement: Mapping[str, Any]) -> bytes:

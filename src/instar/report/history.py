@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from instar.archive.store import read_archive
 from instar.contracts.archive import Account, Archive, Verdict
 from instar.contracts.records import Experience, Generation, Proposal, Trial, TrialState
+from instar.ledger import accepted
 from instar.report import dependence
 from instar.report.credit import Credit, credits_of
 from instar.run.conduct.watch import Watch
@@ -43,6 +44,7 @@ class History:
     conduct: Watch = field(default_factory=Watch)
     credits: Mapping[str, Credit] = field(default_factory=dict)
     autonomy: Mapping[str, Any] = field(default_factory=dict)
+    tampered: tuple[str, ...] = ()  # what differed from the ledger when a person went on nevertheless
 
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
@@ -107,8 +109,9 @@ def read(place: Path | Archive) -> History:
     """
     if not isinstance(place, Path):
         return _read(place)
-    with read_archive(place / ARCHIVE if place.is_dir() or not place.suffix else place) as archive:
-        return _read(archive)
+    file = place / ARCHIVE if place.is_dir() or not place.suffix else place
+    with read_archive(file) as archive:
+        return replace(_read(archive), tampered=accepted(file.parent / "ledger"))
 
 
 def read_for_progress(home: Path) -> History:

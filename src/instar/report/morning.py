@@ -9,6 +9,7 @@ from typing import Any
 
 from instar.contracts.archive import Archive
 from instar.contracts.text import printable
+from instar.ledger import TAMPERED
 from instar.report import facts, findings, sections
 from instar.report.history import History, read
 from instar.report.wording import count, duration, interval, number, share
@@ -46,6 +47,8 @@ def _entries(history: History, result: Mapping[str, Any], unit: str, metric: str
     """Yield label, text and the most lines that it may take; together at most 25 lines, of which the last may go."""
     if history.identity.get("unsafe_no_sandbox"):
         yield "warning", UNSAFE, 2
+    if history.tampered:
+        yield "warning", TAMPERED + printable("; ".join(history.tampered), 200), 2
     yield from _improved(history, result, unit, metric)
     yield "cost", _cost(history, result), 2
     yield "tried", _tried(history), 2

@@ -8,6 +8,7 @@ from typing import Any
 
 from instar.contracts.text import printable
 from instar.executors.artefacts import write_bytes
+from instar.ledger import TAMPERED
 from instar.report import closeness, deciding, facts, figures, sections
 from instar.report.closeness import Beside
 from instar.report.document import Block, Heading, Paragraph, Picture, to_html, to_markdown
@@ -60,6 +61,8 @@ def compose(
         yield Paragraph(UNSAFE, strong=True)
     if history.identity.get("unsafe_self_reported"):
         yield Paragraph(CLAIMED, strong=True)
+    if history.tampered:
+        yield Paragraph(TAMPERED + printable("; ".join(history.tampered), 400), strong=True)
     yield from sections.headline(history, result, unit, metric)
     if not history.generations:
         yield Paragraph("There is no generation yet, so there is nothing to show beyond how the run was begun.")

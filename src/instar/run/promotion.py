@@ -17,6 +17,7 @@ from instar.contracts.records import Generation, Trial
 from instar.contracts.text import markdown
 from instar.exams.figures import figures
 from instar.executors.artefacts import digest_files, sync_directory, take, write_bytes, write_json
+from instar.ledger import TAMPERED
 from instar.ledger.statement import promotion
 from instar.run import door
 from instar.run import replicas as incumbent_replicas
@@ -146,6 +147,7 @@ def _describe(
         "grounded_share": grounded_share(run, trained_on),
         "experience_before": len(run.experience),
         "sandboxed": not run.settings.unsafe_no_sandbox,
+        "tampered": list(run.books.accepted),
         **kept,
     }
     write_json(directory / "lineage.json", lineage)
@@ -173,6 +175,8 @@ def card(run: Run, generation: Generation) -> str:
         for name, e in generation.estimates.items()
     )
     unsafe = "" if not run.settings.unsafe_no_sandbox else f"\n**{UNSAFE}**\n"
+    if run.books.accepted:
+        unsafe += f"\n**{TAMPERED}{markdown('; '.join(run.books.accepted)[:400])}**\n"
     return f"""# {markdown(run.parts.lab.name)}, generation {generation.number}
 {unsafe}
 Built by {markdown(generation.author)} from generation {generation.parent}; design `{generation.design.digest[:12]}`.

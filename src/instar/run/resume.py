@@ -1,9 +1,9 @@
 """What a restart does: the state of a run is rebuilt from its archive, and the ledger catches up.
 
-The archive is the source of truth. Trials that were cut off begin again under their own number and reservation, so
-that none is lost and none is counted twice; what the cut-off attempt had used is unknown and not charged. A
-finalist's artefact that is gone is trained anew as a trial of its own. The ledger follows the archive in every
-transaction, so whatever a crash kept from it is appended here.
+The archive is the source of truth, as far as the ledger says the same of it: what differs ends the run before anything
+of it is used (see `ledger.books`). Trials that were cut off begin again under their own number and reservation, so that
+none is lost and none is counted twice; what the cut-off attempt had used is unknown and not charged. A finalist's
+artefact that is gone is trained anew as a trial of its own. Whatever a crash kept from the ledger is appended here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import replace
 from instar.contracts.archive import Verdict
 from instar.contracts.builder import Heritable
 from instar.contracts.errors import ArchiveError, LedgerError
-from instar.contracts.oversight import Acknowledgement, Approval, Explanation, Handover, Right
+from instar.contracts.oversight import Right
 from instar.contracts.records import Generation, Observation, Proposal, Trial, TrialState
 from instar.executors.artefacts import digest_files, read_json
-from instar.ledger.statement import promotion
 from instar.run import decisions, door, founding, schedule, trials
 from instar.run.candidates import Candidate
 from instar.run.promotion import point, seal_in_ledger, show
@@ -34,22 +33,18 @@ def resume(run: Run) -> None:
 
     Raises:
         ArchiveError: a generation's files are missing or differ from what the archive recorded.
+        LedgerError: the archive is not what the ledger says, and nobody has accepted that.
     """
     archive = run.parts.archive
-    archive.release()
-    run.conduct.plant(run.parts.seal, run.parts.scratch)
     _begin_ledger(run)
+    run.books.open()
+    run.conduct.plant(run.parts.seal, run.parts.scratch)
     _sweep(run)
     for generation in list(run.generations):
         show(run.artefact(generation))
         _check(run, generation)
         if generation.ledger_index < 0:
             seal_in_ledger(run, generation)
-        else:
-            _check_ledger(run, generation)
-    for record in run.experience:
-        run.transaction.declare(record)
-    _declare_said(run)
     verdicts = {verdict.proposal: verdict for verdict in archive.history(Verdict)}
     if run.generations:
         run.collecting.turn_over(_collected(run))
@@ -63,35 +58,19 @@ def resume(run: Run) -> None:
         founding.screen_incumbent(run)
     _reopen(run, verdicts)
     decisions.restore(run)
-    for verdict in verdicts.values():
-        run.transaction.declare(verdict)
     if run.generations:
         point(run)
         _restore_builder(run)
 
 
-def _declare_said(run: Run) -> None:
-    """Append what a crash kept from the ledger of incidents, of what people said of them, and of what they decided."""
-    for record in run.conduct.watch.records.values():
-        run.transaction.declare(record)
-    for explanation in run.parts.archive.history(Explanation):
-        run.transaction.declare(explanation)
-    for acknowledgement in run.parts.archive.history(Acknowledgement):
-        run.transaction.declare(acknowledgement)
-    for handover in run.parts.archive.history(Handover):
-        run.transaction.declare(handover)
-    for approval in run.parts.archive.history(Approval):
-        run.transaction.declare(approval)
-
-
 def _begin_ledger(run: Run) -> None:
     """Let the first entry say what this run is, and commit to its sealed key."""
     ledger, seal = run.parts.ledger, run.parts.seal.commitment
-    receipt = ledger.append(
-        "run", {"kind": "run", "identity": dict(run.parts.archive.identity), "seal": seal}, sync=True
-    )
-    if ledger.prove(receipt.index)["entry"]["statement"]["seal"] != seal:
+    said = {"kind": "run", "identity": dict(run.parts.archive.identity), "seal": seal}
+    first = next((entry for entry in ledger.entries() if entry.key == "run"), None)
+    if first is not None and first.statement["seal"] != seal:
         raise LedgerError("the sealed key is not the one that this run committed to", _RESTORE)
+    ledger.append("run", said, sync=True)
 
 
 def _sweep(run: Run) -> None:
@@ -105,17 +84,6 @@ def _sweep(run: Run) -> None:
     for hidden in (run.parts.home / "generations").glob(".*.next"):
         if int(hidden.name[1:-5]) not in recorded:
             shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _check_ledger(run: Run, generation: Generation) -> None:
-    """Raise unless the promotion stands in the ledger where the archive says that it does."""
-    key = f"promotion:{generation.number}"
-    receipt = run.parts.ledger.append(key, promotion(generation), sync=False)  # a known key appends nothing
-    if receipt.index != generation.ledger_index:
-        raise LedgerError(
-            f"the ledger does not hold the promotion of generation {generation.number} at {generation.ledger_index}",
-            _RESTORE,
-        )
 
 
 def _check(run: Run, generation: Generation) -> None:
@@ -138,7 +106,6 @@ def _reopen(run: Run, verdicts: dict[int, Verdict]) -> None:
     proposals: dict[int, Proposal] = {}
     for proposal in run.parts.archive.history(Proposal):
         run.numbers.taken(proposal=proposal.number)
-        run.transaction.declare(proposal)
         if proposal.parent == run.incumbent.number:
             proposals[proposal.number] = proposal
     judged = {number for number in proposals if number in verdicts and number not in held}
@@ -160,7 +127,6 @@ def _review_trials(run: Run, proposals: dict[int, Proposal], judged: set[int]) -
     against: list[Trial] = []
     for trial in run.parts.archive.history(Trial):
         run.numbers.taken(trial=trial.number)
-        run.transaction.declare(trial)
         if trial.state not in (TrialState.RUNNING, TrialState.DUPLICATE):
             run.budget.remember(trial)
         if trial.proposal in proposals:

@@ -35,6 +35,7 @@ from instar.contracts.records import (
 from instar.exams.contamination import Search
 from instar.exams.ladder import QueryBudget
 from instar.exams.seal import Seal
+from instar.ledger.books import Books
 from instar.run import rights
 from instar.run.budget import Budget
 from instar.run.candidates import Candidate, Candidates, Numbers, ScreenExam
@@ -105,6 +106,7 @@ class Run:
         generations: oldest first; empty while the founder is made.
         budget: time, compute and disk, used and left.
         slots: what free slots have waited for.
+        books: archive and ledger, kept in step.
         transaction: what is to be written next.
         conduct: incidents, and what shows them.
         approvals: whose each decision is, and the questions that are open.
@@ -128,7 +130,8 @@ class Run:
         self._founder = _founding(parts.lab, parts.builder)
         self.budget = Budget(settings, clock, archive.account(), parts.home, parts.scratch)
         self.slots = SlotTimes(archive, parts.executor.slots, clock, self.budget)
-        self.transaction = Transaction(archive, parts.ledger, self.budget, self.slots, watch)
+        self.books = Books(archive, parts.ledger, accept_tampered=settings.accept_tampered)
+        self.transaction = Transaction(self.books, self.budget, self.slots, watch)
         self.conduct = Observer(watch, self.transaction, self.budget, lambda: self.incumbent.number, parts.home)
         self.approvals = rights.ApprovalQueue.of(archive, rights.check(settings, rights.newest(archive)))
         self.numbers = Numbers()

@@ -1,6 +1,7 @@
 """What the next transaction will write: facts, compute reserved and settled, what free slots waited for.
 
-Facts are durable first, and then the ledger says what it says of them. Nobody is told of anything earlier.
+The ledger binds facts before they are durable, and says afterwards what strangers read of them. Nobody is told of
+anything earlier.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar.contracts.archive import Archive, Fact, Reservation
-from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import SlotTime
 from instar.contracts.records import Usage
-from instar.ledger.statement import statement
+from instar.ledger.books import Books
 from instar.run.budget import Budget
 from instar.run.conduct.watch import Watch
 
@@ -69,8 +69,8 @@ class SlotTimes:
 class Transaction:
     """What is staged, and what has been written since the run's watchers were last told."""
 
-    def __init__(self, archive: Archive, ledger: Ledger, budget: Budget, slots: SlotTimes, watch: Watch) -> None:
-        self._archive, self._ledger, self._budget, self._slots, self._watch = archive, ledger, budget, slots, watch
+    def __init__(self, books: Books, budget: Budget, slots: SlotTimes, watch: Watch) -> None:
+        self._books, self._budget, self._slots, self._watch = books, budget, slots, watch
         self._staged = Staged()
         self._written: list[Fact] = []
 
@@ -91,7 +91,7 @@ class Transaction:
         self._staged.remove += directories
 
     def commit(self, last: bool = False) -> None:
-        """Write all that is staged in one transaction, then let the ledger follow.
+        """Write all that is staged in one transaction, which the ledger says before and after.
 
         What slots waited for goes with it every few seconds, and at the `last`; then also where nothing else is staged.
         """
@@ -99,23 +99,15 @@ class Transaction:
         times = self._slots.due(bool(staged), last)
         if not staged and not times:
             return
-        self._archive.record(
+        self._books.record(
             [*staged.facts, *self._watch.counts(), *times],
             settle=staged.settle,
             reserve=staged.reserve,
             wall_seconds=self._budget.elapsed,
         )
-        for fact in staged.facts:
-            self.declare(fact)
         self._written += staged.facts
         for directory in staged.remove:
             shutil.rmtree(directory, ignore_errors=True)
-
-    def declare(self, fact: Fact) -> None:
-        """Append what the ledger says of a durable fact, unless it stands there already."""
-        said = statement(fact)
-        if said is not None:
-            self._ledger.append(*said, sync=False)
 
     def take_written(self) -> list[Fact]:
         """Return the durable facts that nobody has been told of yet, and count them as told."""

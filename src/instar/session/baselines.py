@@ -53,7 +53,7 @@ def _turn(run: Run, watch: Watcher) -> bool:
     if not run.queue.tasks:
         return False
     if run.budget.elapsed - run.parts.archive.account().wall_seconds > _PERSIST_SECONDS:
-        run.parts.archive.record(wall_seconds=run.budget.elapsed)
+        run.books.record(wall_seconds=run.budget.elapsed)
     for outcome in run.parts.executor.wait(0.5):
         finish(run, outcome)
     return True

@@ -13,7 +13,7 @@ from instar.contracts.errors import BadInput
 from instar.contracts.ledger import Ledger
 from instar.contracts.oversight import Acknowledgement, Explanation, IncidentRecord
 from instar.ledger import open_ledger
-from instar.ledger.statement import statement
+from instar.ledger.books import Books
 from instar.report.wording import one_line
 from instar.run.conduct import rates
 from instar.run.conduct.watch import Watch
@@ -115,10 +115,7 @@ def _at_rest(home: Path) -> Iterator[tuple[Archive, Ledger]]:
 
 
 def _record(archive: Archive, ledger: Ledger, fact: Explanation | Acknowledgement) -> None:
-    archive.record([fact])
-    said = statement(fact)
-    if said is not None:
-        ledger.append(*said, sync=True)
+    Books(archive, ledger).record([fact])
 
 
 def _next(archive: Archive) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from instar.contracts import plugins
 from instar.contracts.errors import InstarError
 from instar.contracts.text import printable
+from instar.ledger import TAMPERED
 from instar.report.wording import brief, clock_time, one_line
 from instar.sandbox import UNSAFE
 
@@ -33,6 +34,8 @@ def status(result: Mapping[str, Any]) -> str:
     lines += [f"conduct      {incidents(result['incidents'])}"]
     if settings.get("unsafe_no_sandbox"):
         lines.append(f"WARNING      {UNSAFE}")
+    if result["tampered"]:
+        lines.append(f"WARNING      {TAMPERED}{printable('; '.join(result['tampered']), 400)}")
     if result["queries"]:
         queries = result["queries"]
         lines.append(

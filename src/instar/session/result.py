@@ -18,6 +18,7 @@ from instar.contracts.errors import ArtefactError
 from instar.contracts.records import Experience, Generation
 from instar.contracts.units import seconds, size
 from instar.executors.artefacts import read_json, write_json
+from instar.ledger import accepted
 from instar.report import dependence
 from instar.report.credit import credits_of
 from instar.run.conduct.watch import Watch
@@ -126,6 +127,7 @@ def _from_archive(archive: Archive, home: Path) -> dict[str, Any]:
             "kept": kept,
             "grounded_share": grounded / kept if kept else None,
         },
+        "tampered": list(accepted(home / "ledger")),
         "incidents": _incidents(Watch.of(archive)),
         "autonomy": dependence.figures(archive),
         "cost": {

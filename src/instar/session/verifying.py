@@ -1,93 +1,104 @@
 """`instar verify`: whether a run's ledger, archive and files still say the same.
 
-It needs no key and writes nothing. What it cannot show is that the ledger's end was cut off, or all of it written anew:
-for that, hold the root that it prints against one that was published.
+It needs no key and writes nothing. What the ledger alone cannot show is that its end was cut off, all of it written
+anew, or ledger and archive replaced by an older copy of both: for that, keep the root that it prints elsewhere, and
+give it again (`--root HASH@SIZE`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from instar.archive import read_archive
 from instar.contracts.archive import Archive, Fact
+from instar.contracts.errors import BadInput
+from instar.contracts.ledger import Entry
 from instar.contracts.records import Experience, Generation, canonical
+from instar.contracts.text import printable
 from instar.executors.artefacts import digest_files
-from instar.ledger import Verification, verify
-from instar.ledger.chain import NAME
+from instar.ledger import Verification, read_entries, verify
+from instar.ledger.books import Comparison, compare
 from instar.ledger.statement import statement
+from instar.ledger.turns import Turns
 from instar.run.parts import lab_of
 from instar.session import result
 
 _MOST = 20  # problems that are told one by one
+_TRIES = 10  # to read a run that is going on between two of its entries
 _OF_FACTS = ("proposal", "trial", "experience", "verdict", "promotion", "incident", "explanation", "acknowledgement",
              "approval", "handover")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One entry of the ledger."""
-
-    index: int
-    key: str
-    statement: Mapping[str, Any]
-
-
-def verified(home: Path) -> dict[str, Any]:
+def verified(home: Path, kept: str | None = None) -> dict[str, Any]:
     """Compare ledger, archive and files of a run; return what was found, as strict JSON.
 
-    A run that is going on, or was cut off, may owe the ledger its newest facts: resuming appends them. They are counted
-    as pending, not as a difference.
+    A run that is going on, or was cut off, may owe the ledger its newest statements: resuming appends them. They are
+    counted as pending, not as a difference.
+
+    Args:
+        home: the run directory.
+        kept: a root that was kept elsewhere, as HASH@SIZE: the ledger must have been so when it had SIZE entries.
 
     Raises:
         ArchiveError: there is no run in `home`, or its archive cannot be read.
+        BadInput: `kept` has another form, or the run writes so fast that it can't be read between two entries.
         MissingPart: its lab is not installed.
     """
-    chain = verify(home / "ledger")
-    entries = {entry.key: entry for entry in _entries(home / "ledger" / NAME, chain.entries)}  # before the archive:
-    with read_archive(home / "archive.db") as archive:  # of two that are being written, the archive is ahead
+    chain, said, compared = _compared_at_rest(home)
+    entries = {entry.key: entry for entry in read_entries(home / "ledger", chain.roots)}
+    with read_archive(home / "archive.db") as archive:
         facts = [fact for kind in get_args(Fact) for fact in archive.history(kind)]
-        said = [(fact, found) for fact in facts if (found := statement(fact)) is not None]
-        missing = [key for _, (key, _) in said if key not in entries]
+        stated = [found for fact in facts if (found := statement(fact)) is not None]
         problems = [chain.problem] if chain.problem else []
+        problems += _kept(chain, kept) if kept is not None else ()
         problems += _identity(archive, entries)
-        problems += _facts(said, entries)
+        problems += compared.differences
+        problems += [f"accepted by a person: {words}" for words in said.accepted]
+        problems += _statements(stated, entries)
         problems += _files(home, archive)
     open_ended = result.read(home)["status"] in (result.RUNNING, result.CUT_OFF)
     if not open_ended:
-        problems += [f"the archive's {key} is not in the ledger" for key in missing]
-    return _described(home, chain, problems, len(said), len(missing) if open_ended else 0)
-
-
-def _described(home: Path, chain: Verification, problems: Sequence[str], facts: int, pending: int) -> dict[str, Any]:
+        problems += [f"the archive's {key} is not in the ledger" for key, _ in compared.unsaid]
     return {
         "run_directory": str(home.absolute()),
         "holds": not problems,
         "entries": chain.entries,
         "root": chain.root,
-        "facts": facts,
-        "pending": pending,
-        "problems": list(problems),
+        "keep": f"{chain.root}@{chain.entries}",
+        "facts": compared.facts,
+        "pending": len(compared.unsaid) if open_ended else 0,
+        "problems": problems,
     }
 
 
-def _entries(path: Path, count: int) -> Iterator[LedgerEntry]:
-    """Yield the first `count` entries, which `verify` has found to hold."""
-    if not count:
-        return
-    with path.open("rb") as file:
-        for line in islice(file, count):
-            content = json.loads(line)
-            yield LedgerEntry(content["index"], content["key"], content["statement"])
+def _compared_at_rest(home: Path) -> tuple[Verification, Turns, Comparison]:
+    """Compare between two entries of a run that may be going on."""
+    for _ in range(_TRIES):
+        chain = verify(home / "ledger")
+        said = Turns.of(read_entries(home / "ledger", chain.roots))
+        with read_archive(home / "archive.db") as archive:
+            compared = compare(archive, said)
+        if not compared.differences or verify(home / "ledger").root == chain.root:
+            return chain, said, compared
+    raise BadInput(f"the run in {home} writes faster than it can be read", "Try again, or stop it: `instar stop`.")
 
 
-def _identity(archive: Archive, entries: Mapping[str, LedgerEntry]) -> Iterator[str]:
+def _kept(chain: Verification, kept: str) -> Iterator[str]:
+    """Yield what is wrong with the ledger where a root was kept elsewhere."""
+    root, at, size = kept.partition("@")
+    if not (at and size.isdecimal() and int(size) and len(root) == 64):
+        raise BadInput(f"'{kept}' is no root", "Give it as `instar verify` prints it: HASH@SIZE.")
+    if int(size) > chain.entries:
+        yield f"the ledger has {chain.entries} entries, and had {size} when its root was kept: its end is missing"
+    elif chain.roots[int(size) - 1] != root:
+        yield f"the ledger's first {size} entries are not those whose root was kept"
+
+
+def _identity(archive: Archive, entries: Mapping[str, Entry]) -> Iterator[str]:
     """Yield what differs in the first entry, which says what the run is."""
     first = entries.get("run")
     if first is None:
@@ -96,23 +107,17 @@ def _identity(archive: Archive, entries: Mapping[str, LedgerEntry]) -> Iterator[
         yield "the archive's identity is not the one in the ledger's first entry"
 
 
-def _facts(
-    said: Sequence[tuple[Any, tuple[str, Mapping[str, Any]]]], entries: Mapping[str, LedgerEntry]
-) -> Iterator[str]:
-    """Yield the facts of which the ledger says something else, and those that it alone has."""
-    for fact, (key, content) in said:
+def _statements(stated: Sequence[tuple[str, Mapping[str, Any]]], entries: Mapping[str, Entry]) -> Iterator[str]:
+    """Yield the statements that say something else of a fact than the archive does, and those of no fact."""
+    for key, content in stated:
         entry = entries.get(key)
-        if entry is None:
-            continue
-        if canonical(dict(entry.statement)) != canonical(dict(content)):
+        if entry is not None and canonical(dict(entry.statement)) != canonical(dict(content)):
             yield f"the ledger's entry {entry.index} and the archive differ on {key}"
-        if isinstance(fact, Generation) and fact.ledger_index not in (-1, entry.index):
-            yield f"generation {fact.number} is the ledger's entry {entry.index}, in the archive {fact.ledger_index}"
-    known = {key for _, (key, _) in said}
+    known = {key for key, _ in stated}
     yield from (
         f"the ledger's entry {entry.index}, {key}, is not in the archive"
         for key, entry in entries.items()
-        if entry.statement.get("kind") in _OF_FACTS and key not in known
+        if key.partition(":")[0] in _OF_FACTS and key not in known
     )
 
 
@@ -147,11 +152,12 @@ def _compared(place: Path, digest: str, measure: Callable[[], str]) -> Iterator[
 
 def words(found: Mapping[str, Any]) -> str:
     """Return what was found, for people."""
-    lines = [f"differs: {problem}" for problem in found["problems"][:_MOST]]
+    lines = [f"differs: {printable(problem)}" for problem in found["problems"][:_MOST]]
     if len(found["problems"]) > _MOST:
         lines.append(f"and {len(found['problems']) - _MOST} more differences (--json lists all)")
     if found["pending"]:
         lines.append(f"{found['pending']} facts are not in the ledger yet: the run, or its next life, appends them")
     lines += [f"ledger   {found['entries']} entries, root {found['root']}", f"archive  {found['facts']} facts compared"]
     holds = "Ledger, archive and files agree." if found["holds"] else "This run does not hold."
-    return "\n".join([*lines, f"{holds} Compare the root with a published one: an end that was cut off shows only so."])
+    keep = f"Keep elsewhere: {found['keep']} (--root; an older copy of all shows only so)"
+    return "\n".join([*lines, keep, holds])

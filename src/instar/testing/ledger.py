@@ -53,7 +53,7 @@ class LedgerConformance:
         ledger.close()
 
     def test_a_key_is_appended_once(self, opener: Opener) -> None:
-        """The old receipt comes back, also after a restart and for another statement."""
+        """The old receipt comes back, also after a restart; another statement is an error that names the key."""
         ledger = opener()
         first = ledger.append("a", {"value": 1})
         ledger.append("b", {"value": 2})
@@ -62,8 +62,13 @@ class LedgerConformance:
         ledger.close()
         ledger = opener()
         assert ledger.root == root
-        assert ledger.append("a", {"value": 3}) == first
+        assert ledger.append("a", {"value": 1}) == first
+        with pytest.raises(LedgerError) as caught:
+            ledger.append("a", {"value": 3})
+        assert "'a'" in caught.value.what
         assert ledger.root == root
+        said = [(entry.key, entry.statement) for entry in ledger.entries()]
+        assert said == [("a", {"value": 1}), ("b", {"value": 2})]
         ledger.close()
 
     def test_an_entry_without_sync_is_kept_on_closing(self, opener: Opener) -> None:
