@@ -16,7 +16,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One entry of the ledger as it stands there."""
 
     index: int
@@ -34,7 +34,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[LedgerEntry]:
         """Yield all entries, oldest first."""
         ...
 

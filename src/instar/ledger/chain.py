@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import LedgerError
-from instar.contracts.ledger import Entry, Receipt
+from instar.contracts.ledger import LedgerEntry, Receipt
 from instar.contracts.records import canonical
 
 GENESIS = hashlib.sha256(b"instar ledger chain 1").hexdigest()  # the root of an empty ledger
@@ -159,7 +159,7 @@ class ChainLedger:
         self._write(descriptor, line, sync)
         return self._enter(key, hashlib.sha256(line[:-1]).hexdigest())
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[LedgerEntry]:
         """Yield all entries, oldest first, as they stand in the file.
 
         Raises:
@@ -286,7 +286,7 @@ class ChainLedger:
         self._durable = True
 
 
-def read_entries(directory: Path, roots: Sequence[str]) -> Iterator[Entry]:
+def read_entries(directory: Path, roots: Sequence[str]) -> Iterator[LedgerEntry]:
     """Yield the entries under `roots`, which were verified before; only their hashes are checked again.
 
     Raises:
@@ -301,7 +301,7 @@ def read_entries(directory: Path, roots: Sequence[str]) -> Iterator[Entry]:
             if hashlib.sha256(text).hexdigest() != root:
                 raise _distrusted(path, _Broken(index + 1, "it has changed since it was verified"))
             content = json.loads(text)
-            yield Entry(index, content["key"], content["statement"])
+            yield LedgerEntry(index, content["key"], content["statement"])
 
 
 def _line(index: int, key: str, previous: str, statement: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.contracts.errors import LedgerError
-from instar.contracts.ledger import Entry
+from instar.contracts.ledger import LedgerEntry
 from instar.contracts.records import canonical
 from instar.ledger.chain import NAME
 
@@ -56,7 +56,7 @@ class Turns:
         return {**self.held, **self.newest}
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Turns:
+    def of(cls, entries: Iterable[LedgerEntry]) -> Turns:
         """Read a ledger's entries. Raises `LedgerError` for turns that do not follow from one another."""
         turns, parts = cls(), list[Mapping[str, Any]]()
         for entry in entries:

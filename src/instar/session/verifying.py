@@ -16,7 +16,7 @@ from typing import Any, get_args
 from instar.archive import read_archive
 from instar.contracts.archive import Archive, Fact
 from instar.contracts.errors import BadInput
-from instar.contracts.ledger import Entry
+from instar.contracts.ledger import LedgerEntry
 from instar.contracts.records import Experience, Generation, canonical
 from instar.contracts.text import printable
 from instar.executors.artefacts import digest_files
@@ -98,7 +98,7 @@ def _kept(chain: Verification, kept: str) -> Iterator[str]:
         yield f"the ledger's first {size} entries are not those whose root was kept"
 
 
-def _identity(archive: Archive, entries: Mapping[str, Entry]) -> Iterator[str]:
+def _identity(archive: Archive, entries: Mapping[str, LedgerEntry]) -> Iterator[str]:
     """Yield what differs in the first entry, which says what the run is."""
     first = entries.get("run")
     if first is None:
@@ -107,7 +107,7 @@ def _identity(archive: Archive, entries: Mapping[str, Entry]) -> Iterator[str]:
         yield "the archive's identity is not the one in the ledger's first entry"
 
 
-def _statements(stated: Sequence[tuple[str, Mapping[str, Any]]], entries: Mapping[str, Entry]) -> Iterator[str]:
+def _statements(stated: Sequence[tuple[str, Mapping[str, Any]]], entries: Mapping[str, LedgerEntry]) -> Iterator[str]:
     """Yield the statements that say something else of a fact than the archive does, and those of no fact."""
     for key, content in stated:
         entry = entries.get(key)
@@ -117,7 +117,7 @@ def _statements(stated: Sequence[tuple[str, Mapping[str, Any]]], entries: Mappin
     yield from (
         f"the ledger's entry {entry.index}, {key}, is not in the archive"
         for key, entry in entries.items()
-        if key.partition(":")[0] in _OF_FACTS and key not in known
+        if entry.statement.get("kind") in _OF_FACTS and key not in known
     )
 
 

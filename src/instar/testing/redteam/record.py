@@ -107,7 +107,7 @@ def spend_twice(range_: Range) -> Seen:
     return Seen(total != 3.0, f"{total:g} of 3 CPU seconds are on the account")
 
 
-@attack("ledger", "a known key returns its old receipt", Off.NOTHING)
+@attack("ledger", "a known key with another statement is an error that names the key", Off.NOTHING)
 def append_twice(range_: Range) -> Seen:
     """Enter a statement again under its key, with other words."""
     with open_ledger(range_.fresh("ledger")) as ledger:

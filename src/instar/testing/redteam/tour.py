@@ -32,6 +32,7 @@ from instar.testing.redteam import (
     repositories,
     sandboxed,
     speedrun,
+    tampering,
 )
 from instar.testing.redteam.attack import Attack, Late, Range, Seen, make_range, remove
 from instar.testing.redteam.register import attacks_in
@@ -50,6 +51,7 @@ _MODULES = (
     exams,
     judges,
     record,
+    tampering,
     repositories,
     speedrun,
     doors,
