@@ -11,17 +11,16 @@ from pathlib import Path
 from instar.archive import open_archive, read_archive
 from instar.contracts.archive import Reservation, Verdict
 from instar.contracts.errors import InstarError
+from instar.contracts.evidence import Decision, Reason
 from instar.contracts.oversight import IncidentRecord, JobCount
 from instar.contracts.records import (
     Author,
-    Decision,
     Design,
     Forecast,
     Generation,
     Goal,
     Incident,
     Proposal,
-    Reason,
     Trial,
     TrialState,
     Usage,
