@@ -87,7 +87,7 @@ class Agents:
     def _labels(self, model: str) -> dict[Settings, str]:
         """Return what tells a model's settings apart, in words."""
         mine = [settings for name, settings in self._numbers if name == model]
-        keys = sorted({key for settings in mine for key, _ in settings})
+        keys = sorted({key for settings in mine for key, _ in settings}, key=lambda key: (key != "solver", key))
         differing = [key for key in keys if len({dict(settings).get(key) for settings in mine}) > 1]
         found = {}
         for settings in mine:

@@ -222,10 +222,11 @@ def _no_duplicates(rows: Sequence[Row]) -> None:
 
 def _disagreement(table: HorizonTable, rows: Sequence[Row]) -> list[str]:
     """Say where a column `is_sota` differs from what the horizons say."""
-    if "is_sota" not in rows[0].cells:
-        return []
-    said = [str(row.cells["is_sota"]).strip().lower() in ("1", "1.0", "true") for row in rows]
-    differ = [entry.model for entry, here, there in zip(table.entries, table.sota, said, strict=True) if here != there]
+    said = [row.cells.get("is_sota") for row in rows]
+    differ = [
+        entry.model for entry, here, there in zip(table.entries, table.sota, said, strict=True)
+        if not is_missing(there) and here != (str(there).strip().lower() in ("1", "1.0", "true"))
+    ]  # fmt: skip
     return [f"'is_sota' is not what the horizons say for: {', '.join(differ)}; it was computed anew"] if differ else []
 
 
