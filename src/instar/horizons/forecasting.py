@@ -126,6 +126,7 @@ def scored(forecast: Mapping[str, Any], table: HorizonTable, where: str) -> dict
         "forecast": where, "digest": forecast["digest"], "registered_at": forecast["registered_at"],
         "backtest": forecast["backtest_as_of"] is not None, "metric": forecast["metric"], "against": table.source,
         "outcomes": result.n, "beyond_its_reach": int((late & ~reached).sum()),
+        "beyond_reliable": sum(table.beyond(e) and e.released.toordinal() > after for e in table.entries),
         "pinball_doublings": result.pinball,
         "pinball_doublings_no_growth": pinball(still, outcomes, forecast["levels"]) if len(kept) else None,
         "coverage": {f"{share:.0%}": found.to_json() for share, found in result.coverage.items()},
@@ -177,8 +178,10 @@ def score_words(found: Mapping[str, Any]) -> str:
         f"({length(m['low'])} to {length(m['high'])})"
         for m in found["models"]
     ]
+    if found["beyond_reliable"]:
+        lines.append(f"  not scored, since longer than the suite measures: {found['beyond_reliable']} models")
     if not found["outcomes"]:
-        return "\n".join([*lines, "  Can't tell: no state-of-the-art model has come since."])
+        return "\n".join([*lines, "  Can't tell: no state-of-the-art model to score has come since."])
     shares = [f"{share} interval held {each['value']:.0%} ({each['low']:.0%} to {each['high']:.0%})"
               for share, each in found["coverage"].items()]  # fmt: skip
     lines.append(
