@@ -27,8 +27,9 @@ from instar.contracts.records import Job, Limits, Outcome, OutcomeState, Sandbox
 from instar.executors import inline, local
 from instar.executors import job_directory as layout
 from instar.executors.artefacts import read_bytes
+from instar.testing.redteam import channels, inside, writing
 
-INSIDE = "instar.testing.redteam.inside"
+_INSIDE = (inside, writing, channels)  # what jobs do
 UNCOUNTED = "instar.testing.redteam.uncounted"
 WORD = "the-attack-worked"  # what a job can leave only by success
 AMPLE = Limits(20.0, 20.0, 2**30, 2**30)
@@ -46,6 +47,11 @@ class Off(StrEnum):
     COUNTING = "CPU time of a process is charged to who waits for it"
     NEVER = "it would harm this machine"
     NOTHING = "there is nothing to switch off"
+
+
+def _entry(function: str) -> str:
+    """Return the entry of a job's function, in whatever module it stands."""
+    return next(f"{module.__name__}:{function}" for module in _INSIDE if hasattr(module, function))
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class Range:
         self.shots += 1
         key = f"{function}-{self.shots}"
         limits = AMPLE if self.ample else limits
-        entry = function if ":" in function else f"{INSIDE}:{function}"
+        entry = function if ":" in function else _entry(function)
         self.executor.submit(
             Job(key, SandboxKind.TRAINING, entry, dict(payload or {}), dict(inputs or {}), limits, threads)
         )
@@ -253,8 +259,9 @@ def make_range(place: Path, off: Off | None = None, preload: Sequence[str] = ())
         executor = inline.create(1, place / "jobs", (), unsafe_no_sandbox=True)
     else:
         preload = [*preload, UNCOUNTED] if off is Off.COUNTING else preload
+        jobs = [module.__name__ for module in _INSIDE]
         executor = local.LocalExecutor(
-            2, place / "jobs", [INSIDE, *preload], {"PYTHONPATH": str(place / "code")},
+            2, place / "jobs", [*jobs, *preload], {"PYTHONPATH": str(place / "code")},
             hidden=[place / "home"], unsafe_no_sandbox=off is Off.SANDBOX,
         )  # fmt: skip
     return Range(place, executor, defended=off is None, ample=off is Off.LIMITS)
