@@ -1,1 +1,1 @@
-"""The commands, by what they are for. Each module registers its own; heavy imports stand inside the functions."""
+"""The commands, a module for each group of the help. Each parses, calls a room, prints."""

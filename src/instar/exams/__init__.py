@@ -1,1 +1,1 @@
-"""Exams: set in the conductor, answered in an exam sandbox that holds no answers, marked in the conductor."""
+"""Questions set and marked outside the reach of a candidate: seals, self-test, contamination, similarity."""

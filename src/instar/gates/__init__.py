@@ -1,1 +1,1 @@
-"""Room: gates. Each decides from evidence whether a candidate passes, with reasons; each fails closed."""
+"""From evidence to a decision: each gate can refuse, and all must agree."""

@@ -1,1 +1,1 @@
-"""Room: horizons. Reads evaluation runs and tables of horizons, and puts the curve into words and figures."""
+"""Task lengths: which length is solved with probability one half, and how fast that doubles."""

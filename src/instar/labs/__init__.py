@@ -1,1 +1,1 @@
-"""Room: labs."""
+"""What is being improved: tiles, speedrun, a repository of yours (command), or plain functions in one file."""

@@ -1,1 +1,1 @@
-"""Room: stats. Error rates that hold: e-values, intervals, the horizon. Imports records and errors only."""
+"""Statistics that several rooms use: e-values, intervals, logistic fits, scores of judgement."""

@@ -18,12 +18,13 @@ from instar.contracts.exam import Stage
 from instar.contracts.lab import Lab, TrainRequest
 from instar.contracts.records import Job, Limits, Outcome, OutcomeState, SandboxKind
 from instar.executors.artefacts import read_arrays, take, write_arrays
-from instar.testing.redteam import artefacts, doors, honest_jobs, judges, readers
+from instar.testing.redteam import artefacts, doors, judges, readers
 from instar.testing.redteam.attack import Late, Range
 
 JOBS = 40  # small ones; with torch a third of them computes with it
 HOUSES = 5  # of many processes each
 LABS = ("tiles", "digits")  # of which those that are installed train and answer
+_JOBS = "instar.testing.redteam.honest_jobs"  # by name: it imports torch, which no conductor does
 _LIMITS = Limits(60.0, 60.0, 2**31)
 _EFFORT = 0.05  # share of a full training
 _DEADLINE_SECONDS = 120.0
@@ -65,7 +66,7 @@ def _jobs(range_: Range) -> Iterator[Control]:
     torch = bool(preload())
     jobs = [*(_job(number, torch) for number in range(JOBS)), *(_house(number) for number in range(HOUSES))]
     names = ["lock", "load"] if torch else ["lock"]
-    entries = {f"honest-{name}": f"{honest_jobs.__name__}:{name}_honestly" for name in names}
+    entries = {f"honest-{name}": f"{_JOBS}:{name}_honestly" for name in names}
     jobs += [Job(key, SandboxKind.TRAINING, entry, {}, {}, _LIMITS) for key, entry in entries.items()]
     for job in jobs:
         range_.executor.submit(job)
@@ -79,9 +80,9 @@ def _job(number: int, torch: bool) -> Job:
     key, threads = f"honest-{number}", 1 + number % 2
     if torch and number % 3 == 0:
         payload = {"seed": number, "threads": threads}
-        return Job(key, SandboxKind.TRAINING, f"{honest_jobs.__name__}:compute_honestly", payload, {}, _LIMITS, threads)
+        return Job(key, SandboxKind.TRAINING, f"{_JOBS}:compute_honestly", payload, {}, _LIMITS, threads)
     plain = {"seed": number, "subprocess": number % 4 == 1}
-    return Job(key, SandboxKind.TRAINING, f"{honest_jobs.__name__}:work_honestly", plain, {}, _LIMITS)
+    return Job(key, SandboxKind.TRAINING, f"{_JOBS}:work_honestly", plain, {}, _LIMITS)
 
 
 def _house(number: int) -> Job:

@@ -389,9 +389,3 @@ def leave_files(job_dir: Path, payload: Payload) -> None:
     """Leave text files by name."""
     for name, text in payload["files"].items():
         (job_dir / "out" / name).write_text(text)
-
-
-# --- letter boxes -----------------------------------------------------------------------------------------------------
-
-
-# --- honest ---------------------------------------------------------------------------------------------------------
