@@ -21,10 +21,11 @@ from instar.archive.store import SqlArchive
 from instar.executors import artefacts, job_directory, scratch
 from instar.executors.inline import InlineExecutor
 from instar.executors.local import LocalExecutor
+from instar.ledger.books import Books
 from instar.ledger.chain import ChainLedger
 from instar.report import journal
 from instar.report.tsv import ResultsTable
-from instar.run import promotion, state
+from instar.run import promotion, state, transaction
 from instar.session import result
 
 SYSTEM_CALLS = ("fsync", "replace", "unlink", "mkdir", "rmdir", "symlink", "write", "truncate", "ftruncate")
@@ -33,13 +34,15 @@ METHODS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (ChainLedger, ("append", "close")),
     (InlineExecutor, ("submit", "wait", "cancel", "close")),
     (LocalExecutor, ("submit", "wait", "cancel", "close")),
-    (state.Run, ("commit", "declare")),
+    (transaction.Transaction, ("commit",)),
+    (Books, ("open", "record", "declare")),
+    (state.Run, ("turn_over",)),
     (journal.Journal, ("watch", "close")),
     (ResultsTable, ("watch",)),
 )
 FUNCTIONS = (
     artefacts.write_bytes, artefacts.take, job_directory.create, job_directory.clear, loop.fill, loop.finish,
-    promotion.install,    promotion.seal_in_ledger, promotion.point, promotion.turn_over, result.write, result.forget,
+    promotion.install,    promotion.seal_in_ledger, promotion.point, result.write, result.forget,
     scratch.remove_scratch,
 )  # fmt: skip
 
