@@ -208,6 +208,8 @@ def test_inspects_metadata_marks_cheating(tmp_path):
     marked = sample("a", metadata={"human_minutes": 2.0, "reward_hack": "yes"})
     runs, _ = read_runs([log(tmp_path / "a.eval", [marked, sample("b")])], Choices(cheated="reward_hack"))
     assert runs.cheated.tolist() == [True, False]
+    with pytest.raises(BadInput, match=r"no sample has 'hacked' in its metadata"):
+        read_runs([tmp_path / "a.eval"], Choices(cheated="hacked"))
 
 
 def test_no_horizon_is_given_past_the_longest_reliable_task(tmp_path):

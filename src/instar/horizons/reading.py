@@ -104,11 +104,15 @@ def write_runs(runs: Runs, path: Path) -> None:
 
 def _take_all(table: _Table, path: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
     names: dict[str, str] | None = None
+    cheated, seen = table.choices.cheated, False
     for row, cells in _rows(table, path, known):
         if isinstance(row, Sample):
             names = OF_LOGS
         names = names or _columns(cells, path, table.choices)
+        seen |= cheated in cells
         _take(table, row, cells, names)
+    if cheated is not None and names is OF_LOGS and not seen:
+        raise BadInput(f"{path}: no sample has '{cheated}' in its metadata or as a scorer", "Check --cheated.")
 
 
 def _rows(table: _Table, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[Row, Mapping[str, Any]]]:
