@@ -59,7 +59,7 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"parameters": RECIPE, "forecast": {**FORECAST, "p_better": True}}, "must be numbers"),
     ({"parameters": RECIPE, "forecast": {**FORECAST, "mean": 1.5}}, "mean must be in"),
     ({"parameters": RECIPE, "forecast": FORECAST, "files": {"b.py": ""}}, "'b.py' may not be edited"),
-    ({"parameters": RECIPE, "forecast": FORECAST, "files": {"a.py": "\ud800"}}, "no text in UTF-8"),
+    ({"parameters": RECIPE, "forecast": FORECAST, "files": {"a.py": "\ud800"}}, "surrogates not allowed"),
     ({"parameters": RECIPE, "forecast": FORECAST, "files": {"a.py": "x" * 300_000}}, "300000 bytes"),
     ({"parameters": RECIPE, "forecast": FORECAST, "files": {"a.py": 3}}, "it is binary"),
 ]
@@ -68,10 +68,10 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
 @pytest.mark.parametrize(("content", "what"), BAD)
 def test_what_does_not_hold_is_refused_with_its_reason(tmp_path: Path, content: Mapping[str, Any], what: str) -> None:
     made = builder(tmp_path)
-    if what == "no text in UTF-8":
+    if what == "surrogates not allowed":
         content = {**content, "files": {"a.py": "?"}}
     name = mailbox.drop(made.box, content)
-    if what == "no text in UTF-8":
+    if what == "surrogates not allowed":
         path = tmp_path / "new" / f"{name}.json"
         path.write_text(path.read_text().replace('"?"', '"\\ud800"'))
     assert made.propose(told(made)) == []

@@ -58,6 +58,12 @@ class Named(UniformBuilder):
         super().observe(observation)
 
 
+def of_lab(name: str, lab: str, space: Space) -> Named:
+    member = Named(name, space)
+    member._lab = lab
+    return member
+
+
 def of(*names: str, mandate: int = 0, usd: float = 0.0, seed: int = 0) -> tuple[PanelBuilder, list[Named]]:
     members = [Named(name) for name in names]
     return PanelBuilder(WORLD_SPACE, members, np.random.default_rng(seed), usd, mandate), members
@@ -349,7 +355,9 @@ def test_a_panel_comes_back_after_a_restart_with_its_heirs_and_accounts(tmp_path
 
     def made() -> PanelBuilder:
         rng = np.random.default_rng
-        return PanelBuilder(space, [IncumbentBuilder(lab.name, space, rng(0)), Named("other", space)], rng(1))
+        return PanelBuilder(
+            space, [IncumbentBuilder(lab.name, space, rng(0)), of_lab("other", lab.name, space)], rng(1)
+        )
 
     first, again = made(), made()
     given = {"generations": 1, "patience": 50}

@@ -51,7 +51,7 @@ def test_keys_of_one_table_come_together_and_lists_grow() -> None:
         (["replicas"], "--set replicas: it is no KEY=VALUE"),
         (["=3"], "it is no KEY=VALUE"),
         (["replica=3"], "there is no setting 'replica'. Did you mean replicas?"),
-        (["zzz=3"], "Known: alpha, baseline, "),
+        (["zzz=3"], "Known: accept_tampered, alpha, baseline, "),
         (["climb.margn=0.1"], "Did you mean margin?"),
         (["budget.wall=3m"], "'budget' holds no keys of its own"),
         (["seed=1", "seed=2"], "--set seed is given twice"),

@@ -217,7 +217,7 @@ def test_a_paused_run_promotes_nothing_at_its_start(tmp_path: Path) -> None:
     run = rig(tmp_path / "other", rung=4).open()
     seen = IncidentRecord("k", "trial:1", "training", 0, Incident("canary", "a decoy's token", 1), None, 1)
     try:
-        run.parts.archive.record([seen])
+        run.books.record([seen])
         close(run)
         run = rig(tmp_path / "other", rung=4).open()
         resume(run)

@@ -45,7 +45,8 @@ def run(
         bool, typer.Option("--unsafe-no-sandbox", help="Run untrusted code without a sandbox; every result is marked.")
     ] = False,
     accept_tampered: Annotated[
-        bool, typer.Option("--accept-tampered", help="Go on where the ledger contradicts the archive; all is marked.")
+        bool,
+        typer.Option("--accept-tampered", hidden=True, help="Go on though ledger and archive differ, marked."),
     ] = False,
     settings: Set = None,
     as_json: Json = False,
