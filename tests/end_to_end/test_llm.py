@@ -118,7 +118,7 @@ def test_the_money_holds_over_a_kill(tmp_path: Path) -> None:
         before = spend_cap.paid(home / "builders" / spend_cap.NAME)["llm"].usd
         assert 0 < before <= cap
         again = Played(home, server, "--max-cost", str(cap), ahead=2)
-        again.until(lambda: "USD is left" in history(home, Proposal)[-1].why)
+        again.until(lambda: any("USD is left" in proposal.why for proposal in history(home, Proposal)))
         spent = again.interrupted()["paid"]["llm"]["usd"]
         assert before < spent <= cap
         assert server.usd(**PRICES) <= cap
