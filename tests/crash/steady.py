@@ -27,7 +27,7 @@ from instar.contracts.records import (
     Proposal,
     SandboxKind,
 )
-from instar.contracts.space import Space
+from instar.contracts.space import Choice, Integer, Real, Space
 from instar.executors.artefacts import read_arrays, write_arrays, write_json
 from tests.toys import HARDEST, QUESTIONS, TeachingToyLab, ToyExam
 
@@ -47,6 +47,13 @@ class SteadyLab(TeachingToyLab):
 
     def __init__(self) -> None:
         super().__init__(gain=24.0)
+
+    @property
+    def space(self) -> Space:
+        return Space({"push": Real(-1.0, 1.0), "fault": Choice(("none",)), "number": Integer(0, 10**6)})
+
+    def seed_design(self) -> Design:
+        return Design(self.name, {"push": 0.0, "fault": "none", "number": 0})
 
     def train(self, request: TrainRequest) -> Job:
         return replace(super().train(request), entry="tests.crash.steady:train")
